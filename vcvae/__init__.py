@@ -1,0 +1,1 @@
+"""Voice conversion with disentangling variational auto-encoders."""
