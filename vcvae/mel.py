@@ -61,9 +61,7 @@ class MelSpectrogram(nn.Module):
         super().__init__()
         self.config = config or MelConfig()
         c = self.config
-        filters = librosa.filters.mel(
-            sr=c.sample_rate, n_fft=c.n_fft, n_mels=c.n_mels, fmin=c.f_min, fmax=c.f_max
-        )
+        filters = librosa.filters.mel(sr=c.sample_rate, n_fft=c.n_fft, n_mels=c.n_mels, fmin=c.f_min, fmax=c.f_max)
         self.register_buffer("window", torch.hann_window(c.window), persistent=False)
         self.register_buffer("filters", torch.from_numpy(filters), persistent=False)
 
@@ -81,7 +79,5 @@ class MelSpectrogram(nn.Module):
             )
         pad = (c.n_fft - c.hop) // 2
         padded = F.pad(samples[:, None], (pad, pad), mode="reflect")[:, 0]
-        spectrum = torch.stft(
-            padded, c.n_fft, c.hop, c.window, self.window, center=False, return_complex=True
-        ).abs()
+        spectrum = torch.stft(padded, c.n_fft, c.hop, c.window, self.window, center=False, return_complex=True).abs()
         return torch.log(torch.clamp(self.filters @ spectrum, min=c.floor))

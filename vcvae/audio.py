@@ -1,0 +1,287 @@
+"""The only door for waveforms: read and check, resample, trim, write.
+
+Inside, audio is mono float32 in [-1, 1], of shape (samples,). Whatever is wrong with a file is found here and
+said in one sentence; no half-written file is left behind.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import os
+import re
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import soundfile
+import soxr
+
+from vcvae.errors import VcvaeError
+
+AUDIO_ENDINGS = (".aif", ".aiff", ".au", ".caf", ".flac", ".mp3", ".ogg", ".opus", ".w64", ".wav")
+OUTPUT_FORMATS = {".wav": "WAV", ".flac": "FLAC"}
+LOWEST_RATE, HIGHEST_RATE = 4000, 768_000  # Hz; outside them a header is wrong, or no speech is left
+SILENCE = -80.0  # dB of full scale; a file whose peak is lower holds nothing to convert
+TRIM = 40.0  # dB under the loudest 10 ms; what is quieter at either end is trimmed...
+MARGIN = 0.05  # ...but for these seconds, which keep soft consonants
+CHUNK = 2**18  # values decoded or written at a time
+
+_GIT_LFS = b"version https://git-lfs.github.com/spec/"
+_UNKNOWN = 2**63 - 1  # libsndfile's frame count of a FLAC stream that does not tell its length
+_STREAMED = 0x7FFFF000  # bytes; from here on, a size in a header means that its writer could not know it
+_CUT_SHORT = re.compile(  # how libsndfile's log says so: in WAV, AU and W64; AIFF; RF64; Vorbis and Opus
+    r" : (\d+) \(should be|not equal to frame count|does not match value|lacks an end-of-|without an End-Of-"
+)
+_log = logging.getLogger("vcvae")
+_warn_once = functools.cache(_log.warning)
+
+
+def read(path: str | Path, sample_rate: int, *, trim: bool = False, min_samples: int = 1) -> np.ndarray:
+    """The audio of a file, (samples,) float32, mixed down to mono and resampled to `sample_rate` Hz.
+
+    It may be of any format and width that libsndfile knows. A floating-point file that exceeds 1 is scaled
+    down to it; a file cut short is read as far as it goes; a DC offset is kept. Mixing, scaling and a cut are
+    warned of on the logger "vcvae", once per file.
+
+    Args:
+        trim: leave out what is `TRIM` dB under the loudest 10 ms at either end, but for `MARGIN` seconds.
+        min_samples: the fewest samples, at `sample_rate`, that are of use.
+
+    Raises:
+        VcvaeError: a file that is missing, unreadable, empty, no audio, damaged, silent, too short or NaN.
+    """
+    samples = np.concatenate(list(_decode(path, sample_rate)))
+    if trim:
+        samples = _trimmed(samples, sample_rate)
+    if len(samples) < min_samples:
+        length = f"{len(samples) / sample_rate:.4f} s" + (" without silence" if trim else "")
+        raise VcvaeError(f"{path}: {length} is too short; give at least {min_samples / sample_rate:.4f} s.")
+    return samples
+
+
+def blocks(path: str | Path, sample_rate: int, seconds: float) -> Iterator[np.ndarray]:
+    """The samples that `read` gives, in blocks of `seconds` (the last may be shorter) and in bounded memory.
+
+    Raises:
+        VcvaeError: as `read`, at the first block; but silence, or damage further on, only when it gets there.
+    """
+    size = max(1, round(seconds * sample_rate))
+    waiting = np.empty(0, np.float32)
+    for samples in _decode(path, sample_rate):
+        waiting = np.concatenate([waiting, samples])
+        while len(waiting) >= size:
+            yield waiting[:size]
+            waiting = waiting[size:]
+    if len(waiting):
+        yield waiting
+
+
+def duration(path: str | Path) -> float:
+    """Seconds of audio, as the file's header tells, or counted where it does not.
+
+    Raises:
+        VcvaeError: the file is missing, unreadable, empty or not audio.
+    """
+    with _open(path) as file:
+        frames = file.frames if file.frames != _UNKNOWN else sum(map(len, file.chunks()))
+        return frames / file.samplerate
+
+
+def find(folder: str | Path) -> list[Path]:
+    """The audio files in a folder and below it, known by `AUDIO_ENDINGS`, sorted, without hidden ones.
+
+    Raises:
+        VcvaeError: it is not a folder, or there is no audio file in it.
+    """
+    visible = (path for path in Path(folder).rglob("*") if path.is_file() and not path.name.startswith("."))
+    files = sorted(path for path in visible if path.suffix.lower() in AUDIO_ENDINGS)
+    if not files:
+        raise VcvaeError(f"{folder}: no folder with audio files; they end in {' '.join(AUDIO_ENDINGS)}.")
+    return files
+
+
+def check_output(path: str | Path, force: bool = False) -> None:
+    """Refuse, before any work is done, a path that could not be written.
+
+    Raises:
+        VcvaeError: the ending is unknown, the folder missing or read-only; or the file exists, not `force`.
+    """
+    path = Path(path)
+    with _reported(path, "written"):
+        if path.suffix.lower() not in OUTPUT_FORMATS:
+            raise VcvaeError(f"{path}: cannot be written; end its name in {' or '.join(OUTPUT_FORMATS)}.")
+        if not (path.parent.is_dir() and os.access(path.parent, os.W_OK)):
+            raise VcvaeError(f"{path}: cannot be written; make {path.parent} a folder that is writable.")
+        if path.exists() and not (force and path.is_file()):
+            raise VcvaeError(f"{path}: exists already; give another name, or overwrite a file with --force.")
+
+
+def write(path: str | Path, samples: np.ndarray, sample_rate: int, *, force: bool = False) -> None:
+    """Write samples (samples,) in [-1, 1] as 16-bit WAV or FLAC, by the path's ending: all of it, or nothing.
+
+    What exceeds full scale is limited, with a warning that says by how many dB.
+
+    Raises:
+        VcvaeError: as `check_output`; or the disk is full, or samples are NaN or infinite.
+    """
+    with Writer(path, sample_rate, force=force) as writer:
+        writer.append(samples)
+
+
+class Writer:
+    """`write` for audio that comes in pieces, in bounded memory, with a `gain` that may be set until the end.
+
+    The pieces wait in an unnamed temporary file; when the block ends, they are scaled and become the file in
+    one step. When it ends in an exception, nothing is left.
+
+    Example:
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     with Writer(f"{folder}/tone.wav", 22050) as writer:
+        ...         writer.append(np.sin(np.arange(22050) / 8))
+        ...         writer.gain = 0.5
+        ...     read(f"{folder}/tone.wav", 22050).shape
+        (22050,)
+    """
+
+    def __init__(self, path: str | Path, sample_rate: int, *, force: bool = False) -> None:
+        self.path, self.sample_rate, self.force, self.gain = Path(path), sample_rate, force, 1.0
+
+    def __enter__(self) -> Writer:
+        check_output(self.path, self.force)
+        with _reported(self.path, "written"):
+            self._waiting = tempfile.TemporaryFile(dir=self.path.parent)
+        return self
+
+    def append(self, samples: np.ndarray) -> None:
+        """Add samples, (samples,)."""
+        samples = np.asarray(samples, np.float32)
+        if samples.ndim != 1:
+            raise ValueError(f"samples have the shape {samples.shape}; one channel, (samples,), is written")
+        if not np.isfinite(samples).all():
+            raise VcvaeError(f"{self.path}: not written, for it would hold NaN; check the model's weights.")
+        with _reported(self.path, "written"):
+            self._waiting.write(samples.tobytes())
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        part = self.path.with_name(f".vcvae-{os.getpid()}-{id(self)}{self.path.suffix}")
+        with _reported(self.path, "written"), self._waiting:
+            try:
+                if kind is None:
+                    self._encode(part)
+                    os.replace(part, self.path)
+            finally:
+                part.unlink(missing_ok=True)
+
+    def _encode(self, part: Path) -> None:
+        peak, limited, kind = 1.0, 0, OUTPUT_FORMATS[part.suffix.lower()]
+        self._waiting.seek(0)
+        with soundfile.SoundFile(str(part), "w", self.sample_rate, 1, "PCM_16", format=kind) as file:
+            while values := self._waiting.read(4 * CHUNK):
+                samples = np.frombuffer(values, np.float32) * np.float32(self.gain)
+                peak = max(peak, np.abs(samples).max())
+                limited += np.count_nonzero(np.abs(samples) > 1)
+                file.write(np.clip(np.rint(samples * 2**15), -(2**15), 2**15 - 1).astype(np.int16))
+        if limited:
+            over = f"its peak was {20 * np.log10(peak):.1f} dB over full scale"
+            _log.warning(f"{self.path}: {over}, so {limited} samples were limited; lower the gain.")
+
+
+class _Stream(soundfile.SoundFile):
+    """A file read from front to back.
+
+    After each block soundfile seeks to where it already is, unless it cannot seek. In an MP3 that spoils the
+    samples at every joint; in a FLAC of unknown length it fails.
+    """
+
+    def seekable(self) -> bool:
+        return False
+
+    def chunks(self) -> Iterator[np.ndarray]:
+        """(frames, channels) float32, until the end."""
+        try:
+            while len(chunk := self.read(CHUNK // self.channels, dtype="float32", always_2d=True)):
+                yield chunk
+        except soundfile.SoundFileError as error:
+            what = f"damaged or cut short ({error.error_string.rstrip('.')})"
+            raise VcvaeError(f"{self.name}: {what}; copy or download it again.") from None
+
+
+def _open(path: str | Path) -> _Stream:
+    path = Path(path)
+    with _reported(path, "read"):
+        if path.exists() and not path.is_file():
+            raise VcvaeError(f"{path}: not a file; give the path of an audio file.")
+        with open(path, "rb") as file:
+            head = file.read(len(_GIT_LFS))
+    if not head:
+        raise VcvaeError(f"{path}: an empty file of 0 bytes; copy or record it again.")
+    if head == _GIT_LFS:
+        raise VcvaeError(f"{path}: a Git LFS pointer, not the audio itself; fetch that with 'git lfs pull'.")
+    try:
+        stream = _Stream(str(path))
+    except (soundfile.SoundFileError, TypeError, UnicodeError):
+        stream = None
+    if stream is None or stream.format == "RAW":  # RAW: without a header, guessed from the name
+        raise VcvaeError(f"{path}: not audio of a known format; convert it to WAV (ffmpeg -i FILE file.wav).")
+    if not LOWEST_RATE <= stream.samplerate <= HIGHEST_RATE:
+        rate = f"{stream.samplerate} Hz, not between {LOWEST_RATE} and {HIGHEST_RATE}"
+        raise VcvaeError(f"{path}: its sampling rate is {rate}; export it again.")
+    return stream
+
+
+def _decode(path: str | Path, sample_rate: int) -> Iterator[np.ndarray]:
+    """Checked, mono, at `sample_rate`: (samples,) at a time."""
+    gain = _gain(path)
+    frames, lowest, highest = 0, np.inf, -np.inf
+    with _open(path) as file:
+        resampler = soxr.ResampleStream(file.samplerate, sample_rate, 1, quality="VHQ")
+        for chunk in file.chunks():
+            samples = (chunk * gain).mean(axis=1)
+            frames += len(samples)
+            lowest, highest = min(lowest, samples.min()), max(highest, samples.max())
+            yield resampler.resample_chunk(samples)
+        if frames == 0:
+            raise VcvaeError(f"{path}: holds no samples; copy or record it again.")
+        channels = f" when its {file.channels} channels are mixed" if file.channels > 1 else ""
+        if (highest - lowest) / 2 < 10 ** (SILENCE / 20):
+            raise VcvaeError(f"{path}: silent{channels} (below {SILENCE:.0f} dB); give one with a voice.")
+        if channels:
+            _warn_once(f"{path}: its {file.channels} channels are mixed down to one.")
+        said = _CUT_SHORT.search(file.extra_info)
+        if frames < file.frames != _UNKNOWN or (said and int(said[1] or 0) < _STREAMED):
+            _warn_once(f"{path}: damaged or cut short; {frames / file.samplerate:.2f} s of it can be read.")
+        yield resampler.resample_chunk(np.empty(0, np.float32), last=True)
+
+
+def _gain(path: str | Path) -> np.float32:
+    """What brings the peak of a floating-point file down to 1; no other can exceed it by much."""
+    peak = np.float32(1)
+    with _open(path) as file:
+        for chunk in file.chunks() if file.subtype in ("FLOAT", "DOUBLE") else ():
+            if not np.isfinite(chunk).all():
+                raise VcvaeError(f"{path}: holds NaN or infinite samples; export it again.")
+            peak = max(peak, np.abs(chunk).max())
+    if peak > 1:
+        _warn_once(f"{path}: scaled down by {20 * np.log10(peak):.1f} dB, as its samples exceed full scale.")
+    return 1 / peak
+
+
+def _trimmed(samples: np.ndarray, sample_rate: int) -> np.ndarray:
+    frame, margin = sample_rate // 100, round(MARGIN * sample_rate)
+    frames = np.pad(samples, (0, -len(samples) % frame), mode="edge").reshape(-1, frame)
+    levels = frames.std(axis=1)  # about the mean: a DC offset is not sound
+    loud = np.flatnonzero(levels >= levels.max() * 10 ** (-TRIM / 20))
+    return samples[max(0, loud[0] * frame - margin) : (loud[-1] + 1) * frame + margin]
+
+
+@contextmanager
+def _reported(path: Path, verb: str) -> Iterator[None]:
+    """What the disk or libsndfile refuses, as a sentence."""
+    try:
+        yield
+    except (OSError, soundfile.SoundFileError, AssertionError) as error:  # it asserts that all was written
+        reason = getattr(error, "strerror", None) or str(error) or "is the disk full?"
+        raise VcvaeError(f"{path}: cannot be {verb} ({reason}); give another path.") from None

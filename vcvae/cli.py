@@ -1,0 +1,252 @@
+"""The command line. It parses, calls, and reports; heavy imports wait until a command needs them."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from vcvae.errors import VcvaeError
+
+app = typer.Typer(
+    help="Voice conversion: change who speaks in a recording and keep what is said.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+out, err = Console(), Console(stderr=True)
+
+Model = Annotated[str | None, typer.Option(help="Folder or Hugging Face repository; the model that ships by default.")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
+Force = Annotated[bool, typer.Option("--force", help="Overwrite outputs that exist.")]
+
+
+@app.command()
+def convert(
+    source: Annotated[Path | None, typer.Argument(help="A recording, or a folder of them.")] = None,
+    target: Annotated[
+        list[Path] | None,
+        typer.Option(help="A recording of the wanted voice, or a folder of them; give several to average them."),
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="WAV or FLAC; a folder where the source is one.")
+    ] = None,
+    pairs: Annotated[
+        Path | None, typer.Option(help="A table: source, target[;target…], output, with tabs between.")
+    ] = None,
+    model: Model = None,
+    vocoder: Annotated[str, typer.Option(help="griffin-lim, or hifigan:PATH.")] = "griffin-lim",
+    device: Device = "auto",
+    seed: Annotated[int, typer.Option(help="Of the phases that Griffin-Lim starts from.")] = 0,
+    pitch_shift: Annotated[float, typer.Option(help="Semitones, on top of the move to the target's register.")] = 0.0,
+    force: Force = False,
+) -> None:
+    """Say what SOURCE says in the voice of --target."""
+    jobs = _jobs(source, target or [], output, pairs)
+    single = len(jobs) == 1 and not (pairs or source.is_dir())
+    from vcvae import audio
+    from vcvae.convert import Converter
+
+    if single:
+        audio.check_output(jobs[0][2], force)
+    converter = Converter.from_pretrained(model, vocoder=vocoder, device=device, seed=seed)
+    voices, failed = {}, []
+    for job_source, job_targets, job_output in _track(jobs, "converting", shown=not single):
+        try:
+            if job_targets not in voices:
+                files = [f for t in job_targets for f in (audio.find(t) if t.is_dir() else [t])]
+                voices = {job_targets: converter.voice(files)}
+            if not single:
+                _make_folder(job_output.parent)
+            converter.convert_file(job_source, voices[job_targets], job_output, pitch_shift=pitch_shift, force=force)
+        except VcvaeError as error:
+            if single:
+                raise
+            failed.append((job_source, error))
+    if single:
+        out.print(str(jobs[0][2]), markup=False, highlight=False, soft_wrap=True)
+        return
+    out.print(f"{len(jobs) - len(failed)} of {len(jobs)} converted")
+    if failed:
+        _show("failed", ("source", "why"), failed)
+        raise typer.Exit(1)
+
+
+@app.command()
+def encode(
+    source: Annotated[Path, typer.Argument(help="A recording.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="A .npy file.")],
+    speaker: Annotated[bool, typer.Option("--speaker", help="The speaker latent, (speaker_latent,).")] = False,
+    content: Annotated[bool, typer.Option("--content", help="The content latent's mean, (latent, frames).")] = False,
+    model: Model = None,
+    device: Device = "auto",
+    force: Force = False,
+) -> None:
+    """Write a recording's speaker or content latent, float32."""
+    if speaker == content:
+        raise VcvaeError("encode: give either --speaker or --content.")
+    if output.suffix != ".npy":
+        raise VcvaeError(f"{output}: the latent is written as .npy; end the name so.")
+    if output.exists() and not force:
+        raise VcvaeError(f"{output}: exists already; give --force to overwrite it.")
+    import numpy as np
+
+    from vcvae.convert import Encoder
+
+    encoder = Encoder.from_pretrained(model, device=device)
+    latent = encoder.speaker(source) if speaker else encoder.content(source)
+    unfinished = output.with_name(f".{output.name}.unfinished")
+    try:
+        with open(unfinished, "wb") as file:
+            np.save(file, latent)
+        os.replace(unfinished, output)
+    except OSError as error:
+        unfinished.unlink(missing_ok=True)
+        raise VcvaeError(f"{output}: cannot be written ({error.strerror}).") from None
+    out.print(f"{output}: float32 {latent.shape}", markup=False, highlight=False, soft_wrap=True)
+
+
+@app.command()
+def prepare(
+    source: Annotated[Path, typer.Argument(help="A folder of speakers: SOURCE/speaker/*.wav|flac|mp3|…")],
+    destination: Annotated[Path, typer.Argument(help="Where the prepared audio and its manifest go.")],
+    jobs: Annotated[int, typer.Option(min=1, help="Processes.")] = max(1, (os.cpu_count() or 2) - 1),
+    minimum: Annotated[float, typer.Option(help="Seconds; shorter recordings are left out.")] = 1.0,
+) -> None:
+    """Prepare a folder of speakers for training: mono FLAC at 22.05 kHz, trimmed, measured and listed."""
+    from vcvae.data.prepare import LeftOut, prepare
+    from vcvae.mel import MelConfig
+
+    results = list(
+        _track(
+            prepare(source, destination, sample_rate=MelConfig().sample_rate, minimum_seconds=minimum, jobs=jobs),
+            "preparing",
+        )
+    )
+    left_out = [(result.path, result.reason) for result in results if isinstance(result, LeftOut)]
+    if left_out:
+        _show("left out", ("file", "why"), left_out)
+    out.print(f"{destination}: {len(results) - len(left_out)} utterances")
+
+
+@app.command()
+def train(
+    config: Annotated[Path, typer.Argument(help="A YAML file.")],
+    assignments: Annotated[
+        list[str] | None, typer.Option("--set", help="key=value over the file's, such as optimizer.clip=0.5.")
+    ] = None,
+) -> None:
+    """Train what CONFIG describes. The same command again goes on from where the run stands."""
+    from vcvae.config import override, read_yaml
+
+    values = override(read_yaml(config), assignments or [])
+    from vcvae.training.loop import parse, train
+
+    train(parse(values, where=str(config)), out)
+
+
+@app.command()
+def export(
+    run: Annotated[Path, typer.Argument(help="The output folder of a training run.")],
+    destination: Annotated[Path, typer.Argument(help="A folder for the weights and their configuration.")],
+) -> None:
+    """Write a run's averaged weights as a model: float16 safetensors and config.json."""
+    from vcvae.training.loop import load_run
+
+    _, task = load_run(run)
+    task.released.half().save_pretrained(destination)
+    out.print(f"{destination}: written", markup=False, highlight=False, soft_wrap=True)
+
+
+@app.command()
+def env() -> None:
+    """Print versions, devices and threads: what a bug report needs."""
+    from vcvae.training.loop import environment
+
+    for name, value in environment().items():
+        out.print(f"{name}: {value}", markup=False, highlight=False, soft_wrap=True)
+
+
+def main() -> None:
+    """The `vcvae` command: errors that a person can mend are one sentence and exit code 2."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("vcvae: %(message)s"))
+    logging.getLogger("vcvae").addHandler(handler)
+    try:
+        app()
+    except VcvaeError as error:
+        print(f"vcvae: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+Job = tuple[Path, tuple[Path, ...], Path]
+
+
+def _jobs(source: Path | None, targets: list[Path], output: Path | None, pairs: Path | None) -> list[Job]:
+    """What to convert: (source, targets, output), in the order given."""
+    if pairs:
+        if source or targets or output:
+            raise VcvaeError("--pairs: names sources, targets and outputs itself; give nothing beside it.")
+        return _read_pairs(pairs)
+    if not source:
+        raise VcvaeError("convert: give a SOURCE, or a table with --pairs.")
+    if not targets:
+        raise VcvaeError("--target: missing; give a recording of the wanted voice.")
+    name = f"to-{targets[0].stem}"
+    if not source.is_dir():
+        return [(source, tuple(targets), output or source.with_name(f"{source.stem}.{name}.wav"))]
+    from vcvae import audio
+
+    folder = output or source.with_name(f"{source.name}.{name}")
+    if folder.is_file():
+        raise VcvaeError(f"{folder}: is a file; the source is a folder, so give a folder.")
+    return [
+        (file, tuple(targets), (folder / file.relative_to(source)).with_suffix(".wav")) for file in audio.find(source)
+    ]
+
+
+def _read_pairs(path: Path) -> list[Job]:
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise VcvaeError(f"{path}: cannot be read as a table ({error}).") from None
+    jobs = []
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        fields = line.split("\t")
+        if len(fields) != 3 or not all(field.strip() for field in fields):
+            raise VcvaeError(f"{path}: line {number} is not source, target[;target…] and output with tabs between.")
+        source, targets, output = fields
+        jobs.append((Path(source), tuple(Path(t) for t in targets.split(";") if t), Path(output)))
+    if not jobs:
+        raise VcvaeError(f"{path}: holds no lines; each is source, target[;target…] and output with tabs between.")
+    return jobs
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise VcvaeError(f"{folder}: cannot be made ({error.strerror}).") from None
+
+
+def _track(items, description: str, *, shown: bool = True):
+    from rich.progress import track
+
+    return track(items, description, console=err, disable=not shown, transient=True)
+
+
+def _show(title: str, columns: tuple[str, ...], rows) -> None:
+    table = Table(*columns, title=title)
+    for row in rows:
+        table.add_row(*map(str, row))
+    err.print(table, markup=False)

@@ -1,0 +1,280 @@
+"""Conversion of waveforms: source audio → mel → content, pitch; target audio → mel → voice; decoder → vocoder → audio.
+
+A long source runs in overlapping pieces, so memory does not grow with its length. Pieces are joined where the overlap is
+quietest: vocoders choose phases anew in each piece, and a pause is where a change of phase is not heard.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vcvae import audio
+from vcvae.errors import VcvaeError
+from vcvae.mel import MelSpectrogram
+from vcvae.models import load_model
+from vcvae.models.disentangling import DisentanglingVAE, Voice
+from vcvae.vocoder import Vocoder, load_vocoder
+
+PIECE = 2560  # frames between the starts of two pieces: 29.7 s
+OVERLAP = 176  # frames that two pieces share: 2 s; the models see less than 0.7 s to either side
+FADE = 2  # frames of the cross-fade: 23 ms
+DEFAULT_VOCODER = "griffin-lim"
+
+Source = str | Path | np.ndarray
+
+
+class Encoder:
+    """Takes recordings to latents.
+
+    Example:
+        >>> import numpy as np
+        >>> noise = np.random.default_rng(0).standard_normal(22050).astype(np.float32) / 10
+        >>> Encoder(DisentanglingVAE()).content(noise).shape
+        (64, 22)
+    """
+
+    def __init__(self, model: DisentanglingVAE, *, device: str = "cpu") -> None:
+        self.mel_config = model.config.mel
+        self.device = find_device(device)
+        self.spectrogram = MelSpectrogram(self.mel_config).to(self.device)
+        self.model = model.to(self.device).eval()
+
+    @classmethod
+    def from_pretrained(cls, model: str | Path | None = None, *, device: str = "auto") -> Encoder:
+        """With the model of a folder or Hugging Face repository; the one that ships, where none is named."""
+        return cls(load_model(model), device=device)
+
+    @torch.inference_mode()
+    def voice(self, targets: Iterable[Source], *, sample_rate: int | None = None) -> Voice:
+        """The voice that utterances of one speaker share: their latents' and registers' average.
+
+        Raises:
+            VcvaeError: a file that cannot be used, or no file.
+        """
+        heard = []
+        for target in targets:
+            samples = self._load(target, sample_rate, trim=True)
+            # The encoder averages over time; pieces keep the memory of a long target bounded.
+            pieces = np.array_split(samples, max(1, len(samples) // (PIECE * self.mel_config.hop)))
+            heard += [self.model.voice(self._mel(piece)) for piece in pieces]
+        if not heard:
+            raise VcvaeError("no target utterance; give at least one with --target.")
+        return Voice(torch.cat([v.latent for v in heard]), torch.cat([v.register for v in heard])).average()
+
+    def speaker(self, source: Source, *, sample_rate: int | None = None) -> np.ndarray:
+        """Who speaks: (speaker_latent,) float32 of unit length, so that a dot product is a similarity."""
+        return self.voice([source], sample_rate=sample_rate).latent[0].cpu().numpy()
+
+    @torch.inference_mode()
+    def content(self, source: Source, *, sample_rate: int | None = None) -> np.ndarray:
+        """What is said: the posterior's mean, (content_latent, ceil(frames / 4)) float32."""
+        return self.model.content(self._mel(self._load(source, sample_rate))).mean[0].cpu().numpy()
+
+    def _mel(self, samples: np.ndarray) -> Tensor:
+        """Samples (samples,) → log-mel (1, n_mels, ceil(samples / hop))."""
+        samples = np.pad(samples, (0, -len(samples) % self.mel_config.hop))
+        return self.spectrogram(torch.from_numpy(samples).to(self.device)[None])
+
+    def _load(self, source: Source, sample_rate: int | None, *, trim: bool = False) -> np.ndarray:
+        rate, least = self.mel_config.sample_rate, self.mel_config.minimum_samples
+        if not isinstance(source, np.ndarray):
+            return audio.read(source, rate, trim=trim, min_samples=least)
+        samples = audio.from_array(source, sample_rate or rate, rate)
+        if len(samples) < least:
+            raise self._too_short("the array", len(samples))
+        return samples
+
+    def _too_short(self, name: str | Path, samples: int) -> VcvaeError:
+        rate, least = self.mel_config.sample_rate, self.mel_config.minimum_samples
+        return VcvaeError(f"{name}: {samples / rate:.4f} s is too short; give at least {least / rate:.4f} s.")
+
+
+class Converter(Encoder):
+    """Converts recordings to other voices.
+
+    Example:
+        >>> import numpy as np
+        >>> from vcvae.vocoder import GriffinLim
+        >>> converter = Converter(DisentanglingVAE(), GriffinLim())
+        >>> noise = np.random.default_rng(0).standard_normal(22050).astype(np.float32) / 10
+        >>> samples, sample_rate = converter.convert(noise, noise)
+        >>> samples.shape
+        (22050,)
+    """
+
+    def __init__(self, model: DisentanglingVAE, vocoder: Vocoder, *, device: str = "cpu") -> None:
+        """Raises VcvaeError where the two are made for different mels."""
+        model.config.mel.require_equal(vocoder.mel_config, ours="the model", theirs="the vocoder")
+        super().__init__(model, device=device)
+        self.vocoder = vocoder.to(self.device).eval()
+
+    @classmethod
+    def from_pretrained(
+        cls, model: str | Path | None = None, *, vocoder: str = DEFAULT_VOCODER, device: str = "auto", seed: int = 0
+    ) -> Converter:
+        """A converter with a saved model (the one that ships, where none is named).
+
+        Args:
+            model: a folder or a Hugging Face repository id.
+            vocoder: `griffin-lim` or `hifigan:PATH`.
+            device: `auto`, `cpu`, `cuda` or `mps`.
+            seed: of the vocoder's first phases, where it draws them.
+
+        Raises:
+            VcvaeError: something is not found, or the parts do not fit.
+        """
+        loaded = load_model(model)
+        return cls(loaded, load_vocoder(vocoder, loaded.config.mel, seed=seed), device=device)
+
+    def convert(
+        self,
+        source: Source,
+        target: Source | Iterable[Source] | Voice,
+        *,
+        sample_rate: int | None = None,
+        pitch_shift: float = 0.0,
+    ) -> tuple[np.ndarray, int]:
+        """The words of `source` in the voice of `target` → float32 samples (samples,), and their rate in Hz.
+
+        Args:
+            source: a path, or samples (samples,) at `sample_rate`.
+            target: the same, or several of one speaker, or a voice that `voice` gave.
+            sample_rate: of arrays, in Hz; the model's own where it is not given.
+            pitch_shift: semitones, on top of the move to the target's register.
+
+        Raises:
+            VcvaeError: audio that cannot be used.
+        """
+        samples = self._load(source, sample_rate)
+        if not isinstance(target, Voice):
+            targets = [target] if isinstance(target, str | Path | np.ndarray) else target
+            target = self.voice(targets, sample_rate=sample_rate)
+        loudness, pieces = _Loudness(), []
+        for heard, spoken in self._run(lambda: iter([samples]), target, pitch_shift):
+            loudness.add(heard, spoken)
+            pieces.append(spoken)
+        return np.concatenate(pieces) * loudness.gain, self.mel_config.sample_rate
+
+    def convert_file(
+        self, source: str | Path, voice: Voice, output: str | Path, *, pitch_shift: float = 0.0, force: bool = False
+    ) -> None:
+        """`convert` from file to file, in memory that does not grow with the file's length.
+
+        Raises:
+            VcvaeError: audio that cannot be used, or an output that cannot be written; then none is left behind.
+        """
+        rate, hop = self.mel_config.sample_rate, self.mel_config.hop
+        audio.check_output(output, force)
+        seconds = PIECE * hop / rate
+        with audio.Writer(output, rate, force=force) as writer:
+            loudness = _Loudness()
+            for heard, spoken in self._run(lambda: audio.blocks(source, rate, seconds), voice, pitch_shift):
+                loudness.add(heard, spoken)
+                writer.append(spoken)
+            if loudness.samples < self.mel_config.minimum_samples:
+                raise self._too_short(source, loudness.samples)
+            writer.gain = loudness.gain
+
+    @torch.inference_mode()
+    def _run(self, blocks, voice: Voice, pitch_shift: float) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Source and converted samples, (samples,) each, piece by piece; `blocks()` starts the source anew."""
+        hop = self.mel_config.hop
+        register = self._register(blocks())
+        waiting = np.empty(0, np.float32)  # converted, and to be joined with the start of the next piece
+        for piece, is_last in _pieces(blocks(), PIECE * hop, OVERLAP * hop):
+            mel = self._mel(piece)
+            converted = self.model.convert(mel, voice, register=register, pitch_shift=pitch_shift)
+            spoken = self.vocoder(converted)[0].float().cpu().numpy()[: len(piece)]
+            joined = _join(waiting, spoken, converted[0], hop)
+            end = len(joined) if is_last else PIECE * hop
+            yield piece[:end], joined[:end]
+            waiting = joined[end:]
+
+    def _register(self, blocks: Iterable[np.ndarray]) -> Tensor:
+        """Mean log2 F0 of a whole source, (1,), over the voiced frames of all its blocks."""
+        total = count = 0.0
+        for block in blocks:
+            if len(block) >= self.mel_config.minimum_samples:
+                pitch = self.model.pitch(self._mel(block))
+                voiced = pitch.voicing > 0.5
+                total += pitch.log_f0[voiced].sum().item()
+                count += voiced.sum().item()
+        return torch.tensor([total / count if count else torch.nan], device=self.device)
+
+
+def find_device(name: str) -> torch.device:
+    """`auto` → the accelerator where there is one, else the CPU.
+
+    Raises:
+        VcvaeError: an unknown name, or a device that this machine lacks.
+    """
+    if name == "auto":
+        return torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
+    available = {
+        "cpu": True,
+        "cuda": torch.cuda.is_available(),
+        "mps": torch.backends.mps.is_available(),
+    }
+    kind = name.split(":")[0]
+    if not available.get(kind, False):
+        usable = ", ".join(n for n, there in available.items() if there)
+        raise VcvaeError(f"--device {name}: not available here; use auto, or one of: {usable}.")
+    return torch.device(name)
+
+
+class _Loudness:
+    """Sums up how loud source and result are, for the gain that makes them equal."""
+
+    def __init__(self) -> None:
+        self.heard = self.spoken = 0.0
+        self.peak, self.samples = 0.0, 0
+
+    def add(self, heard: np.ndarray, spoken: np.ndarray) -> None:
+        self.heard += float(np.square(heard, dtype=np.float64).sum())
+        self.spoken += float(np.square(spoken, dtype=np.float64).sum())
+        self.peak = max(self.peak, float(np.abs(spoken).max(initial=0)))
+        self.samples += len(heard)
+
+    @property
+    def gain(self) -> np.float32:
+        """Equal energy, or less where the peak would exceed full scale."""
+        gain = (self.heard / max(self.spoken, 1e-12)) ** 0.5
+        return np.float32(min(gain, 0.99 / max(self.peak, 1e-12)))
+
+
+def _pieces(blocks: Iterable[np.ndarray], piece: int, overlap: int) -> Iterator[tuple[np.ndarray, bool]]:
+    """Blocks of samples → pieces of `piece + overlap` samples that start every `piece`, and whether one is the last.
+
+    The last is whatever remains, at least `overlap` and less than `2 · piece + overlap` samples (or all, if less).
+    """
+    waiting = np.empty(0, np.float32)
+    for block in blocks:
+        waiting = np.concatenate([waiting, block])
+        while len(waiting) >= 2 * piece + overlap:
+            yield waiting[: piece + overlap], False
+            waiting = waiting[piece:]
+    yield waiting, True
+
+
+def _join(before: np.ndarray, after: np.ndarray, mel: Tensor, hop: int) -> np.ndarray:
+    """Cross-fade the end of one piece into the start of the next, where the middle of what they share is quietest.
+
+    `before` (overlap,) and the start of `after` (samples,) are the same stretch of time; `mel` (n_mels, frames) is
+    `after`'s.
+    """
+    if not len(before):
+        return after
+    frames = len(before) // hop
+    quarter = frames // 4
+    loudness = torch.nn.functional.avg_pool1d(mel[:, :frames].exp().mean(0)[None], 2 * FADE + 1, 1, FADE)[0]
+    centre = (quarter + int(loudness[quarter : frames - quarter].argmin())) * hop
+    weight = np.zeros(len(before), np.float32)
+    half = FADE * hop // 2
+    weight[centre - half : centre + half] = np.linspace(0, 1, 2 * half, dtype=np.float32)
+    weight[centre + half :] = 1
+    return np.concatenate([(1 - weight) * before + weight * after[: len(before)], after[len(before) :]])

@@ -1,0 +1,111 @@
+"""From a folder of speakers to prepared audio: mono FLAC at the model's rate, with a lhotse manifest beside it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import librosa
+import numpy as np
+from lhotse import AudioSource, CutSet, MonoCut, Recording, SupervisionSegment
+
+from vcvae import audio
+from vcvae.errors import VcvaeError
+
+MANIFEST = "cuts.jsonl.gz"
+# dB below the strongest frequency: speech stays above, what a codec or a resampler cut falls below. The rounding noise of
+# 16-bit audio lies at about -85, so the floor may not be lower.
+BANDWIDTH_FLOOR = -75.0
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """A file that was not prepared, and why."""
+
+    path: Path
+    reason: str
+
+
+def bandwidth(samples: np.ndarray, sample_rate: int) -> float:
+    """The highest frequency (Hz) that a recording holds: the last at which its mean spectrum in dB is above the floor.
+
+    Only the louder half of the frames counts. MP3s and up-sampled files claim a rate that they do not fill.
+    """
+    power = np.abs(librosa.stft(samples, n_fft=1024, hop_length=512)) ** 2
+    energy = power.sum(axis=0)
+    spectrum = 10 * np.log10(power[:, energy >= np.median(energy)] + 1e-12).mean(axis=1)
+    last = np.flatnonzero(spectrum > spectrum.max() + BANDWIDTH_FLOOR).max()
+    return float((last + 1) * sample_rate / 1024)
+
+
+def prepare(
+    source: Path, destination: Path, *, sample_rate: int, minimum_seconds: float = 1.0, jobs: int = 1
+) -> Iterator[LeftOut | MonoCut]:
+    """Prepare `source/speaker/**/*` under `destination`; yields each file's cut, or why it was left out, as it is done.
+
+    Writes `audio/<speaker>/….flac` (trimmed, mono) and, at the end, the manifest `cuts.jsonl.gz`, in which a cut's
+    speaker is its supervision's and `custom["bandwidth"]` is in Hz. Files that are there already are not made again.
+
+    Raises:
+        VcvaeError: no speaker folders with audio in `source`, or nothing in it could be used.
+    """
+    files = [path for path in audio.find(source) if path.parent != source]
+    if not files:
+        raise VcvaeError(f"{source}: no speaker folders; put each speaker's recordings in a folder of their own.")
+    prepare_one = partial(
+        _prepare_file,
+        source=source,
+        destination=destination,
+        sample_rate=sample_rate,
+        minimum=round(minimum_seconds * sample_rate),
+    )
+    cuts = []
+    with ProcessPoolExecutor(jobs) as pool:
+        for result in pool.map(prepare_one, files, chunksize=8):
+            if isinstance(result, MonoCut):
+                cuts.append(result)
+            yield result
+    if not cuts:
+        raise VcvaeError(f"{source}: none of its {len(files)} files could be used; the report says why.")
+    unfinished = destination / f"unfinished-{MANIFEST}"
+    CutSet.from_cuts(cuts).to_file(unfinished)
+    os.replace(unfinished, destination / MANIFEST)
+
+
+def _prepare_file(path: Path, *, source: Path, destination: Path, sample_rate: int, minimum: int) -> LeftOut | MonoCut:
+    name = path.relative_to(source)
+    speaker = name.parts[0]
+    relative = Path("audio") / name.with_name(f"{name.name}.flac")
+    output = destination / relative
+    try:
+        if output.exists():
+            samples = audio.read(output, sample_rate)
+        else:
+            samples = audio.read(path, sample_rate, trim=True, min_samples=minimum)
+            output.parent.mkdir(parents=True, exist_ok=True)
+            audio.write(output, samples * min(1.0, 0.99 / np.abs(samples).max()), sample_rate)
+    except VcvaeError as error:
+        return LeftOut(path, str(error))
+    identity = name.with_suffix("").as_posix()
+    duration = len(samples) / sample_rate
+    recording = Recording(
+        id=identity,
+        sources=[AudioSource(type="file", channels=[0], source=str(relative))],
+        sampling_rate=sample_rate,
+        num_samples=len(samples),
+        duration=duration,
+    )
+    supervision = SupervisionSegment(id=identity, recording_id=identity, start=0.0, duration=duration, speaker=speaker)
+    return MonoCut(
+        id=identity,
+        start=0.0,
+        duration=duration,
+        channel=0,
+        recording=recording,
+        supervisions=[supervision],
+        custom={"bandwidth": round(bandwidth(samples, sample_rate))},
+    )

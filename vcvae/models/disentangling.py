@@ -1,0 +1,345 @@
+"""The disentangling variational auto-encoder: what is said and who speaks, in two latents.
+
+A mel goes through three encoders: content (instance-normalized, a slow and narrow Gaussian), speaker (one vector) and
+pitch (a contour). The decoder joins them again. Conversion is the same decode with the speaker of another utterance, and
+the contour moved to that speaker's register. Instance normalization against the speaker, and AdaIN to bring another one
+in, follow Chou et al. 2019 (AdaIN-VC, arXiv:1904.05742).
+
+All encoders hear only the bands below `encoder_f_max`, so that a recording's bandwidth cannot pass for its speaker, and
+none hears the level: the decoder works at level zero and the source's level is added at the end.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import librosa
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from vcvae.config import Config
+from vcvae.errors import VcvaeError
+from vcvae.mel import MelConfig
+from vcvae.models.layers import (
+    AdaptiveInstanceNorm,
+    Convolution,
+    FrameNorm,
+    InstanceNorm,
+    Mask,
+    ResidualBlock,
+    StatisticsPooling,
+    frame_mask,
+    masked,
+)
+from vcvae.models.posterior import Gaussian, Point
+from vcvae.models.pretrained import PretrainedModel
+from vcvae.pitch import BINS, Pitch, from_bins
+
+REDUCTION = 4  # mel frames per content frame
+
+
+class DisentanglingConfig(Config):
+    """Sizes of the disentangling VAE. The defaults have 3.6 M parameters."""
+
+    mel: MelConfig = MelConfig()
+    encoder_f_max: float = Field(5200.0, gt=0, description="Hz; the encoders hear no band that reaches above")
+    kernel: int = Field(3, ge=1, description="frames; width of every residual block's convolution")
+    fast_channels: int = Field(192, gt=0, description="width of content encoder and decoder at 43 frames per second")
+    slow_channels: int = Field(256, gt=0, description="… and at 21.5")
+    content_latent: int = Field(64, gt=0, description="dimensions of the content latent")
+    content_fast_blocks: int = Field(1, ge=0, description="residual blocks at 43 frames per second")
+    content_slow_blocks: int = Field(3, ge=0, description="residual blocks at 21.5 frames per second")
+    mean_bound: float = Field(6.0, gt=0, description="the posterior's means stay within ± this")
+    log_variance_bound: float = Field(6.0, gt=0, description="… and its log-variances within ± this")
+    speaker_latent: int = Field(128, gt=0, description="dimensions of the speaker latent")
+    speaker_channels: int = Field(160, gt=0, description="width of the speaker encoder")
+    speaker_blocks: int = Field(2, ge=0, description="residual blocks at 21.5 frames per second")
+    pitch_channels: int = Field(96, gt=0, description="width of the pitch encoder")
+    pitch_blocks: int = Field(2, ge=0, description="residual blocks at 43 frames per second")
+    decoder_slow_blocks: int = Field(3, ge=0, description="residual blocks at 21.5 frames per second")
+    decoder_fast_blocks: int = Field(3, ge=0, description="residual blocks at 43 frames per second")
+
+    @property
+    def encoder_bands(self) -> int:
+        """How many of the mel's bands the encoders hear."""
+        edges = librosa.mel_frequencies(self.mel.n_mels + 2, fmin=self.mel.f_min, fmax=self.mel.f_max)[2:]
+        return max(1, int((edges <= self.encoder_f_max).sum()))
+
+
+@dataclass(frozen=True)
+class Voice:
+    """A target: speaker latent (batch, speaker_latent), and register, mean log2 F0, (batch,)."""
+
+    latent: Tensor
+    register: Tensor
+
+    def average(self) -> Voice:
+        """The one voice, (1, …), that a batch of utterances by one speaker shows."""
+        return Voice(
+            F.normalize(self.latent.mean(dim=0, keepdim=True), dim=-1), self.register.nanmean(dim=0, keepdim=True)
+        )
+
+
+def level(mel: Tensor, mask: Mask = None) -> Tensor:
+    """The level of log-mels (batch, bands, frames): ln of the root of their mean energy, (batch, 1, 1).
+
+    A gain of g adds ln g. Pauses weigh nothing, being quiet.
+    """
+    energy = torch.exp(2 * mel).sum(dim=1)
+    if mask is None:
+        mean = energy.mean(dim=1)
+    else:
+        mean = (energy * mask[..., 0]).sum(dim=1) / mask.sum(dim=(1, 2))
+    return 0.5 * torch.log(mean)[:, None, None]
+
+
+class _Encoder(nn.Module):
+    """Checks a mel, takes the bands that encoders hear, at level zero, frames first, padding at zero."""
+
+    def __init__(self, config: DisentanglingConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.bands = config.encoder_bands
+
+    def hear(self, mel: Tensor, lengths: Tensor | None) -> tuple[Tensor, Mask]:
+        if mel.ndim != 3 or mel.shape[1] != self.config.mel.n_mels or mel.shape[2] < 1:
+            raise VcvaeError(
+                f"a mel must be (batch, {self.config.mel.n_mels}, frames ≥ 1), not {tuple(mel.shape)}; "
+                "vcvae.MelSpectrogram makes one from a waveform."
+            )
+        mask = frame_mask(lengths, mel.shape[2])
+        heard = mel[:, : self.bands]
+        # Speech at level zero has bands around -4.5, with a spread of about 2.
+        x = (heard - level(heard, mask) + 4.5) / 2
+        return masked(x.transpose(1, 2), mask), mask
+
+
+def _halve(mask: Mask) -> Mask:
+    return None if mask is None else mask[:, ::2]
+
+
+class ContentEncoder(_Encoder):
+    """Log-mel → what is said: a Gaussian at a quarter of the frame rate, stripped of the speaker.
+
+    Example:
+        >>> import torch
+        >>> ContentEncoder(DisentanglingConfig())(torch.randn(2, 80, 101)).mean.shape
+        torch.Size([2, 64, 26])
+    """
+
+    def __init__(self, config: DisentanglingConfig) -> None:
+        super().__init__(config)
+        fast, slow = config.fast_channels, config.slow_channels
+
+        def blocks(count: int, channels: int) -> nn.ModuleList:
+            return nn.ModuleList(
+                ResidualBlock(channels, kernel=config.kernel, norm=InstanceNorm()) for _ in range(count)
+            )
+
+        self.norm = InstanceNorm()
+        self.stem = Convolution(self.bands, fast, kernel=5, stride=2)
+        self.fast = blocks(config.content_fast_blocks, fast)
+        self.reduce = Convolution(fast, slow, kernel=4, stride=2)
+        self.slow = blocks(config.content_slow_blocks, slow)
+        self.head = nn.Linear(slow, 2 * config.content_latent)
+
+    def forward(self, mel: Tensor, lengths: Tensor | None = None) -> Gaussian:
+        """Mel (batch, n_mels, frames), lengths (batch,) in frames → Gaussian of (batch, latent, ceil(frames / 4))."""
+        x, mask = self.hear(mel, lengths)
+        # Normalizing what is heard removes any fixed equaliser: the microphone's, and the long-term colour of the voice.
+        x, mask = self.stem(self.norm(x, mask)), _halve(mask)
+        for block in self.fast:
+            x = block(x, mask)
+        x, mask = self.reduce(masked(self.norm(x, mask), mask)), _halve(mask)
+        for block in self.slow:
+            x = block(x, mask)
+        statistics = masked(self.head(self.norm(x, mask)), mask).transpose(1, 2)
+        return Gaussian.bounded(
+            statistics,
+            mean_bound=self.config.mean_bound,
+            log_variance_bound=self.config.log_variance_bound,
+        )
+
+
+class SpeakerEncoder(_Encoder):
+    """Log-mel of any length → who speaks: one vector of unit length, so that a dot product is a similarity.
+
+    Example:
+        >>> import torch
+        >>> SpeakerEncoder(DisentanglingConfig())(torch.randn(2, 80, 101)).mean.shape
+        torch.Size([2, 128])
+    """
+
+    def __init__(self, config: DisentanglingConfig) -> None:
+        super().__init__(config)
+        channels = config.speaker_channels
+        self.stem = Convolution(self.bands, channels, kernel=5, stride=2)
+        self.reduce = Convolution(channels, channels, kernel=4, stride=2)
+        self.blocks = nn.ModuleList(
+            ResidualBlock(channels, kernel=config.kernel, norm=FrameNorm(channels))
+            for _ in range(config.speaker_blocks)
+        )
+        self.norm = FrameNorm(channels)
+        self.pool = StatisticsPooling(channels)
+        self.head = nn.Linear(2 * channels, config.speaker_latent)
+
+    def forward(self, mel: Tensor, lengths: Tensor | None = None) -> Point:
+        """Mel (batch, n_mels, frames), lengths (batch,) in frames → Point of (batch, speaker_latent)."""
+        x, mask = self.hear(mel, lengths)
+        x, mask = self.stem(x), _halve(mask)
+        x, mask = self.reduce(masked(F.gelu(x), mask)), _halve(mask)
+        x = masked(x, mask)
+        for block in self.blocks:
+            x = block(x, mask)
+        return Point(F.normalize(self.head(self.pool(self.norm(x, mask), mask)), dim=-1))
+
+
+class PitchEncoder(_Encoder):
+    """Log-mel → its pitch contour, learned from YIN on the waveform (a classifier over bins, as CREPE is).
+
+    Kim et al. 2018 (arXiv:1802.06182).
+    """
+
+    def __init__(self, config: DisentanglingConfig) -> None:
+        super().__init__(config)
+        channels = config.pitch_channels
+        self.stem = Convolution(self.bands, channels, kernel=5, stride=2)
+        self.blocks = nn.ModuleList(
+            ResidualBlock(channels, kernel=config.kernel, norm=FrameNorm(channels)) for _ in range(config.pitch_blocks)
+        )
+        self.norm = FrameNorm(channels)
+        self.head = nn.Linear(channels, BINS + 1)
+
+    def logits(self, mel: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Mel → scores of the bins (batch, ceil(frames / 2), bins) and of being voiced (batch, ceil(frames / 2))."""
+        x, mask = self.hear(mel, lengths)
+        x, mask = self.stem(x), _halve(mask)
+        x = masked(x, mask)
+        for block in self.blocks:
+            x = block(x, mask)
+        scores = self.head(self.norm(x, mask))
+        if mask is not None:
+            scores = scores.masked_fill(mask == 0, -1e4)
+        return scores[..., :-1], scores[..., -1]
+
+    def decode(self, scores: Tensor, voiced: Tensor) -> Pitch:
+        """The contour that the scores speak for: the mean of the bins around the best one.
+
+        It is finer than a bin, and deaf to the octave errors far from it.
+        """
+        place = torch.arange(BINS, device=scores.device)
+        near = (place - scores.argmax(dim=-1, keepdim=True)).abs() <= 3
+        weight = scores.masked_fill(~near, -torch.inf).softmax(dim=-1)
+        return Pitch(from_bins((weight * place).sum(dim=-1)), voiced.sigmoid())
+
+    def forward(self, mel: Tensor, lengths: Tensor | None = None) -> Pitch:
+        """Mel (batch, n_mels, frames) → Pitch of (batch, ceil(frames / 2)); padding is unvoiced."""
+        return self.decode(*self.logits(mel, lengths))
+
+
+class Decoder(nn.Module):
+    """Content, speaker and pitch → log-mel at level zero.
+
+    Example:
+        >>> import torch
+        >>> pitch = Pitch(torch.full((2, 51), 7.0), torch.ones(2, 51))
+        >>> Decoder(DisentanglingConfig())(torch.randn(2, 64, 26), torch.randn(2, 128), pitch, frames=101).shape
+        torch.Size([2, 80, 101])
+    """
+
+    def __init__(self, config: DisentanglingConfig) -> None:
+        super().__init__()
+        self.config = config
+        fast, slow = config.fast_channels, config.slow_channels
+        self.style = nn.Sequential(nn.Linear(config.speaker_latent, slow), nn.GELU())
+
+        def blocks(count: int, channels: int) -> nn.ModuleList:
+            return nn.ModuleList(
+                ResidualBlock(channels, kernel=config.kernel, norm=AdaptiveInstanceNorm(channels, slow))
+                for _ in range(count)
+            )
+
+        self.stem = Convolution(config.content_latent, slow, kernel=3)
+        self.slow = blocks(config.decoder_slow_blocks, slow)
+        self.expand = nn.Linear(slow, 2 * fast)
+        self.pitch = Convolution(BINS, fast, kernel=3)
+        self.fast = blocks(config.decoder_fast_blocks, fast)
+        self.norm = AdaptiveInstanceNorm(fast, slow)
+        self.head = nn.Linear(fast, 2 * config.mel.n_mels)
+        nn.init.constant_(self.head.bias, -4.5)
+
+    def forward(
+        self, content: Tensor, speaker: Tensor, pitch: Pitch, *, frames: int, lengths: Tensor | None = None
+    ) -> Tensor:
+        """Content (batch, latent, ceil(frames / 4)), speaker (batch, speaker_latent), pitch → (batch, n_mels, frames)."""
+        mask = frame_mask(lengths, frames)
+        half, quarter = _halve(mask), _halve(_halve(mask))
+        style = self.style(speaker * self.config.speaker_latent**0.5)
+        x = masked(self.stem(masked(content.transpose(1, 2), quarter)), quarter)
+        for block in self.slow:
+            x = block(x, quarter, style)
+        x = self.expand(x).reshape(len(x), -1, self.config.fast_channels)[:, : -(-frames // 2)]
+        x = masked(x + self.pitch(masked(pitch.salience(), half)), half)
+        for block in self.fast:
+            x = block(x, half, style)
+        x = self.head(F.gelu(self.norm(x, half, style)))
+        x = x.reshape(len(x), -1, self.config.mel.n_mels)[:, :frames]
+        return masked(x, mask).transpose(1, 2)
+
+
+class DisentanglingVAE(PretrainedModel, config=DisentanglingConfig):
+    """The three encoders and the decoder.
+
+    Example:
+        >>> import torch
+        >>> model = DisentanglingVAE().eval()
+        >>> voice = model.voice(torch.randn(1, 80, 300))
+        >>> model.convert(torch.randn(1, 80, 101), voice).shape
+        torch.Size([1, 80, 101])
+    """
+
+    def __init__(self, config: DisentanglingConfig | None = None) -> None:
+        super().__init__()
+        self.config = config or DisentanglingConfig()
+        self.content = ContentEncoder(self.config)
+        self.speaker = SpeakerEncoder(self.config)
+        self.pitch = PitchEncoder(self.config)
+        self.decoder = Decoder(self.config)
+
+    def voice(self, mel: Tensor, lengths: Tensor | None = None) -> Voice:
+        """The voice heard in mels (batch, n_mels, frames), one an utterance; `.average()` joins them."""
+        return Voice(self.speaker(mel, lengths).mean, self.pitch(mel, lengths).register())
+
+    def convert(
+        self,
+        mel: Tensor,
+        voice: Voice,
+        *,
+        lengths: Tensor | None = None,
+        register: Tensor | None = None,
+        pitch_shift: float = 0.0,
+    ) -> Tensor:
+        """Say what `mel` (batch, n_mels, frames) says with `voice` (one, or one an item) → like `mel`.
+
+        `register` is the source's own, where it is known from more than this piece (else it is measured here);
+        `pitch_shift` is in semitones, on top of the move to the voice's register.
+        """
+        pitch = self.pitch(mel, lengths)
+        register = pitch.register() if register is None else register
+        # Where either side is never voiced there is no register to move from or to.
+        octaves = (voice.register - register).nan_to_num(0.0) + pitch_shift / 12
+        decoded = self.decoder(
+            self.content(mel, lengths).mean,
+            voice.latent.expand(len(mel), -1),
+            pitch.shift(octaves.expand(len(mel))),
+            frames=mel.shape[2],
+            lengths=lengths,
+        )
+        mask = frame_mask(lengths, mel.shape[2])
+        heard = slice(self.config.encoder_bands)
+        # The decoded level is measured and replaced: the result is as loud as its source, whatever the voice.
+        gain = level(mel[:, heard], mask) - level(decoded[:, heard], mask)
+        floor = torch.log(torch.tensor(self.config.mel.floor))
+        return torch.maximum(decoded + gain, floor.to(decoded))

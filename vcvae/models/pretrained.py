@@ -1,0 +1,78 @@
+"""Saving models and loading them again, from a folder or a Hugging Face repository: safetensors and one JSON file."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import ModelHubMixin, hf_hub_download
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from vcvae.config import Config
+from vcvae.errors import VcvaeError
+
+CONFIG, WEIGHTS = "config.json", "model.safetensors"
+
+
+class PretrainedModel(nn.Module, ModelHubMixin):
+    """A module that is made from one configuration, and is saved and shared together with it.
+
+    Subclasses name the configuration's class: `class Model(PretrainedModel, config=ModelConfig)`.
+    """
+
+    config_class: type[Config]
+
+    def __init_subclass__(cls, *, config: type[Config] | None = None, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if config is not None:
+            cls.config_class = config
+
+    def _save_pretrained(self, save_directory: Path) -> None:
+        weights = {name: value.contiguous().cpu() for name, value in self.state_dict().items()}
+        save_file(weights, save_directory / WEIGHTS)
+        values = {"class": type(self).__name__, **self.config.model_dump()}
+        (save_directory / CONFIG).write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
+
+    @classmethod
+    def _from_pretrained(cls, *, model_id: str, **options: Any) -> PretrainedModel:
+        """Raises VcvaeError where the folder or repository is missing, or does not hold this class of model."""
+        config_file, weights_file = (
+            _fetch(model_id, name, {k: v for k, v in options.items() if k in _HUB_OPTIONS})
+            for name in (CONFIG, WEIGHTS)
+        )
+        try:
+            values = json.loads(config_file.read_text(encoding="utf-8"))
+            kind = values.pop("class")
+        except (ValueError, KeyError, AttributeError):
+            raise VcvaeError(f"{config_file}: not the configuration of a vcvae model.") from None
+        if kind != cls.__name__:
+            raise VcvaeError(f"{model_id}: holds a {kind}, where a {cls.__name__} is needed.")
+        model = cls(cls.config_class.parse(values, where=str(config_file)))
+        try:
+            model.load_state_dict(load_file(weights_file))
+        except (SafetensorError, OSError, RuntimeError) as error:
+            raise VcvaeError(
+                f"{weights_file}: not the weights that {CONFIG} beside it describes ({str(error).splitlines()[0]})."
+            ) from None
+        return model.eval()
+
+
+_HUB_OPTIONS = {"revision", "cache_dir", "force_download", "token", "local_files_only"}
+
+
+def _fetch(model_id: str, name: str, options: dict[str, Any]) -> Path:
+    folder = Path(model_id)
+    if folder.is_dir():
+        if not (folder / name).is_file():
+            raise VcvaeError(f"{model_id}: no {name} in this folder; give one that save_pretrained wrote.")
+        return folder / name
+    try:
+        return Path(hf_hub_download(model_id, name, **options))
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+        raise VcvaeError(
+            f"{model_id}: neither a folder nor a repository that could be fetched ({str(error).splitlines()[0]})."
+        ) from None

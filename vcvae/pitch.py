@@ -1,0 +1,94 @@
+"""Pitch: what it is, how it is measured from a waveform, and how a network is told about it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+LOWEST, HIGHEST = 60.0, 500.0  # Hz; the range of speaking voices
+BINS = 64  # points between the two, equal steps of 0.58 semitones
+HOP = 2  # mel frames per pitch frame: 43 values per second follow any intonation
+
+
+@dataclass(frozen=True)
+class Pitch:
+    """A contour: `log_f0` in log2 Hz and `voicing` in [0, 1], both (batch, ceil(mel frames / 2)).
+
+    Value i belongs to mel frame 2 i.
+    """
+
+    log_f0: Tensor
+    voicing: Tensor
+
+    def register(self) -> Tensor:
+        """Where the voice lies: mean log2 F0 over the voiced frames, (batch,); NaN for one that is never voiced."""
+        voiced = (self.voicing > 0.5).float()
+        return (self.log_f0 * voiced).sum(dim=1) / voiced.sum(dim=1)
+
+    def shift(self, octaves: Tensor | float) -> Pitch:
+        """The same intonation, `octaves` (a number, or (batch,)) higher."""
+        octaves = torch.as_tensor(octaves, dtype=self.log_f0.dtype, device=self.log_f0.device)
+        return Pitch(self.log_f0 + octaves.reshape(-1, 1), self.voicing)
+
+    def salience(self) -> Tensor:
+        """A bump at the pitch's place among the bins, as high as the voicing: (batch, frames, bins)."""
+        place = bins(self.log_f0)
+        offsets = torch.arange(BINS, device=place.device, dtype=place.dtype) - place.unsqueeze(-1)
+        return torch.exp(-0.5 * offsets.square()) * self.voicing.unsqueeze(-1)
+
+
+def bins(log_f0: Tensor) -> Tensor:
+    """log2 Hz → (fractional) bin, held within the range."""
+    low, high = torch.log2(torch.tensor([LOWEST, HIGHEST])).tolist()
+    return ((log_f0 - low) / (high - low) * (BINS - 1)).clamp(0, BINS - 1)
+
+
+def from_bins(place: Tensor) -> Tensor:
+    """(Fractional) bin → log2 Hz."""
+    low, high = torch.log2(torch.tensor([LOWEST, HIGHEST])).tolist()
+    return low + place / (BINS - 1) * (high - low)
+
+
+def yin(samples: Tensor, *, sample_rate: int, hop: int, threshold: float = 0.15) -> Pitch:
+    """Measure the pitch of waveforms (batch, samples) by YIN, one value every two mel frames of `hop` samples.
+
+    De Cheveigné & Kawahara 2002 (doi:10.1121/1.1458024), steps 1 to 5, at half the sample rate (pitch has no use for
+    the upper half). A frame is voiced where the normalized difference falls below 2 × `threshold`.
+    """
+    frames = -(-(samples.shape[-1] // hop) // HOP)
+    x = F.avg_pool1d(samples[:, None], 2, ceil_mode=True)[:, 0]
+    rate, step, offset = sample_rate / 2, hop * HOP // 2, hop // 4  # mel frame 2 i is centred on 2 i · hop + hop / 2
+    longest = int(rate / LOWEST) + 2
+    shortest = int(rate / HIGHEST)
+    window = longest + longest // 2
+    half = (window + longest) // 2
+    x = F.pad(x, (half - offset, frames * step + 2 * half))
+    x = x.unfold(-1, window + longest, step)[:, :frames]
+
+    size = 1 << (2 * window + longest - 1).bit_length() >> 1
+    size = size if size >= window + longest else size * 2
+    spectrum = torch.fft.rfft(x, size)
+    head = torch.fft.rfft(x[..., :window], size)
+    correlation = torch.fft.irfft(spectrum * head.conj(), size)[..., :longest]
+    energy = F.pad(x.square().cumsum(-1), (1, 0))
+    energy = energy[..., window : window + longest] - energy[..., :longest]
+    difference = (energy[..., :1] + energy - 2 * correlation).clamp(min=0)
+    lags = torch.arange(1, longest, device=x.device)
+    normalized = difference[..., 1:] * lags / difference[..., 1:].cumsum(-1).clamp(min=1e-9)
+    normalized = F.pad(normalized, (1, 0), value=1.0)
+
+    candidates = normalized[..., shortest : longest - 1]
+    is_dip = (candidates <= normalized[..., shortest - 1 : longest - 2]) & (
+        candidates < normalized[..., shortest + 1 : longest]
+    )
+    good = is_dip & (candidates < threshold)
+    first = torch.where(good.any(-1), good.float().argmax(-1), candidates.argmin(-1)) + shortest
+    before, here, after = (normalized.gather(-1, (first + d).unsqueeze(-1)).squeeze(-1) for d in (-1, 0, 1))
+    curvature = (before - 2 * here + after).clamp(min=1e-6)
+    lag = first + (0.5 * (before - after) / curvature).clamp(-0.5, 0.5)
+    loudness = energy[..., 0]
+    audible = loudness > 1e-4 * loudness.amax(dim=-1, keepdim=True).clamp(min=1e-9)
+    return Pitch(torch.log2(rate / lag), ((here < 2 * threshold) & audible).float())

@@ -1,0 +1,170 @@
+"""Training the disentangling VAE: rebuild an utterance from its perturbed self and another segment of its speaker."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import librosa
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from vcvae.config import Config
+from vcvae.mel import MelConfig, MelSpectrogram
+from vcvae.models.disentangling import DisentanglingConfig, DisentanglingVAE, level
+from vcvae.pitch import yin
+from vcvae.training import losses
+from vcvae.training.perturbation import Perturbation, PerturbationConfig
+from vcvae.training.run import RunConfig
+
+Batch = dict[str, Tensor]
+
+
+class LossWeights(Config):
+    """The weight of each term; a term of weight 0 is not computed."""
+
+    reconstruction: float = Field(1.0, ge=0, description="L1 of the mel, natural-log units")
+    kl: float = Field(0.003, ge=0, description="nats per content frame; what the content latent costs")
+    contrastive: float = Field(0.1, ge=0, description="speaker latents: one speaker attracts, others repel")
+    pitch: float = Field(0.1, ge=0, description="the pitch encoder against YIN")
+    recognition: float = Field(0.0, ge=0, description="conversions: the averaged speaker encoder hears the target")
+    agreement: float = Field(0.0, ge=0, description="conversions: the averaged content encoder hears the same words")
+
+
+class ConversionConfig(RunConfig):
+    """A run that trains a converter."""
+
+    task: Literal["conversion"] = "conversion"
+    model: DisentanglingConfig = DisentanglingConfig()
+    weights: LossWeights = LossWeights()
+    kl_warmup: int = Field(2000, ge=0, description="steps over which the weight of the KL rises from 0")
+    temperature: float = Field(0.1, gt=0, description="of the cosine similarities of speakers")
+    content_input: PerturbationConfig = PerturbationConfig(warp=0.25, noise=0.3)
+    speaker_input: PerturbationConfig = PerturbationConfig(equalizer=3.0, noise=0.3)
+    conversions: float = Field(0.25, gt=0, le=1, description="share of the batch that is also converted")
+    conversions_from: int = Field(4000, ge=0, description="step at which training on conversions begins")
+    average: float = Field(0.999, ge=0, lt=1, description="decay of the averaged weights, which are what is released")
+
+
+class ConversionTask(nn.Module):
+    """The model, its running average, and what a batch costs."""
+
+    def __init__(self, config: ConversionConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.spectrogram = MelSpectrogram(config.model.mel)
+        self.model = DisentanglingVAE(config.model)
+        self.average = AveragedModel(self.model, multi_avg_fn=get_ema_multi_avg_fn(config.average))
+        self.average.requires_grad_(False).eval()
+        self.content_perturbation = Perturbation(config.content_input, config.model.mel)
+        self.speaker_perturbation = Perturbation(config.speaker_input, config.model.mel)
+
+    @property
+    def released(self) -> DisentanglingVAE:
+        """What an export keeps: the averaged model."""
+        return self.average.module
+
+    def after_step(self) -> None:
+        self.average.update_parameters(self.model)
+
+    def analyse(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Pairs → segments one below the other: samples, level-zero mels, known bands (…, n_mels), speakers.
+
+        Segment i + half is the partner of segment i.
+        """
+        samples = torch.cat(tuple(batch["samples"].unbind(1)))
+        mel = self.spectrogram(samples)
+        mel = mel - level(mel[:, : self.config.model.encoder_bands])
+        known = known_bands(torch.cat(tuple(batch["bandwidth"].unbind(1))), self.config.model.mel)
+        return samples, mel, known, batch["speaker"].repeat(2)
+
+    def forward(self, batch: Batch, step: int) -> tuple[Tensor, dict[str, Tensor]]:
+        """The total to descend, and its terms before weighting."""
+        c, model, weights = self.config, self.model, self.config.weights
+        samples, mel, known, speakers = self.analyse(batch)
+        frames, hop = mel.shape[2], c.model.mel.hop
+
+        posterior = model.content(self.content_perturbation(mel))
+        latents = model.speaker(self.speaker_perturbation(mel)).mean
+        scores, voiced = model.pitch.logits(mel)
+        pitch = model.pitch.decode(scores.detach(), voiced.detach())
+        content, partner = posterior.sample(), latents.roll(len(latents) // 2, dims=0)
+        decoded = model.decoder(content, partner, pitch, frames=frames)
+
+        terms = {
+            "reconstruction": losses.reconstruction(decoded, mel, known),
+            "kl": losses.kl(posterior),
+            "contrastive": losses.contrastive(latents, speakers, temperature=c.temperature),
+            "pitch": losses.pitch(scores, voiced, yin(samples, sample_rate=c.model.mel.sample_rate, hop=hop)),
+        }
+        if step >= c.conversions_from and (weights.recognition or weights.agreement):
+            count = max(2, int(c.conversions * len(mel)))
+            wanted = latents[-count:].detach()
+            octaves = (pitch.register()[-count:] - pitch.register()[:count]).nan_to_num(0.0)
+            shifted = type(pitch)(pitch.log_f0[:count], pitch.voicing[:count]).shift(octaves)
+            converted = model.decoder(content[:count], wanted, shifted, frames=frames)
+            terms["recognition"] = losses.recognition(
+                self.released.speaker(converted).mean, wanted, temperature=c.temperature
+            )
+            with torch.no_grad():
+                said = self.released.content(mel[:count]).mean
+            terms["agreement"] = losses.agreement(self.released.content(converted).mean, said)
+
+        factors = weights.model_dump()
+        factors["kl"] *= min(1.0, step / c.kl_warmup) if c.kl_warmup else 1.0
+        total = sum(factors[name] * term for name, term in terms.items() if factors[name])
+        return total, {name: term.detach() for name, term in terms.items()}
+
+    @torch.no_grad()
+    def validate(self, batches: list[Batch]) -> tuple[dict[str, float], dict[str, Tensor]]:
+        """Figures on unseen speakers that need no other network, and mels (n_mels, frames) to look at.
+
+        `equal_error_rate` and `retrieval` ask whether speaker latents find the speaker again; `converted_retrieval`
+        whether a conversion's latent is nearest to its target's; `content_consistency` is the correlation of what
+        the content encoder hears before and after.
+        """
+        model = self.released
+        found = {"reconstruction": [], "content_consistency": []}
+        enrolled, tested, converted_latents = [], [], []
+        for batch in batches:
+            _, mel, known, _ = self.analyse(batch)
+            source, other = mel.chunk(2)
+            own, partner = model.voice(source), model.voice(other)
+            content = model.content(source).mean
+            decoded = model.decoder(content, partner.latent, model.pitch(source), frames=mel.shape[2])
+            found["reconstruction"].append(losses.reconstruction(decoded, source, known[: len(source)]))
+            target = type(own)(partner.latent.roll(1, 0), partner.register.roll(1, 0))
+            converted = model.convert(source, target)
+            said, heard = (x - x.mean(2, keepdim=True) for x in (content, model.content(converted).mean))
+            found["content_consistency"].append(torch.cosine_similarity(said.flatten(1), heard.flatten(1)).mean())
+            enrolled.append(partner.latent)
+            tested.append(own.latent)
+            converted_latents.append(model.speaker(converted).mean.roll(-1, 0))
+        enrolled, tested, converted_latents = map(torch.cat, (enrolled, tested, converted_latents))
+        speakers = torch.cat([batch["speaker"] for batch in batches])
+        same = speakers[:, None] == speakers[None, :]
+        similarity, converted_similarity = tested @ enrolled.T, converted_latents @ enrolled.T
+        rows = torch.arange(len(speakers), device=speakers.device)
+        figures = {name: torch.stack(values).mean().item() for name, values in found.items()} | {
+            "equal_error_rate": equal_error_rate(similarity[same], similarity[~same]),
+            "retrieval": same[rows, similarity.argmax(1)].float().mean().item(),
+            "converted_retrieval": same[rows, converted_similarity.argmax(1)].float().mean().item(),
+        }
+        pictures = {"source": source[0], "decoded": decoded[0], "target": other[-1], "converted": converted[0]}
+        return figures, pictures
+
+
+def known_bands(bandwidth: Tensor, mel: MelConfig) -> Tensor:
+    """Bandwidths (batch,) in Hz → (batch, n_mels), 1 for a band whose centre the recording reaches."""
+    centres = librosa.mel_frequencies(mel.n_mels + 2, fmin=mel.f_min, fmax=mel.f_max)[1:-1]
+    return (torch.as_tensor(centres, device=bandwidth.device) <= bandwidth[:, None]).float()
+
+
+def equal_error_rate(genuine: Tensor, impostor: Tensor) -> float:
+    """Where as many genuine scores lie below a threshold as impostors' above it."""
+    thresholds = torch.cat([genuine, impostor]).sort().values
+    missed = torch.searchsorted(genuine.sort().values, thresholds) / len(genuine)
+    accepted = 1 - torch.searchsorted(impostor.sort().values, thresholds) / len(impostor)
+    nearest = (missed - accepted).abs().argmin()
+    return ((missed + accepted)[nearest] / 2).item()

@@ -1,0 +1,62 @@
+"""The terms of the training objective, each a plain function of tensors that returns one number."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from vcvae.models.posterior import Gaussian
+from vcvae.pitch import BINS, Pitch, bins
+
+
+def reconstruction(decoded: Tensor, mel: Tensor, known: Tensor) -> Tensor:
+    """Mean |x̂ − x| over the known bands: minus the log-likelihood of a Laplace decoder of fixed scale, up to constants.
+
+    Mels (batch, n_mels, frames); `known` (batch, n_mels) is 1 where the recording's bandwidth reaches.
+    """
+    error = (decoded - mel).abs().mean(dim=2)
+    return (error * known).sum() / known.sum()
+
+
+def kl(posterior: Gaussian) -> Tensor:
+    """KL to the prior in nats per latent frame, the mean over batch and frames."""
+    return posterior.kl().sum(dim=1).mean()
+
+
+def contrastive(latents: Tensor, speakers: Tensor, *, temperature: float) -> Tensor:
+    """Latents of one speaker attract, those of others repel: cross-entropy of finding a partner among the batch.
+
+    Latents (batch, latent) of unit length, speakers (batch,) numbers. SupCon, Khosla et al. 2020 (arXiv:2004.11362, eq. 2).
+    """
+    itself = torch.eye(len(latents), dtype=torch.bool, device=latents.device)
+    similarity = (latents @ latents.T / temperature).masked_fill(itself, -torch.inf)
+    log_probability = similarity.log_softmax(dim=1)
+    partner = (speakers[:, None] == speakers[None, :]) & ~itself
+    return -(log_probability.masked_fill(~partner, 0).sum(dim=1) / partner.sum(dim=1).clamp(min=1)).mean()
+
+
+def pitch(scores: Tensor, voiced: Tensor, measured: Pitch) -> Tensor:
+    """Cross-entropy of the pitch bins where voiced, and of being voiced everywhere.
+
+    Scores (batch, frames, bins) and voiced (batch, frames) are logits.
+    """
+    offsets = torch.arange(BINS, device=scores.device) - bins(measured.log_f0).unsqueeze(-1)
+    target = torch.exp(-0.5 * offsets.square())
+    target = target / target.sum(dim=-1, keepdim=True)
+    cross_entropy = -(target * scores.log_softmax(dim=-1)).sum(dim=-1)
+    place = (cross_entropy * measured.voicing).sum() / measured.voicing.sum().clamp(min=1)
+    return place + F.binary_cross_entropy_with_logits(voiced, measured.voicing)
+
+
+def recognition(heard: Tensor, wanted: Tensor, *, temperature: float) -> Tensor:
+    """Cross-entropy of recognising each converted utterance's wanted speaker among all that the batch wants.
+
+    Both (batch, latent) of unit length. InfoNCE, van den Oord et al. 2018 (arXiv:1807.03748).
+    """
+    return F.cross_entropy(heard @ wanted.T / temperature, torch.arange(len(heard), device=heard.device))
+
+
+def agreement(heard: Tensor, said: Tensor) -> Tensor:
+    """Mean squared distance of two content latents (batch, latent, frames), in units of the prior's variance."""
+    return (heard - said).square().mean()

@@ -1,0 +1,69 @@
+"""What is done to an encoder's input, and not to the target: the denoising auto-encoder's idea, turned against the speaker."""
+
+from __future__ import annotations
+
+import math
+
+import librosa
+import numpy as np
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from vcvae.config import Config
+from vcvae.mel import MelConfig
+
+
+class PerturbationConfig(Config):
+    """How strongly a mel is perturbed; each strength is drawn anew for every utterance."""
+
+    warp: float = Field(
+        0.0, ge=0, description="frequencies are scaled by up to this fraction, as if pitch and tract were"
+    )
+    equalizer: float = Field(0.0, ge=0, description="dB; standard deviation of a smooth random equaliser")
+    noise: float = Field(0.0, ge=0, le=1, description="share of the utterances to which stationary noise is added")
+    noise_level: tuple[float, float] = Field((-45.0, -15.0), description="dB below the speech, drawn between these")
+
+
+class Perturbation:
+    """Perturbs log-mels (batch, n_mels, frames) by a configuration."""
+
+    def __init__(self, config: PerturbationConfig, mel: MelConfig) -> None:
+        self.config = config
+        self.centres = torch.from_numpy(
+            librosa.mel_frequencies(mel.n_mels + 2, fmin=mel.f_min, fmax=mel.f_max)[1:-1].astype(np.float32)
+        )
+
+    def __call__(self, mel: Tensor) -> Tensor:
+        c, batch = self.config, len(mel)
+        if c.warp:
+            spread = math.log(1 + c.warp)
+            mel = warp(mel, torch.exp(torch.empty(batch).uniform_(-spread, spread)), self.centres)
+        if c.equalizer:
+            mel = mel + _smooth_curves(batch, mel.shape[1], c.equalizer).to(mel.device)[:, :, None]
+        if c.noise:
+            level = torch.empty(batch).uniform_(*c.noise_level) * math.log(10) / 20
+            level = torch.where(torch.rand(batch) < c.noise, level, -torch.inf)
+            colour = _smooth_curves(batch, mel.shape[1], 6.0) + level[:, None]
+            # Relative to the mean magnitude of the utterance; magnitudes of independent sounds add in energy.
+            loudness = mel.exp().mean(dim=(1, 2)).log()
+            noise = (colour.to(mel.device) + loudness[:, None])[:, :, None] + 0.5 * torch.randn_like(mel)
+            mel = 0.5 * torch.logaddexp(2 * mel, 2 * noise)
+        return mel
+
+
+def warp(mel: Tensor, factors: Tensor, centres: Tensor) -> Tensor:
+    """Move what is at frequency f to f / factor: mel (batch, n_mels, frames), factors (batch,), centres (n_mels,) in Hz."""
+    wanted = centres[None] * factors[:, None].to(centres)
+    above = torch.searchsorted(centres, wanted.contiguous()).clamp(1, len(centres) - 1)
+    low, high = centres[above - 1], centres[above]
+    fraction = ((wanted - low) / (high - low)).clamp(0, 1)[:, :, None].to(mel)
+    index = above[:, :, None].expand(-1, -1, mel.shape[2]).to(mel.device)
+    return mel.gather(1, index - 1) * (1 - fraction) + mel.gather(1, index) * fraction
+
+
+def _smooth_curves(batch: int, bands: int, decibels: float) -> Tensor:
+    """Random curves over the bands (batch, n_mels), in nepers, made of the four slowest cosines."""
+    position = torch.linspace(0, math.pi, bands)
+    cosines = torch.stack([torch.cos(k * position) for k in range(1, 5)])
+    return torch.randn(batch, 4) @ cosines * (decibels * math.log(10) / 20 / math.sqrt(2))

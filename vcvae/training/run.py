@@ -1,0 +1,56 @@
+"""What every training run has, whatever it trains: data, length, optimizer, and where it is kept."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+from pydantic import Field
+
+from vcvae.config import Config
+
+
+class DataConfig(Config):
+    """Prepared folders (`vcvae prepare`). The speakers of one must not be in the other."""
+
+    train: str = Field(description="folder of the speakers to learn from")
+    dev: str = Field(description="folder of unseen speakers, for validation only")
+
+
+class OptimizerConfig(Config):
+    """AdamW (Loshchilov & Hutter 2019, arXiv:1711.05101), linear warm-up, then a cosine down to a share of the rate."""
+
+    learning_rate: float = Field(5e-4, gt=0, description="at the end of the warm-up")
+    final: float = Field(0.05, ge=0, le=1, description="share of the rate that is left at the last step")
+    warmup: int = Field(500, ge=0, description="steps")
+    betas: tuple[float, float] = Field((0.9, 0.99), description="decay of the gradient's two moments")
+    weight_decay: float = Field(0.01, ge=0)
+    clip: float = Field(1.0, gt=0, description="largest norm of the gradient")
+
+    def rate(self, step: int, steps: int) -> float:
+        """The learning rate at a step of a run of `steps`."""
+        if step < self.warmup:
+            return self.learning_rate * (step + 1) / self.warmup
+        progress = min(1.0, (step - self.warmup) / max(1, steps - self.warmup))
+        share = self.final + (1 - self.final) * 0.5 * (1 + math.cos(math.pi * progress))
+        return self.learning_rate * share
+
+
+class RunConfig(Config):
+    """The keys that all tasks share."""
+
+    task: str
+    output: str = Field(description="folder of the run; the same command again goes on from what it holds")
+    data: DataConfig
+    seed: int = Field(0, ge=0)
+    steps: int = Field(20000, gt=0, description="optimizer steps")
+    batch_pairs: int = Field(16, gt=1, description="speakers in a batch of one process, two segments each")
+    segment_frames: int = Field(128, gt=15, description="mel frames of a segment: 1.5 s")
+    accumulate: int = Field(1, gt=0, description="batches whose gradients make one step")
+    precision: Literal["no", "bf16", "fp16"] = Field("no", description="mixed precision; bf16 suits recent GPUs")
+    workers: int = Field(1, ge=0, description="processes that read audio")
+    optimizer: OptimizerConfig = OptimizerConfig()
+    log_every: int = Field(50, gt=0, description="steps between scalars")
+    validate_every: int = Field(1000, gt=0, description="steps between validations")
+    validation_pairs: int = Field(64, gt=1, description="examples of a validation")
+    checkpoint_every: int = Field(250, gt=0, description="steps between checkpoints: what a killed run can lose")

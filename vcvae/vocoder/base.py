@@ -1,0 +1,21 @@
+"""What every vocoder is."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from vcvae.mel import MelConfig
+
+
+class Vocoder(nn.Module):
+    """Ln-mels to waveforms. `mel_config` says which mel it takes, and so the rate and hop of its output.
+
+    Mel frame t is centred on output sample `t * hop + hop / 2`, as in `MelSpectrogram`: a waveform, its mel
+    and that mel's waveform lie on one time axis.
+    """
+
+    mel_config: MelConfig
+
+    def forward(self, mel: Tensor) -> Tensor:
+        """Ln-mel (batch, n_mels, frames) → samples (batch, frames * hop) at `mel_config.sample_rate`."""
+        raise NotImplementedError
