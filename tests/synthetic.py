@@ -1,7 +1,7 @@
 """Generated speech: "speakers" who say the same "words", so that the right answer of a conversion is known.
 
-A source (a pulse train at the speaker's pitch, or noise) goes through a vocal tract (resonances at the formants
-of each phone, all scaled by the speaker). `speak("aiu", pitch=110)` and `speak("aiu", pitch=220, tract=1.2)`
+A source (a pulse train at the speaker's pitch, or noise) goes through a vocal tract (resonances at the
+formants of each phone, all scaled by the speaker). `speak("aiu", pitch=110)` and `speak("aiu", pitch=220, tract=1.2)`
 hold the same phones at the same times in two voices.
 """
 
@@ -58,4 +58,4 @@ def speak(
         frame = source[start : start + 512] * window
         output[start : start + 512] += window * np.fft.irfft(np.fft.rfft(frame) * gains.prod(axis=0))
     output = output[512 : 512 + samples]
-    return (0.5 * output / np.abs(output).max()).astype(np.float32)
+    return (0.5 * output / (np.abs(output).max() or 1)).astype(np.float32)

@@ -62,6 +62,24 @@ def read(path: str | Path, sample_rate: int, *, trim: bool = False, min_samples:
     return samples
 
 
+def from_array(samples: np.ndarray, rate: int, sample_rate: int) -> np.ndarray:
+    """An array (samples,) at `rate` Hz, checked as a file is → (samples,) float32 at `sample_rate` Hz.
+
+    Raises:
+        VcvaeError: more than one dimension, no samples, NaN or infinite samples, or silence.
+    """
+    samples = np.asarray(samples)
+    if samples.ndim != 1 or not len(samples):
+        raise VcvaeError(f"an array of audio must be (samples,), not {samples.shape}; give one channel.")
+    if not np.issubdtype(samples.dtype, np.floating):
+        raise VcvaeError(f"an array of audio must be floating-point in [-1, 1], not {samples.dtype}; scale it.")
+    if not np.isfinite(samples).all():
+        raise VcvaeError("an array of audio holds NaN or infinite samples; mend it first.")
+    if np.ptp(samples) / 2 < 10 ** (SILENCE / 20):
+        raise VcvaeError(f"an array of audio is silent (below {SILENCE:.0f} dB); give one with a voice.")
+    return soxr.resample(samples.astype(np.float32), rate, sample_rate, quality="VHQ")
+
+
 def blocks(path: str | Path, sample_rate: int, seconds: float) -> Iterator[np.ndarray]:
     """The samples that `read` gives, in blocks of `seconds` (the last may be shorter) and in bounded memory.
 
@@ -114,7 +132,7 @@ def check_output(path: str | Path, force: bool = False) -> None:
         if path.suffix.lower() not in OUTPUT_FORMATS:
             raise VcvaeError(f"{path}: cannot be written; end its name in {' or '.join(OUTPUT_FORMATS)}.")
         if not (path.parent.is_dir() and os.access(path.parent, os.W_OK)):
-            raise VcvaeError(f"{path}: cannot be written; make {path.parent} a folder that is writable.")
+            raise VcvaeError(f"{path}: cannot be written, as {path.parent} is no folder or is read-only; make one.")
         if path.exists() and not (force and path.is_file()):
             raise VcvaeError(f"{path}: exists already; give another name, or overwrite a file with --force.")
 
@@ -125,7 +143,7 @@ def write(path: str | Path, samples: np.ndarray, sample_rate: int, *, force: boo
     What exceeds full scale is limited, with a warning that says by how many dB.
 
     Raises:
-        VcvaeError: as `check_output`; or the disk is full, or samples are NaN or infinite.
+        VcvaeError: as `check_output`; or the disk is full, or samples are missing, NaN or infinite.
     """
     with Writer(path, sample_rate, force=force) as writer:
         writer.append(samples)
@@ -177,6 +195,8 @@ class Writer:
 
     def _encode(self, part: Path) -> None:
         peak, limited, kind = 1.0, 0, OUTPUT_FORMATS[part.suffix.lower()]
+        if self._waiting.tell() == 0:
+            raise VcvaeError(f"{self.path}: not written, for there are no samples; give a longer source.")
         self._waiting.seek(0)
         with soundfile.SoundFile(str(part), "w", self.sample_rate, 1, "PCM_16", format=kind) as file:
             while values := self._waiting.read(4 * CHUNK):
@@ -283,5 +303,5 @@ def _reported(path: Path, verb: str) -> Iterator[None]:
     try:
         yield
     except (OSError, soundfile.SoundFileError, AssertionError) as error:  # it asserts that all was written
-        reason = getattr(error, "strerror", None) or str(error) or "is the disk full?"
+        reason = getattr(error, "strerror", None) or getattr(error, "error_string", None) or "is the disk full?"
         raise VcvaeError(f"{path}: cannot be {verb} ({reason}); give another path.") from None

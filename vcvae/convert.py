@@ -1,7 +1,7 @@
 """Conversion of waveforms: source audio → mel → content, pitch; target audio → mel → voice; decoder → vocoder → audio.
 
-A long source runs in overlapping pieces, so memory does not grow with its length. Pieces are joined where the overlap is
-quietest: vocoders choose phases anew in each piece, and a pause is where a change of phase is not heard.
+A long source runs in overlapping pieces, so memory does not grow with its length. Pieces are joined where the overlap
+is quietest: vocoders choose phases anew in each piece, and in a pause a change of phase is not heard.
 """
 
 from __future__ import annotations

@@ -17,9 +17,9 @@ from vcvae import audio
 from vcvae.errors import VcvaeError
 
 MANIFEST = "cuts.jsonl.gz"
-# dB below the strongest frequency: speech stays above, what a codec or a resampler cut falls below. The rounding noise of
-# 16-bit audio lies at about -85, so the floor may not be lower.
-BANDWIDTH_FLOOR = -75.0
+# A frequency is in use where its mean level is above both of these: dB below the strongest one, under which codecs and
+# resamplers leave their remains, and dB of full scale in one bin, where the rounding noise of 16-bit audio lies at -77.
+RELATIVE_FLOOR, ABSOLUTE_FLOOR = -75.0, -71.0
 
 
 @dataclass(frozen=True)
@@ -31,15 +31,15 @@ class LeftOut:
 
 
 def bandwidth(samples: np.ndarray, sample_rate: int) -> float:
-    """The highest frequency (Hz) that a recording holds: the last at which its mean spectrum in dB is above the floor.
+    """The highest frequency (Hz) that a recording uses: the last at which its mean spectrum is above the floors.
 
     Only the louder half of the frames counts. MP3s and up-sampled files claim a rate that they do not fill.
     """
     power = np.abs(librosa.stft(samples, n_fft=1024, hop_length=512)) ** 2
     energy = power.sum(axis=0)
     spectrum = 10 * np.log10(power[:, energy >= np.median(energy)] + 1e-12).mean(axis=1)
-    last = np.flatnonzero(spectrum > spectrum.max() + BANDWIDTH_FLOOR).max()
-    return float((last + 1) * sample_rate / 1024)
+    used = np.flatnonzero(spectrum > max(spectrum.max() + RELATIVE_FLOOR, ABSOLUTE_FLOOR))
+    return float((used.max(initial=0) + 1) * sample_rate / 1024)
 
 
 def prepare(

@@ -1,9 +1,9 @@
 """The disentangling variational auto-encoder: what is said and who speaks, in two latents.
 
 A mel goes through three encoders: content (instance-normalized, a slow and narrow Gaussian), speaker (one vector) and
-pitch (a contour). The decoder joins them again. Conversion is the same decode with the speaker of another utterance, and
-the contour moved to that speaker's register. Instance normalization against the speaker, and AdaIN to bring another one
-in, follow Chou et al. 2019 (AdaIN-VC, arXiv:1904.05742).
+pitch (a contour). The decoder joins them again. Conversion is the same decode with the speaker of another utterance,
+and the contour moved to that speaker's register. Instance normalization against the speaker, and AdaIN to bring
+another one in, follow Chou et al. 2019 (AdaIN-VC, arXiv:1904.05742).
 
 All encoders hear only the bands below `encoder_f_max`, so that a recording's bandwidth cannot pass for its speaker, and
 none hears the level: the decoder works at level zero and the source's level is added at the end.
@@ -88,11 +88,8 @@ def level(mel: Tensor, mask: Mask = None) -> Tensor:
     A gain of g adds ln g. Pauses weigh nothing, being quiet.
     """
     energy = torch.exp(2 * mel).sum(dim=1)
-    if mask is None:
-        mean = energy.mean(dim=1)
-    else:
-        mean = (energy * mask[..., 0]).sum(dim=1) / mask.sum(dim=(1, 2))
-    return 0.5 * torch.log(mean)[:, None, None]
+    weight = torch.ones_like(energy) if mask is None else mask[..., 0]
+    return 0.5 * torch.log((energy * weight).sum(dim=1) / weight.sum(dim=1))[:, None, None]
 
 
 class _Encoder(nn.Module):
@@ -146,9 +143,9 @@ class ContentEncoder(_Encoder):
         self.head = nn.Linear(slow, 2 * config.content_latent)
 
     def forward(self, mel: Tensor, lengths: Tensor | None = None) -> Gaussian:
-        """Mel (batch, n_mels, frames), lengths (batch,) in frames → Gaussian of (batch, latent, ceil(frames / 4))."""
+        """Mel (batch, n_mels, frames), lengths (batch,) in frames → Gaussian, (batch, latent, ceil(frames / 4))."""
         x, mask = self.hear(mel, lengths)
-        # Normalizing what is heard removes any fixed equaliser: the microphone's, and the long-term colour of the voice.
+        # Normalizing what is heard removes any fixed equaliser: the microphone's, and the voice's own long-term colour.
         x, mask = self.stem(self.norm(x, mask)), _halve(mask)
         for block in self.fast:
             x = block(x, mask)
@@ -273,7 +270,7 @@ class Decoder(nn.Module):
     def forward(
         self, content: Tensor, speaker: Tensor, pitch: Pitch, *, frames: int, lengths: Tensor | None = None
     ) -> Tensor:
-        """Content (batch, latent, ceil(frames / 4)), speaker (batch, speaker_latent), pitch → (batch, n_mels, frames)."""
+        """Content (batch, latent, ceil(frames / 4)), speaker (batch, latent) and pitch → (batch, n_mels, frames)."""
         mask = frame_mask(lengths, frames)
         half, quarter = _halve(mask), _halve(_halve(mask))
         style = self.style(speaker * self.config.speaker_latent**0.5)

@@ -1,9 +1,9 @@
 """The parts that encoders and decoders are made of.
 
 Inside the networks a sequence is (batch, frames, channels): a convolution over time is then one matrix product, which
-CPUs run at nearly twice the speed of `conv1d`, forward and backward. A mask is (batch, frames, 1), 1 where a frame is
-real and 0 where it is padding; `None` means that every frame is real. Padding is kept at zero, which is what the edges of
-an unpadded sequence see, so a padded batch gives what its items give alone.
+CPUs run faster than `conv1d`, forward and backward. A mask is (batch, frames, 1), 1 where a frame is real and 0 where
+it is padding; `None` means that every frame is real. Padding is kept at zero, which is what the edges of an unpadded
+sequence see, so a padded batch gives what its items give alone.
 """
 
 from __future__ import annotations

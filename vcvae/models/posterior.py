@@ -1,7 +1,7 @@
 """What an encoder gives out: a distribution over latents, from which one samples and whose KL to the prior is known.
 
 A note on notation: throughout, s is the log *variance*, so z = μ + exp(s / 2)·ε and
-KL = ½ Σ (exp s − 1 − s + μ²). (Texts that write z = μ + exp(σ)·ε use a log standard deviation; the two must not be mixed.)
+KL = ½ Σ (exp s − 1 − s + μ²). (Texts that write z = μ + exp(σ)·ε mean a log standard deviation; never mix the two.)
 """
 
 from __future__ import annotations

@@ -11,6 +11,7 @@ from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntry
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
+from typing_extensions import Self
 
 from vcvae.config import Config
 from vcvae.errors import VcvaeError
@@ -38,19 +39,22 @@ class PretrainedModel(nn.Module, ModelHubMixin):
         (save_directory / CONFIG).write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
 
     @classmethod
-    def _from_pretrained(cls, *, model_id: str, **options: Any) -> PretrainedModel:
-        """Raises VcvaeError where the folder or repository is missing, or does not hold this class of model."""
-        config_file, weights_file = (
-            _fetch(model_id, name, {k: v for k, v in options.items() if k in _HUB_OPTIONS})
-            for name in (CONFIG, WEIGHTS)
-        )
+    def from_pretrained(cls, source: str | Path, **options: Any) -> Self:
+        """The model saved in a folder or a Hugging Face repository, in evaluation mode.
+
+        `options` are those of `huggingface_hub.hf_hub_download`, such as `revision` and `local_files_only`.
+
+        Raises:
+            VcvaeError: nothing is found there, or not this class of model, or weights that do not fit.
+        """
+        config_file, weights_file = (_fetch(str(source), name, options) for name in (CONFIG, WEIGHTS))
         try:
             values = json.loads(config_file.read_text(encoding="utf-8"))
             kind = values.pop("class")
-        except (ValueError, KeyError, AttributeError):
+        except (ValueError, KeyError, AttributeError, TypeError):
             raise VcvaeError(f"{config_file}: not the configuration of a vcvae model.") from None
         if kind != cls.__name__:
-            raise VcvaeError(f"{model_id}: holds a {kind}, where a {cls.__name__} is needed.")
+            raise VcvaeError(f"{source}: holds a {kind}, where a {cls.__name__} is needed.")
         model = cls(cls.config_class.parse(values, where=str(config_file)))
         try:
             model.load_state_dict(load_file(weights_file))
@@ -59,9 +63,6 @@ class PretrainedModel(nn.Module, ModelHubMixin):
                 f"{weights_file}: not the weights that {CONFIG} beside it describes ({str(error).splitlines()[0]})."
             ) from None
         return model.eval()
-
-
-_HUB_OPTIONS = {"revision", "cache_dir", "force_download", "token", "local_files_only"}
 
 
 def _fetch(model_id: str, name: str, options: dict[str, Any]) -> Path:

@@ -259,8 +259,15 @@ def _batches(
             num_workers=config.workers,
             prefetch_factor=4 if config.workers else None,
             pin_memory=accelerator.device.type == "cuda",
+            worker_init_fn=_leave_signals_to_the_parent,
         )
     )
+
+
+def _leave_signals_to_the_parent(_worker: int) -> None:
+    # Ctrl-C reaches the whole process group; readers must live on until the step at hand is done.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
 def _seed(seed: int, batch: int, process: int) -> None:

@@ -27,7 +27,7 @@ def kl(posterior: Gaussian) -> Tensor:
 def contrastive(latents: Tensor, speakers: Tensor, *, temperature: float) -> Tensor:
     """Latents of one speaker attract, those of others repel: cross-entropy of finding a partner among the batch.
 
-    Latents (batch, latent) of unit length, speakers (batch,) numbers. SupCon, Khosla et al. 2020 (arXiv:2004.11362, eq. 2).
+    Latents (batch, latent) of unit length, speakers (batch,) numbers. Khosla et al. 2020 (arXiv:2004.11362, eq. 2).
     """
     itself = torch.eye(len(latents), dtype=torch.bool, device=latents.device)
     similarity = (latents @ latents.T / temperature).masked_fill(itself, -torch.inf)

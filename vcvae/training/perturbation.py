@@ -1,4 +1,4 @@
-"""What is done to an encoder's input, and not to the target: the denoising auto-encoder's idea, turned against the speaker."""
+"""What is done to an encoder's input and not to the target: the denoising auto-encoder, turned against the speaker."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class Perturbation:
 
 
 def warp(mel: Tensor, factors: Tensor, centres: Tensor) -> Tensor:
-    """Move what is at frequency f to f / factor: mel (batch, n_mels, frames), factors (batch,), centres (n_mels,) in Hz."""
+    """Move what is at f to f / factor: mel (batch, n_mels, frames), factors (batch,), centres (n_mels,) in Hz."""
     wanted = centres[None] * factors[:, None].to(centres)
     above = torch.searchsorted(centres, wanted.contiguous()).clamp(1, len(centres) - 1)
     low, high = centres[above - 1], centres[above]

@@ -1,0 +1,71 @@
+import numpy as np
+import pytest
+import soundfile as sf
+
+from tests.synthetic import speak
+from vcvae.data.prepare import prepare
+from vcvae.data.segments import SegmentPairs
+from vcvae.errors import VcvaeError
+
+RATE = 16000
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory):
+    """Speaker a has four utterances of 2 s, b and c one each: b of 2 s, c too short for two segments."""
+    root = tmp_path_factory.mktemp("corpus")
+    for name, count, seconds in [("a", 4, 2.0), ("b", 1, 2.0), ("c", 1, 1.1)]:
+        (root / "source" / name).mkdir(parents=True)
+        for i in range(count):
+            samples = speak("aiueo", seconds=seconds, sample_rate=RATE, seed=i, pitch=100 + 20 * i)
+            sf.write(root / "source" / name / f"{i}.wav", samples, RATE)
+    list(prepare(root / "source", root / "ready", sample_rate=RATE))
+    return root / "ready"
+
+
+def test_an_example_is_two_segments_of_one_speaker(prepared):
+    pairs = SegmentPairs(prepared, segment=12000, sample_rate=RATE)
+    assert pairs.speakers == ["a", "b"]
+    example = pairs[0]
+    assert example["samples"].shape == (2, 12000)
+    assert example["samples"].dtype == np.float32
+    assert example["bandwidth"].shape == (2,)
+    assert not np.allclose(*example["samples"])
+
+
+def test_example_n_depends_on_the_seed_and_n_alone(prepared):
+    pairs, again = (SegmentPairs(prepared, segment=12000, sample_rate=RATE, seed=3) for _ in range(2))
+    for n in (7, 0, 12345):
+        np.testing.assert_array_equal(pairs[n]["samples"], again[n]["samples"])
+    other = SegmentPairs(prepared, segment=12000, sample_rate=RATE, seed=4)
+    assert any((pairs[n]["samples"] != other[n]["samples"]).any() for n in range(4))
+
+
+def test_a_pass_calls_every_speaker_and_one_with_much_speech_more(prepared):
+    pairs = SegmentPairs(prepared, segment=8000, sample_rate=RATE)
+    calls = len(pairs.calls)
+    for start in (0, calls):
+        called = sorted(pairs.speakers[pairs[n]["speaker"]] for n in range(start, start + calls))
+        assert called == sorted(pairs.speakers[i] for i in pairs.calls)
+        assert set(called) == {"a", "b", "c"}
+    assert (pairs.calls == 0).sum() > (pairs.calls == 2).sum()
+
+
+def test_segments_of_a_single_utterance_do_not_overlap(prepared):
+    pairs = SegmentPairs(prepared, segment=12000, sample_rate=RATE)
+    lone = pairs.utterances[1]
+    rng = np.random.default_rng(0)
+    starts = np.array([[start for _, start in pairs._draw(lone, rng)] for _ in range(200)])
+    assert (np.abs(np.diff(starts, axis=1)) >= 12000).all()
+    assert starts.min() >= 0
+    assert starts.max() <= lone[0].samples - 12000
+    assert 0.3 < (starts[:, 0] < starts[:, 1]).mean() < 0.7
+
+
+def test_what_cannot_be_cut_is_one_sentence(prepared, tmp_path):
+    with pytest.raises(VcvaeError, match="vcvae prepare SOURCE"):
+        SegmentPairs(tmp_path, segment=100, sample_rate=RATE)
+    with pytest.raises(VcvaeError, match="prepared at 16000 Hz"):
+        SegmentPairs(prepared, segment=100, sample_rate=22050)
+    with pytest.raises(VcvaeError, match="no speaker has two segments of 10"):
+        SegmentPairs(prepared, segment=160000, sample_rate=RATE)

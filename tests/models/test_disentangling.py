@@ -1,0 +1,164 @@
+import json
+import math
+
+import pytest
+import torch
+
+from vcvae import load_model
+from vcvae.errors import VcvaeError
+from vcvae.models.disentangling import (
+    ContentEncoder,
+    DisentanglingConfig,
+    DisentanglingVAE,
+    PitchEncoder,
+    SpeakerEncoder,
+    level,
+)
+
+CONFIG = DisentanglingConfig(
+    fast_channels=24, slow_channels=32, content_latent=8, speaker_latent=16, speaker_channels=24, pitch_channels=16
+)
+
+
+@pytest.fixture
+def model():
+    torch.manual_seed(0)
+    return DisentanglingVAE(CONFIG).eval()
+
+
+def speechlike(batch, frames, seed=0):
+    """Log-mels with the level and the slope of speech."""
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(batch, 80, frames, generator=generator) - torch.linspace(3, 8, 80)[:, None]
+
+
+def test_the_default_is_within_its_size():
+    assert sum(p.numel() for p in DisentanglingVAE().parameters()) <= 5e6
+
+
+@pytest.mark.parametrize("frames", [1, 2, 3, 5, 8, 101])
+def test_any_length_goes_in_and_comes_out(model, frames):
+    mel = speechlike(2, frames)
+    posterior = model.content(mel)
+    assert posterior.mean.shape == posterior.log_variance.shape == (2, 8, math.ceil(frames / 4))
+    assert model.pitch(mel).log_f0.shape == (2, math.ceil(frames / 2))
+    converted = model.convert(mel, model.voice(mel))
+    assert converted.shape == mel.shape
+    assert converted.isfinite().all()
+
+
+def test_padding_changes_nothing(model):
+    short, long = speechlike(1, 37, seed=1), speechlike(1, 61, seed=2)
+    batch = torch.full((2, 80, 61), 7.0)  # padding may hold anything
+    batch[0, :, :37], batch[1] = short[0], long[0]
+    lengths = torch.tensor([37, 61])
+    voice = model.voice(speechlike(1, 50))
+    together = model.convert(batch, voice, lengths=lengths)
+    content, speaker = model.content(batch, lengths), model.speaker(batch, lengths).mean
+    for i, mel in enumerate([short, long]):
+        frames = mel.shape[2]
+        alone = model.content(mel)
+        latents = math.ceil(frames / 4)
+        torch.testing.assert_close(content.mean[i, :, :latents], alone.mean[0], atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(content.log_variance[i, :, :latents], alone.log_variance[0], atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(speaker[i], model.speaker(mel).mean[0], atol=1e-5, rtol=1e-4)
+        torch.testing.assert_close(together[i, :, :frames], model.convert(mel, voice)[0], atol=1e-3, rtol=1e-3)
+    assert (content.mean[0, :, 10:] == 0).all()
+
+
+def test_a_batch_is_its_items(model):
+    mel = speechlike(3, 40)
+    voices = model.voice(mel.flip(0))
+    together = model.convert(mel, voices)
+    for i in range(3):
+        one = type(voices)(voices.latent[i : i + 1], voices.register[i : i + 1])
+        torch.testing.assert_close(together[i], model.convert(mel[i : i + 1], one)[0], atol=1e-4, rtol=1e-4)
+
+
+def test_gain_passes_the_encoders_by_and_reaches_the_output(model):
+    mel, gain = speechlike(1, 60), math.log(3.0)
+    voice, louder = model.voice(mel), model.voice(mel + gain)
+    torch.testing.assert_close(louder.latent, voice.latent, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(model.content(mel + gain).mean, model.content(mel).mean, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(model.convert(mel + gain, voice), model.convert(mel, voice) + gain, atol=1e-3, rtol=1e-3)
+    heard = slice(CONFIG.encoder_bands)
+    torch.testing.assert_close(level(model.convert(mel, voice)[:, heard]), level(mel[:, heard]), atol=1e-4, rtol=1e-4)
+
+
+def test_a_fixed_equaliser_passes_the_content_encoder_by(model):
+    torch.manual_seed(1)
+    mel, equaliser = speechlike(1, 60), 0.5 * torch.randn(1, 80, 1)
+    torch.testing.assert_close(model.content(mel + equaliser).mean, model.content(mel).mean, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("kind", [ContentEncoder, SpeakerEncoder, PitchEncoder])
+def test_encoders_do_not_hear_above_their_band(kind):
+    torch.manual_seed(0)
+    encoder, mel = kind(CONFIG).eval(), speechlike(1, 30)
+    duller = mel.clone()
+    duller[:, CONFIG.encoder_bands :] = -11.5
+    for a, b in zip(vars(encoder(mel)).values(), vars(encoder(duller)).values(), strict=True):
+        torch.testing.assert_close(a, b)
+    assert CONFIG.encoder_bands == 68
+
+
+def test_the_contour_moves_to_the_voice(model):
+    mel, target = speechlike(1, 40, seed=3), speechlike(1, 40, seed=4)
+    voice = model.voice(target)
+    seen = []
+    model.decoder.register_forward_pre_hook(lambda module, arguments: seen.append(arguments[2]))
+    source = model.pitch(mel)
+    register = torch.tensor([7.0])
+    model.convert(mel, type(voice)(voice.latent, torch.tensor([7.5])), register=register, pitch_shift=6.0)
+    torch.testing.assert_close(seen[0].log_f0, source.log_f0 + 1.0)
+    model.convert(mel, type(voice)(voice.latent, torch.tensor([torch.nan])), register=register)
+    torch.testing.assert_close(seen[1].log_f0, source.log_f0)  # a voice without a register moves nothing
+
+
+def test_the_average_of_voices_is_a_voice(model):
+    voices = model.voice(speechlike(3, 40))
+    average = type(voices)(voices.latent, torch.tensor([7.0, torch.nan, 8.0])).average()
+    torch.testing.assert_close(average.latent.norm(dim=-1), torch.ones(1))
+    assert average.register.item() == pytest.approx(7.5)
+
+
+@pytest.mark.parametrize("shape", [(80, 10), (1, 79, 10), (1, 80, 0)])
+def test_a_wrong_shape_is_one_sentence(model, shape):
+    with pytest.raises(VcvaeError, match=r"a mel must be \(batch, 80, frames ≥ 1\)"):
+        model.content(torch.randn(shape))
+
+
+@pytest.mark.parametrize("half", [False, True])
+def test_saved_and_loaded_is_the_same(model, tmp_path, half):
+    mel = speechlike(1, 40)
+    (model.half() if half else model).save_pretrained(tmp_path)
+    loaded = load_model(tmp_path)
+    assert loaded.config == CONFIG
+    expected = model.float().convert(mel, model.voice(mel))
+    torch.testing.assert_close(loaded.convert(mel, loaded.voice(mel)), expected)
+
+
+def test_what_is_not_a_model_is_one_sentence(model, tmp_path):
+    with pytest.raises(VcvaeError, match=r"no config\.json"):
+        load_model(tmp_path)
+    model.save_pretrained(tmp_path)
+    config = tmp_path / "config.json"
+    values = json.loads(config.read_text())
+    config.write_text(json.dumps(values | {"class": "GaussianMixture"}))
+    with pytest.raises(VcvaeError, match="holds a GaussianMixture, where a DisentanglingVAE"):
+        load_model(tmp_path)
+    config.write_text(json.dumps(values | {"slow_chanels": 1}))
+    with pytest.raises(VcvaeError, match="did you mean 'slow_channels'"):
+        load_model(tmp_path)
+    config.write_text(json.dumps(values | {"slow_channels": 40}))
+    with pytest.raises(VcvaeError, match="not the weights that"):
+        load_model(tmp_path)
+    config.write_text("[]")
+    with pytest.raises(VcvaeError, match="not the configuration"):
+        load_model(tmp_path)
+    config.write_text(json.dumps(values))
+    (tmp_path / "model.safetensors").write_bytes(b"nothing")
+    with pytest.raises(VcvaeError, match=r"model\.safetensors"):
+        load_model(tmp_path)
+    with pytest.raises(VcvaeError, match="neither a folder nor a repository"):
+        load_model("no/such/place")

@@ -1,0 +1,42 @@
+import pytest
+import torch
+from torch.nn import functional as F
+
+from vcvae.models.layers import Convolution, FrameNorm, InstanceNorm, ResidualBlock, StatisticsPooling, frame_mask
+
+
+@pytest.mark.parametrize(("kernel", "stride"), [(3, 1), (5, 1), (5, 2), (4, 2)])
+@pytest.mark.parametrize("frames", [1, 2, 7, 8])
+def test_convolution_is_conv1d(kernel, stride, frames):
+    torch.manual_seed(0)
+    layer, x = Convolution(6, 4, kernel=kernel, stride=stride), torch.randn(2, frames, 6)
+    weight = layer.linear.weight.reshape(4, kernel, 6).transpose(1, 2)
+    before = (kernel - stride + 1) // 2
+    padded = F.pad(x.transpose(1, 2), (before, kernel))
+    expected = F.conv1d(padded, weight, layer.linear.bias, stride=stride)[..., : -(-frames // stride)]
+    torch.testing.assert_close(layer(x), expected.transpose(1, 2))
+
+
+def test_instance_norm_forgets_any_gain_and_offset_of_a_channel():
+    torch.manual_seed(0)
+    x, gain, offset = torch.randn(2, 50, 8), torch.rand(2, 1, 8) + 0.5, torch.randn(2, 1, 8)
+    torch.testing.assert_close(InstanceNorm()(gain * x + offset), InstanceNorm()(x), atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("norm", [InstanceNorm(), FrameNorm(8)])
+def test_padding_changes_nothing_in_a_block(norm):
+    torch.manual_seed(0)
+    block, x = ResidualBlock(8, kernel=3, norm=norm), torch.randn(1, 9, 8)
+    mask = frame_mask(torch.tensor([9]), 14)
+    padded = block(F.pad(x, (0, 0, 0, 5)), mask)
+    torch.testing.assert_close(padded[:, :9], block(x), atol=1e-5, rtol=1e-5)
+    assert (padded[:, 9:] == 0).all()
+
+
+def test_pooling_ignores_padding_and_the_order_of_frames():
+    torch.manual_seed(0)
+    pool, x = StatisticsPooling(8), torch.randn(2, 9, 8)
+    lengths = torch.tensor([9, 9])
+    padded = F.pad(x, (0, 0, 0, 5), value=3.0)
+    torch.testing.assert_close(pool(padded, frame_mask(lengths, 14)), pool(x))
+    torch.testing.assert_close(pool(x.flip(1)), pool(x))

@@ -1,0 +1,61 @@
+import math
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from vcvae.models.posterior import Gaussian
+from vcvae.pitch import BINS, Pitch, from_bins
+from vcvae.training import losses
+
+
+def test_reconstruction_skips_unknown_bands():
+    mel = torch.zeros(2, 4, 5)
+    decoded = torch.tensor([1.0, 2.0, 3.0, 100.0])[None, :, None].expand(2, 4, 5)
+    known = torch.tensor([[1.0, 1, 1, 0], [1, 1, 0, 0]])
+    assert losses.reconstruction(decoded, mel, known).item() == pytest.approx((1 + 2 + 3 + 1 + 2) / 5)
+
+
+def test_kl_is_nats_a_frame():
+    posterior = Gaussian(torch.full((2, 3, 7), 2.0), torch.zeros(2, 3, 7))
+    assert losses.kl(posterior).item() == pytest.approx(3 * 0.5 * 4)
+
+
+def test_contrastive_is_least_when_speakers_are_apart():
+    speakers = torch.tensor([0, 1, 2, 0, 1, 2])
+    apart, together = torch.eye(3).repeat(2, 1), torch.ones(6, 3) / math.sqrt(3)
+    low = losses.contrastive(apart, speakers, temperature=0.1)
+    high = losses.contrastive(together, speakers, temperature=0.1)
+    assert low < 0.01
+    assert high.item() == pytest.approx(math.log(5))  # one partner among five others, all alike
+
+
+def test_recognition_is_cross_entropy_over_the_batch():
+    torch.manual_seed(0)
+    heard, wanted = (F.normalize(torch.randn(4, 8), dim=1) for _ in range(2))
+    expected = -torch.log_softmax(heard @ wanted.T / 0.5, dim=1).diagonal().mean()
+    torch.testing.assert_close(losses.recognition(heard, wanted, temperature=0.5), expected)
+
+
+def test_pitch_is_least_at_the_truth():
+    measured = Pitch(from_bins(torch.full((1, 6), 30.0)), torch.tensor([[1.0, 1, 1, 0, 0, 0]]))
+    voiced = 20 * (measured.voicing - 0.5)
+
+    def loss(place, voiced):
+        scores = -0.5 * (torch.arange(BINS, dtype=torch.float) - place).square().expand(1, 6, BINS)
+        return losses.pitch(scores, voiced, measured)
+
+    right = loss(30.0, voiced)
+    assert right < loss(31.0, voiced)
+    assert right < loss(30.0, -voiced)
+    scores = torch.zeros(1, 6, BINS)
+    scores[:, 3:] = 1e3 * torch.randn(1, 3, BINS)  # where unvoiced, the bins do not matter
+    torch.testing.assert_close(
+        losses.pitch(scores, voiced, measured), losses.pitch(torch.zeros(1, 6, BINS), voiced, measured)
+    )
+
+
+def test_agreement_is_zero_for_the_same():
+    x = torch.randn(2, 3, 4)
+    assert losses.agreement(x, x) == 0
+    assert losses.agreement(x + 2, x).item() == pytest.approx(4)

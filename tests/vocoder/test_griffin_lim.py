@@ -1,0 +1,134 @@
+"""Griffin-Lim: the inverted mel against librosa's, the phases against torchaudio's, and the alignment of the output."""
+
+import librosa
+import pytest
+import torch
+import torchaudio
+from torch.nn import functional as F
+
+from vcvae.mel import MelConfig, MelSpectrogram
+from vcvae.vocoder import GriffinLim
+from vcvae.vocoder.griffin_lim import invert_mel
+
+CONFIG = MelConfig()
+
+
+def voice(seconds: float = 1.0, pitch: float = 120.0) -> torch.Tensor:
+    """A gliding harmonic tone whose syllables begin and end four times a second, and breath: (1, samples)."""
+    time = torch.arange(int(seconds * CONFIG.sample_rate)) / CONFIG.sample_rate
+    phase = 2 * torch.pi * (pitch * time + 10 * time.square())
+    tone = sum(torch.sin(k * phase) / k for k in range(1, 40))
+    breath = 0.05 * torch.randn(time.shape, generator=torch.Generator().manual_seed(0))
+    return (0.1 * (tone + breath) * torch.sin(4 * torch.pi * time).square())[None]
+
+
+def noise(samples: int) -> torch.Tensor:
+    return 0.1 * torch.randn(1, samples, generator=torch.Generator().manual_seed(0))
+
+
+def magnitudes(samples: torch.Tensor) -> torch.Tensor:
+    """(batch, bins, frames) on the frames of the mel, without what lies above its highest band."""
+    pad = (CONFIG.n_fft - CONFIG.hop) // 2
+    padded = F.pad(samples[:, None], (pad, pad), mode="reflect")[:, 0]
+    window = torch.hann_window(CONFIG.window)
+    spectrum = torch.stft(padded, CONFIG.n_fft, CONFIG.hop, window=window, center=False, return_complex=True)
+    audible = torch.fft.rfftfreq(CONFIG.n_fft, 1 / CONFIG.sample_rate) < CONFIG.f_max
+    return spectrum.abs() * audible[:, None]
+
+
+def distance(a: torch.Tensor, b: torch.Tensor) -> float:
+    """Spectral convergence: the relative error in the Frobenius norm."""
+    return ((a - b).norm() / b.norm()).item()
+
+
+@pytest.mark.parametrize("frames", [1, 2, 3, 50])
+@pytest.mark.parametrize(
+    "config",
+    [CONFIG, MelConfig(sample_rate=16000, n_fft=512, window=400, hop=160, n_mels=40, f_max=7600)],
+    ids=["default", "16k"],
+)
+def test_output_is_frames_times_hop(config, frames):
+    samples = GriffinLim(config, iterations=2)(torch.zeros(2, config.n_mels, frames))
+    assert samples.shape == (2, frames * config.hop)
+    assert samples.isfinite().all()
+
+
+def test_copy_synthesis_keeps_the_mel_in_its_place():
+    mel = MelSpectrogram()
+    given = mel(voice())
+    found = mel(GriffinLim()(given))
+    here, before, after = (
+        (found[..., 2 + shift : found.shape[-1] - 2 + shift] - given[..., 2:-2]).abs().mean() for shift in (0, -1, 1)
+    )
+    assert here < 0.15
+    assert here < 0.5 * min(before, after)
+
+
+def test_output_is_aligned_to_a_fraction_of_a_hop():
+    centre = 20 * CONFIG.hop + 77
+    samples = torch.zeros(1, 40 * CONFIG.hop)
+    samples[0, centre - 1000 : centre + 1000] = torch.hann_window(2000) * torch.sin(0.2 * torch.arange(2000))
+    energy = GriffinLim()(MelSpectrogram()(samples))[0].square()
+    found = (energy * torch.arange(len(energy))).sum() / energy.sum()
+    assert abs(found - centre) < CONFIG.hop / 8
+
+
+def test_an_item_is_the_same_alone_and_in_a_batch():
+    mel = MelSpectrogram()(torch.cat([voice(pitch=100), voice(pitch=200)]))
+    vocoder = GriffinLim()
+    torch.testing.assert_close(vocoder(mel)[1:], vocoder(mel[1:]), rtol=0, atol=1e-4)
+
+
+def test_the_seed_alone_decides():
+    mel = MelSpectrogram()(voice())
+    state = torch.random.get_rng_state()
+    first = GriffinLim()(mel)
+    assert torch.equal(torch.random.get_rng_state(), state)
+    torch.manual_seed(1)
+    assert torch.equal(GriffinLim()(mel), first)
+    assert not torch.equal(GriffinLim(seed=1)(mel), first)
+
+
+def test_nothing_sounds_above_the_highest_band():
+    samples = GriffinLim()(MelSpectrogram()(noise(22050)))
+    spectrum = torch.fft.rfft(samples).abs().square()[0]
+    above = torch.fft.rfftfreq(samples.shape[-1], 1 / CONFIG.sample_rate) > CONFIG.f_max + 100
+    assert spectrum[above].mean() < 1e-4 * spectrum[~above].mean()
+
+
+def test_a_constant_mel_has_no_buzz_at_the_frame_rate():
+    mel = MelSpectrogram()(noise(65536)).mean(dim=-1, keepdim=True).expand(-1, -1, 256)
+    phase_in_hop = GriffinLim()(mel).view(-1, 8, CONFIG.hop // 8).square().mean(dim=(0, 2))
+    assert phase_in_hop.max() < 1.3 * phase_in_hop.min()  # 3 from phases of zero
+
+
+def test_the_inverted_mel_beats_least_squares():
+    truth = magnitudes(voice())
+    filters = MelSpectrogram().filters
+    mel = filters @ truth
+    found = invert_mel(mel, filters)
+    oracle = librosa.feature.inverse.mel_to_stft(
+        mel[0].numpy(), sr=CONFIG.sample_rate, n_fft=CONFIG.n_fft, power=1.0, fmin=0, fmax=CONFIG.f_max
+    )
+    oracle = torch.from_numpy(oracle)[None]
+    assert (found >= 0).all()
+    assert (found[:, filters.sum(dim=0) == 0] == 0).all()
+    assert distance(filters @ found, mel) < min(0.01, distance(filters @ oracle, mel))
+    assert distance(found, truth) < distance(oracle, truth)
+
+
+def test_phases_fit_as_well_as_torchaudios():
+    samples = voice()
+    window = torch.hann_window(CONFIG.window)
+    spectrum = torch.stft(samples, CONFIG.n_fft, CONFIG.hop, window=window, return_complex=True).abs()
+    torch.manual_seed(0)
+    oracle = torchaudio.functional.griffinlim(
+        spectrum, window, CONFIG.n_fft, CONFIG.hop, CONFIG.window, 1.0, 32, 0.99, None, True
+    )
+    found = GriffinLim().find_phases(spectrum)
+    assert found.shape == oracle.shape
+    ours, theirs = (
+        distance(torch.stft(x, CONFIG.n_fft, CONFIG.hop, window=window, return_complex=True).abs(), spectrum)
+        for x in (found, oracle)
+    )
+    assert ours < 1.1 * theirs

@@ -1,0 +1,68 @@
+"""The one interface, and the table behind `load_vocoder`."""
+
+import json
+
+import pytest
+import torch
+
+from vcvae.errors import VcvaeError
+from vcvae.mel import MelConfig
+from vcvae.vocoder import GriffinLim, HiFiGAN, HiFiGANConfig, Vocoder, load_vocoder
+
+
+@pytest.fixture
+def checkpoint(tmp_path):
+    """A small HiFi-GAN with random weights."""
+    config = HiFiGANConfig(upsample_initial_channel=16)
+    (tmp_path / "config.json").write_text(config.model_dump_json())
+    torch.save({"generator": HiFiGAN(config).state_dict()}, tmp_path / "g_00000001")
+    return tmp_path
+
+
+def test_every_vocoder_has_one_interface(checkpoint):
+    mel = MelConfig()
+    kinds = {"griffin-lim": GriffinLim, f"hifigan:{checkpoint}": HiFiGAN}
+    for name, kind in kinds.items():
+        vocoder = load_vocoder(name, mel)
+        assert isinstance(vocoder, Vocoder)
+        assert isinstance(vocoder, kind)
+        assert vocoder.mel_config == mel
+        samples = vocoder(torch.randn(2, 80, 5))
+        assert samples.shape == (2, 5 * 256)
+        assert samples.dtype == torch.float32
+
+
+def test_griffin_lim_takes_any_mel():
+    mel = MelConfig(sample_rate=16000, hop=200, n_mels=60, f_max=7000)
+    vocoder = load_vocoder("griffin-lim", mel)
+    assert vocoder.mel_config == mel
+    assert vocoder(torch.zeros(1, 60, 7)).shape == (1, 1400)
+
+
+@pytest.mark.parametrize("name", ["", "hifi-gan:x", "hifigan", "hifigan:", "griffin-lim:x", "Griffin-Lim"])
+def test_an_unknown_name_lists_the_choices(name):
+    with pytest.raises(VcvaeError, match=rf"^there is no vocoder '{name}'; give griffin-lim or hifigan:PATH\.$"):
+        load_vocoder(name, MelConfig())
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "field"),
+    [
+        ("sampling_rate", 24000, "sample_rate"),
+        ("n_fft", 2048, "n_fft"),
+        ("win_size", 800, "window"),
+        ("fmin", 80, "f_min"),
+        ("fmax", None, "f_max"),
+    ],
+)
+def test_another_mel_is_refused_by_field(checkpoint, key, value, field):
+    path = checkpoint / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), key: value}))
+    with pytest.raises(VcvaeError, match=rf"the mel of the vocoder hifigan:.* differ in '{field}' \("):
+        load_vocoder(f"hifigan:{checkpoint}", MelConfig())
+
+
+@pytest.mark.parametrize("change", [{"hop": 200}, {"n_mels": 100}, {"floor": 1e-7}])
+def test_the_models_mel_may_differ_in_any_field(checkpoint, change):
+    with pytest.raises(VcvaeError, match=rf"differ in '{next(iter(change))}' \("):
+        load_vocoder(f"hifigan:{checkpoint}", MelConfig(**change))
