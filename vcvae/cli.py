@@ -20,7 +20,10 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-out, err = Console(), Console(stderr=True)
+# Where there is no terminal, lines are not folded, so that they can be searched.
+out, err = (
+    Console(stderr=e, width=None if (sys.stderr if e else sys.stdout).isatty() else 1000) for e in (False, True)
+)
 
 Model = Annotated[str | None, typer.Option(help="Folder or Hugging Face repository; the model that ships by default.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
@@ -70,9 +73,9 @@ def convert(
                 raise
             failed.append((job_source, error))
     if single:
-        out.print(str(jobs[0][2]), markup=False, highlight=False, soft_wrap=True)
+        say(str(jobs[0][2]))
         return
-    out.print(f"{len(jobs) - len(failed)} of {len(jobs)} converted")
+    say(f"{len(jobs) - len(failed)} of {len(jobs)} converted")
     if failed:
         _show("failed", ("source", "why"), failed)
         raise typer.Exit(1)
@@ -109,7 +112,7 @@ def encode(
     except OSError as error:
         unfinished.unlink(missing_ok=True)
         raise VcvaeError(f"{output}: cannot be written ({error.strerror}).") from None
-    out.print(f"{output}: float32 {latent.shape}", markup=False, highlight=False, soft_wrap=True)
+    say(f"{output}: float32 {latent.shape}")
 
 
 @app.command()
@@ -132,7 +135,7 @@ def prepare(
     left_out = [(result.path, result.reason) for result in results if isinstance(result, LeftOut)]
     if left_out:
         _show("left out", ("file", "why"), left_out)
-    out.print(f"{destination}: {len(results) - len(left_out)} utterances")
+    say(f"{destination}: {len(results) - len(left_out)} utterances")
 
 
 @app.command()
@@ -161,7 +164,7 @@ def export(
 
     _, task = load_run(run)
     task.released.half().save_pretrained(destination)
-    out.print(f"{destination}: written", markup=False, highlight=False, soft_wrap=True)
+    say(f"{destination}: written")
 
 
 @app.command()
@@ -170,7 +173,7 @@ def env() -> None:
     from vcvae.training.loop import environment
 
     for name, value in environment().items():
-        out.print(f"{name}: {value}", markup=False, highlight=False, soft_wrap=True)
+        say(f"{name}: {value}")
 
 
 def main() -> None:
@@ -242,7 +245,7 @@ def _make_folder(folder: Path) -> None:
 def _track(items, description: str, *, shown: bool = True):
     from rich.progress import track
 
-    return track(items, description, console=err, disable=not shown, transient=True)
+    return track(items, description, console=err, disable=not (shown and err.is_terminal), transient=True)
 
 
 def _show(title: str, columns: tuple[str, ...], rows) -> None:
@@ -250,3 +253,7 @@ def _show(title: str, columns: tuple[str, ...], rows) -> None:
     for row in rows:
         table.add_row(*map(str, row))
     err.print(table, markup=False)
+
+
+def say(text: str) -> None:
+    out.print(text, markup=False, highlight=False, soft_wrap=True)

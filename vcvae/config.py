@@ -79,6 +79,8 @@ def _explain(config: type[Config], error: ValidationError) -> str:
     first = error.errors()[0]
     *parents, key = first["loc"] or ("",)
     name = ".".join(map(str, first["loc"]))
+    if first["type"] == "missing":
+        return f"the key '{name}' is missing."
     if first["type"] != "extra_forbidden":
         return f"'{name}' is wrong: {first['msg']} (it is {first['input']!r})."
     for parent in parents:

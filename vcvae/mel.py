@@ -64,6 +64,7 @@ class MelSpectrogram(nn.Module):
         filters = librosa.filters.mel(sr=c.sample_rate, n_fft=c.n_fft, n_mels=c.n_mels, fmin=c.f_min, fmax=c.f_max)
         self.register_buffer("window", torch.hann_window(c.window), persistent=False)
         self.register_buffer("filters", torch.from_numpy(filters), persistent=False)
+        self.bins = int(filters.any(axis=0).nonzero()[0].max()) + 1  # no band reaches above
 
     def forward(self, samples: Tensor) -> Tensor:
         """Samples (batch, samples) in [-1, 1] at `sample_rate` → ln-mel (batch, n_mels, samples // hop).
@@ -79,5 +80,6 @@ class MelSpectrogram(nn.Module):
             )
         pad = (c.n_fft - c.hop) // 2
         padded = F.pad(samples[:, None], (pad, pad), mode="reflect")[:, 0]
-        spectrum = torch.stft(padded, c.n_fft, c.hop, c.window, self.window, center=False, return_complex=True).abs()
-        return torch.log(torch.clamp(self.filters @ spectrum, min=c.floor))
+        spectrum = torch.stft(padded, c.n_fft, c.hop, c.window, self.window, center=False, return_complex=True)
+        magnitude = spectrum[:, : self.bins].abs()
+        return torch.log(torch.clamp(self.filters[:, : self.bins] @ magnitude, min=c.floor))

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import ModelHubMixin, hf_hub_download
+from huggingface_hub import ModelCard, ModelHubMixin, hf_hub_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
@@ -37,6 +37,15 @@ class PretrainedModel(nn.Module, ModelHubMixin):
         save_file(weights, save_directory / WEIGHTS)
         values = {"class": type(self).__name__, **self.config.model_dump()}
         (save_directory / CONFIG).write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
+
+    def generate_model_card(self, *_: Any, **__: Any) -> ModelCard:
+        """What `save_pretrained` puts beside the weights where no README.md is there yet."""
+        return ModelCard(
+            "---\nlibrary_name: vcvae\npipeline_tag: audio-to-audio\n---\n"
+            f"# {type(self).__name__}\n\n"
+            f"{sum(p.numel() for p in self.parameters()) / 1e6:.2f} M parameters; the sizes and the mel are in "
+            f"{CONFIG}. Data, licence and figures are for whoever trained it to add here.\n"
+        )
 
     @classmethod
     def from_pretrained(cls, source: str | Path, **options: Any) -> Self:

@@ -1,0 +1,187 @@
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+import yaml
+from rich.console import Console
+
+from tests.corpus import TINY, make_corpus
+from vcvae import load_model
+from vcvae.config import override, read_yaml
+from vcvae.errors import VcvaeError
+from vcvae.training import checkpoint
+from vcvae.training.conversion import ConversionConfig
+from vcvae.training.loop import load_run, parse, train
+from vcvae.training.run import OptimizerConfig
+
+TRAIN = [sys.executable, "-c", "from vcvae.cli import main; main()", "train"]
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory):
+    return make_corpus(tmp_path_factory.mktemp("corpus"))
+
+
+@pytest.fixture
+def values(corpus, tmp_path):
+    return {
+        "task": "conversion",
+        "output": str(tmp_path / "run"),
+        "data": {"train": str(corpus), "dev": str(corpus)},
+        "steps": 6,
+        "batch_pairs": 2,
+        "segment_frames": 32,
+        "workers": 0,
+        "validate_every": 1000,
+        "validation_pairs": 4,
+        "checkpoint_every": 2,
+        "log_every": 2,
+        "model": TINY,
+        "weights": {"recognition": 0.1, "agreement": 0.1},
+        "conversions_from": 3,
+    }
+
+
+def run(values, **changes):
+    return train(parse({**values, **changes}, where="test"), Console(quiet=True))
+
+
+def weights(folder):
+    return checkpoint.load(folder)["task"]
+
+
+def assert_same(a, b):
+    assert a.keys() == b.keys()
+    for name, value in a.items():
+        assert torch.equal(value, b[name]), name
+
+
+def test_a_killed_run_goes_on_as_if_nothing_had_happened(values, tmp_path):
+    values |= {"steps": 40, "checkpoint_every": 8}
+    whole = run(values, output=str(tmp_path / "whole"))
+    config = tmp_path / "config.yaml"
+    config.write_text(yaml.safe_dump(values | {"workers": 1}))  # the order of the data does not depend on them
+    environment = os.environ | {"OMP_NUM_THREADS": str(torch.get_num_threads())}
+    process = subprocess.Popen([*TRAIN, str(config)], env=environment, stdout=subprocess.DEVNULL)
+    saved = tmp_path / "run" / checkpoint.NAME
+    while not saved.exists():
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert 0 < checkpoint.load(tmp_path / "run")["step"] < 40
+    subprocess.run([*TRAIN, str(config)], env=environment, check=True, stdout=subprocess.DEVNULL)
+    assert_same(weights(whole), weights(tmp_path / "run"))
+
+
+def test_a_run_that_is_asked_to_stop_saves_the_step_at_hand(values, tmp_path):
+    values |= {"steps": 100_000, "checkpoint_every": 50_000, "workers": 1}
+    config = tmp_path / "config.yaml"
+    config.write_text(yaml.safe_dump(values))
+    process = subprocess.Popen([*TRAIN, str(config)], stdout=subprocess.PIPE, text=True, start_new_session=True)
+    lines = iter(process.stdout.readline, "")
+    assert any(line.startswith("step") for line in lines)
+    os.killpg(process.pid, signal.SIGINT)  # as Ctrl-C does, to the readers too
+    assert "run the same command to go on" in "".join(lines)
+    assert process.wait() == 0
+    assert 0 < checkpoint.load(tmp_path / "run")["step"] < 100_000
+
+
+def test_training_learns_and_logs(values, tmp_path):
+    torch.manual_seed(0)
+    folder = run(values, steps=100, validate_every=50, optimizer={"learning_rate": 0.005, "warmup": 5})
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(folder / "tensorboard"))
+    events.Reload()
+    losses = [event.value for event in events.Scalars("train/reconstruction")]
+    assert sum(losses[-5:]) / 5 < 0.9 * losses[0]
+    assert {"dev/equal_error_rate", "dev/content_consistency", "dev/converted_retrieval"} <= set(
+        events.Tags()["scalars"]
+    )
+    assert "mel/converted" in events.Tags()["images"]
+    assert "audio/converted" in events.Tags()["audio"]
+    assert (folder / "environment.json").exists()
+    _, task = load_run(folder)
+    task.released.half().save_pretrained(tmp_path / "model")
+    model, mel = load_model(tmp_path / "model"), torch.randn(1, 80, 30)
+    torch.testing.assert_close(model.content(mel).mean, task.released.float().content(mel).mean)
+
+
+def test_accumulated_batches_are_averaged(values):
+    folder = run(values, accumulate=2, steps=2)
+    assert checkpoint.load(folder)["step"] == 2
+
+
+def test_a_longer_run_goes_on_and_a_different_one_is_refused(values):
+    folder = run(values, steps=4)
+    run(values, steps=6)
+    assert checkpoint.load(folder)["step"] == 6
+    with pytest.raises(VcvaeError, match="'temperature' differs"):
+        run(values, temperature=0.2)
+
+
+def test_a_loss_that_is_not_finite_ends_the_run_and_keeps_its_checkpoint(values, monkeypatch):
+    folder = run(values, steps=4)
+    before = (folder / checkpoint.NAME).read_bytes()
+    monkeypatch.setattr("vcvae.training.losses.reconstruction", lambda *_: torch.tensor(torch.nan, requires_grad=True))
+    with pytest.raises(VcvaeError, match="not finite at step 4"):
+        run(values, steps=6)
+    assert (folder / checkpoint.NAME).read_bytes() == before
+
+
+def test_a_broken_checkpoint_is_one_sentence(values, tmp_path):
+    with pytest.raises(VcvaeError, match="no checkpoint here"):
+        load_run(tmp_path)
+    (tmp_path / checkpoint.NAME).write_bytes(b"nothing")
+    with pytest.raises(VcvaeError, match="cannot be read as a checkpoint"):
+        load_run(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"stepz": 1}, "unknown key 'stepz'; did you mean 'steps'"),
+        ({"optimizer": {"learning_rat": 1}}, "'optimizer.learning_rat'; did you mean 'optimizer.learning_rate'"),
+        ({"model": {"mel": {"hops": 1}}}, "'model.mel.hops'; did you mean 'model.mel.hop'"),
+        ({"steps": "many"}, "'steps' is wrong"),
+        ({"task": "cooking"}, "must be one of: conversion"),
+        ({"data": {"train": "x"}}, "'data.dev' is missing"),
+    ],
+)
+def test_a_wrong_configuration_is_one_sentence(values, change, message):
+    with pytest.raises(VcvaeError, match=message):
+        parse({**values, **change}, where="config.yaml")
+
+
+def test_overrides_reach_nested_keys(tmp_path):
+    path = tmp_path / "config.yaml"
+    path.write_text("steps: 5\noptimizer:\n  clip: 2.0\n")
+    values = override(read_yaml(path), ["optimizer.learning_rate=0.001", "output=exp/x", "model.mel.hop=128"])
+    assert values["optimizer"] == {"clip": 2.0, "learning_rate": 0.001}
+    assert values["model"] == {"mel": {"hop": 128}}
+    with pytest.raises(VcvaeError, match="key=value"):
+        override({}, ["steps"])
+    with pytest.raises(VcvaeError, match="not a group of keys"):
+        override({"steps": 5}, ["steps.more=1"])
+    with pytest.raises(VcvaeError, match="cannot be read"):
+        read_yaml(tmp_path / "nowhere.yaml")
+    path.write_text("steps: [")
+    with pytest.raises(VcvaeError, match="not valid YAML"):
+        read_yaml(path)
+
+
+def test_the_rate_rises_and_falls():
+    rates = [OptimizerConfig(learning_rate=1.0, warmup=10, final=0.1).rate(step, 110) for step in range(111)]
+    assert rates[0] == pytest.approx(0.1)
+    assert rates[9] == rates[10] == 1.0
+    assert rates[60] == pytest.approx(0.55)
+    assert rates[110] == pytest.approx(0.1)
+
+
+def test_the_defaults_are_a_whole_configuration():
+    ConversionConfig(output="x", data={"train": "a", "dev": "b"})
