@@ -27,15 +27,11 @@ def masked(x: Tensor, mask: Mask) -> Tensor:
     return x if mask is None else x * mask
 
 
-def moments(x: Tensor, mask: Mask) -> tuple[Tensor, Tensor]:
-    """Mean and variance over the real frames: (batch, frames, channels) → twice (batch, 1, channels)."""
+def mean_over_time(x: Tensor, mask: Mask) -> Tensor:
+    """Mean over the real frames: (batch, frames, channels) → (batch, 1, channels)."""
     if mask is None:
-        mean = x.mean(dim=1, keepdim=True)
-        return mean, (x - mean).square().mean(dim=1, keepdim=True)
-    count = mask.sum(dim=1, keepdim=True)
-    mean = (x * mask).sum(dim=1, keepdim=True) / count
-    variance = ((x - mean).square() * mask).sum(dim=1, keepdim=True) / count
-    return mean, variance
+        return x.mean(dim=1, keepdim=True)
+    return (x * mask).sum(dim=1, keepdim=True) / mask.sum(dim=1, keepdim=True)
 
 
 class Convolution(nn.Module):
@@ -69,8 +65,9 @@ class InstanceNorm(nn.Module):
     """
 
     def forward(self, x: Tensor, mask: Mask = None) -> Tensor:
-        mean, variance = moments(x, mask)
-        return masked((x - mean) * torch.rsqrt(variance + 1e-5), mask)
+        centred = x - mean_over_time(x, mask)
+        variance = mean_over_time(centred.square(), mask)
+        return masked(centred * torch.rsqrt(variance + 1e-5), mask)
 
 
 class AdaptiveInstanceNorm(nn.Module):

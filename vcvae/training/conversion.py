@@ -25,7 +25,7 @@ class LossWeights(Config):
     """The weight of each term; a term of weight 0 is not computed."""
 
     reconstruction: float = Field(1.0, ge=0, description="L1 of the mel, natural-log units")
-    kl: float = Field(0.003, ge=0, description="nats per content frame; what the content latent costs")
+    kl: float = Field(0.002, ge=0, description="nats per content frame; what the content latent costs")
     contrastive: float = Field(0.1, ge=0, description="speaker latents: one speaker attracts, others repel")
     pitch: float = Field(0.1, ge=0, description="the pitch encoder against YIN")
     recognition: float = Field(0.0, ge=0, description="conversions: the averaged speaker encoder hears the target")
@@ -35,7 +35,7 @@ class LossWeights(Config):
 class ConversionConfig(RunConfig):
     """A run that trains a converter."""
 
-    task: Literal["conversion"] = "conversion"
+    task: Literal["conversion"] = Field("conversion", description="what is trained: conversion")
     model: DisentanglingConfig = DisentanglingConfig()
     weights: LossWeights = LossWeights()
     kl_warmup: int = Field(2000, ge=0, description="steps over which the weight of the KL rises from 0")

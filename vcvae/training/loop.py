@@ -71,6 +71,7 @@ def train(config: RunConfig, console: Console | None = None) -> Path:
         lr=config.optimizer.learning_rate,
         betas=config.optimizer.betas,
         weight_decay=config.optimizer.weight_decay,
+        fused=True,
     )
     folder = Path(config.output)
     saved = checkpoint.load(folder)

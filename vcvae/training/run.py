@@ -20,11 +20,11 @@ class DataConfig(Config):
 class OptimizerConfig(Config):
     """AdamW (Loshchilov & Hutter 2019, arXiv:1711.05101), linear warm-up, then a cosine down to a share of the rate."""
 
-    learning_rate: float = Field(5e-4, gt=0, description="at the end of the warm-up")
+    learning_rate: float = Field(8e-4, gt=0, description="at the end of the warm-up")
     final: float = Field(0.05, ge=0, le=1, description="share of the rate that is left at the last step")
     warmup: int = Field(500, ge=0, description="steps")
     betas: tuple[float, float] = Field((0.9, 0.99), description="decay of the gradient's two moments")
-    weight_decay: float = Field(0.01, ge=0)
+    weight_decay: float = Field(0.01, ge=0, description="share of each weight that a unit of rate takes away")
     clip: float = Field(1.0, gt=0, description="largest norm of the gradient")
 
     def rate(self, step: int, steps: int) -> float:
@@ -39,10 +39,10 @@ class OptimizerConfig(Config):
 class RunConfig(Config):
     """The keys that all tasks share."""
 
-    task: str
+    task: str = Field(description="what is trained: conversion")
     output: str = Field(description="folder of the run; the same command again goes on from what it holds")
     data: DataConfig
-    seed: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0, description="of weights, data and noise")
     steps: int = Field(20000, gt=0, description="optimizer steps")
     batch_pairs: int = Field(16, gt=1, description="speakers in a batch of one process, two segments each")
     segment_frames: int = Field(128, gt=15, description="mel frames of a segment: 1.5 s")

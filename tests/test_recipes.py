@@ -1,0 +1,43 @@
+"""Every recipe is run in miniature, and every key is explained."""
+
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from tests.corpus import TINY, make_corpus
+from vcvae.config import Config, read_yaml
+from vcvae.training import checkpoint
+from vcvae.training.conversion import ConversionConfig
+from vcvae.training.loop import parse, train
+
+RECIPES = Path(__file__).parents[1] / "recipes"
+DEFAULTS = ConversionConfig(output="", data={"train": "", "dev": ""})
+
+
+def keys(config: Config, prefix: str = "") -> list[str]:
+    """A table row for each key of a configuration and its value, nested ones by their full name."""
+    rows = []
+    for name, field in type(config).model_fields.items():
+        value = getattr(config, name)
+        if isinstance(value, Config):
+            rows += keys(value, f"{prefix}{name}.")
+        else:
+            assert field.description, f"{prefix}{name} has no description"
+            rows.append(f"| `{prefix}{name}` | {'' if field.is_required() else f'`{value}`'} | {field.description} |")
+    return rows
+
+
+def test_the_readme_explains_every_key():
+    page = (RECIPES / "folder" / "README.md").read_text()
+    missing = [row for row in keys(DEFAULTS) if row not in page]
+    assert not missing, "\n".join(missing)
+
+
+@pytest.mark.parametrize("path", sorted(RECIPES.glob("*/*.yaml")), ids=lambda path: str(path.relative_to(RECIPES)))
+def test_a_recipe_runs_in_miniature(path, tmp_path):
+    corpus = str(make_corpus(tmp_path / "corpus", speakers=2))
+    smaller = {"model": TINY, "steps": 2, "batch_pairs": 2, "segment_frames": 32, "workers": 0, "validation_pairs": 2}
+    places = {"output": str(tmp_path / "run"), "data": {"train": corpus, "dev": corpus}}
+    train(parse(read_yaml(path) | smaller | places, where=str(path)), Console(quiet=True))
+    assert checkpoint.load(tmp_path / "run")["step"] == 2

@@ -1,0 +1,5 @@
+"""`python -m vcvae`, which is also what `accelerate launch -m vcvae train CONFIG` runs."""
+
+from vcvae.cli import main
+
+main()
