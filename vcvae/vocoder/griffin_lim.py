@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import torch
+import torchaudio
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -17,10 +18,10 @@ _TINY = 1e-12  # far below the mel's floor; keeps 0 / 0 at 0
 class GriffinLim(Vocoder):
     """Griffin and Lim's method in its fast form (Perraudin, Balazs and Søndergaard 2013).
 
-    The first phases are drawn from `seed`, the same for every item of a batch and on every device: a mel
-    gives the same samples alone or in a batch, and the caller's random state is left as it was. (Zero phases
-    would need no seed, but every frame is then a click, and a smooth mel keeps a buzz at the frame rate.)
-    Above `f_max` the output is silent. No gradient flows through it.
+    The first phases are drawn from `seed`, the same for every item of a batch: a mel gives the same samples
+    alone or in a batch, and the caller's random state is left as it was. (Zero phases would need no seed, but
+    every frame is then a click, and a smooth mel keeps a buzz at the frame rate.) Above `f_max` the output is
+    silent. No gradient flows through it.
 
     Example:
         >>> import torch
@@ -57,26 +58,28 @@ class GriffinLim(Vocoder):
     def find_phases(self, magnitude: Tensor) -> Tensor:
         """Magnitudes (batch, n_fft / 2 + 1, frames) → samples (batch, (frames - 1) * hop).
 
-        Frame t is centred on sample t * hop. An iteration goes to the nearest spectrogram that a waveform can
-        have, on in the direction of the last step (`momentum`), and back to the given magnitudes.
+        Frame t is centred on sample t * hop.
         """
-        c = self.mel_config
-        transform = {
-            "n_fft": c.n_fft,
-            "hop_length": c.hop,
-            "win_length": c.window,
-            "window": self.analysis.window,
-        }
-        generator = torch.Generator().manual_seed(self.seed)
-        angles = 2 * torch.pi * torch.rand(magnitude.shape[1:], generator=generator)
-        spectrum = torch.polar(magnitude, angles.to(magnitude).expand_as(magnitude))
-        previous = torch.zeros_like(spectrum)
-        for _ in range(self.iterations):
-            consistent = torch.stft(torch.istft(spectrum, **transform), return_complex=True, **transform)
-            target = consistent + self.momentum * (consistent - previous)
-            spectrum = magnitude * target / (target.abs() + _TINY)
-            previous = consistent
-        return torch.istft(spectrum, **transform)
+        c, devices = self.mel_config, [magnitude.device] if magnitude.is_cuda else []
+        found = []
+        for item in magnitude:
+            with torch.random.fork_rng(devices):
+                torch.manual_seed(self.seed)
+                found.append(
+                    torchaudio.functional.griffinlim(
+                        item,
+                        self.analysis.window,
+                        c.n_fft,
+                        c.hop,
+                        c.window,
+                        power=1.0,
+                        n_iter=self.iterations,
+                        momentum=self.momentum,
+                        length=None,
+                        rand_init=True,
+                    )
+                )
+        return torch.stack(found)
 
 
 def invert_mel(mel: Tensor, filters: Tensor, *, iterations: int = 16) -> Tensor:
