@@ -141,7 +141,6 @@ def test_odd_names(tmp_path, monkeypatch, speech, name):
     audio.write(name, speech, RATE)
     assert os.listdir(tmp_path) == [name]
     assert len(audio.read(name, RATE)) == len(speech)
-    assert audio.duration(Path(name)) == pytest.approx(2)
     assert audio.find(".") == [Path(name)]
 
 
@@ -299,16 +298,11 @@ def test_a_long_file_streams_in_bounded_memory(tmp_path):
     )
     args = [sys.executable, "-c", program, str(path), str(tmp_path / "out.wav")]
     grown = float(subprocess.run(args, capture_output=True, text=True, check=True).stdout)
-    assert audio.duration(tmp_path / "out.wav") == 1200
+    assert soundfile.info(tmp_path / "out.wav").duration == 1200
     assert grown < 40  # MiB; the samples alone are 73
 
 
 # -- length ------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("name", ["a.wav", "a.flac", "a.mp3", "a.ogg"])
-def test_duration(tmp_path, name):
-    assert audio.duration(put(tmp_path / name, sine(300, 1.5, 48000), 48000)) == pytest.approx(1.5)
 
 
 def test_a_flac_that_does_not_tell_its_length(tmp_path, speech):
@@ -319,7 +313,6 @@ def test_a_flac_that_does_not_tell_its_length(tmp_path, speech):
     header[22:26] = bytes(4)
     path.write_bytes(header)
     np.testing.assert_array_equal(audio.read(path, RATE), told)
-    assert audio.duration(path) == 2
 
 
 @pytest.mark.parametrize("size", [0xFFFFFFFF, 0x7FFFF000])
@@ -335,9 +328,7 @@ def test_a_wav_that_was_piped_and_does_not_tell_its_length(tmp_path, speech, siz
 # -- files that are wrong ----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    "call", [lambda p: audio.read(p, RATE), lambda p: list(audio.blocks(p, RATE, 1)), audio.duration]
-)
+@pytest.mark.parametrize("call", [lambda p: audio.read(p, RATE), lambda p: list(audio.blocks(p, RATE, 1))])
 class TestNotAudio:
     def test_missing(self, tmp_path, call):
         refused(lambda: call(tmp_path / "none.wav"), tmp_path / "none.wav", "No such file")

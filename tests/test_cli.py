@@ -82,6 +82,38 @@ def test_folders_go_on_past_a_bad_file(vcvae, voices):
     assert (voices / "out" / "day 1" / "a.wav").exists()
 
 
+def test_files_of_one_stem_do_not_overwrite_each_other(vcvae, voices):
+    (voices / "talks").mkdir()
+    for name in ("a.wav", "a.flac", "b.wav"):
+        sf.write(voices / "talks" / name, speak("uao", seconds=0.7), RATE)
+    assert vcvae("convert", voices / "talks", "--target", voices / "spk.wav", "-o", voices / "out")[0] == 0
+    assert sorted(p.name for p in (voices / "out").iterdir()) == ["a.flac.wav", "a.wav.wav", "b.wav"]
+
+
+def test_the_folder_one_is_in_can_be_the_source(vcvae, voices, monkeypatch):
+    (voices / "here").mkdir()
+    sf.write(voices / "here" / "a.wav", speak("uao", seconds=0.7), RATE)
+    monkeypatch.chdir(voices / "here")
+    assert vcvae("convert", ".", "--target", "../spk.wav")[0] == 0
+    assert (voices / "here.to-spk" / "a.wav").exists()
+
+
+def test_tables_as_spreadsheets_write_them(vcvae, voices):
+    src, spk, table = voices / "src.wav", voices / "spk.wav", voices / "pairs.tsv"
+    table.write_bytes(f"\ufeff{src} \t {spk}\t{voices}/1.wav\r\n".encode())
+    assert vcvae("convert", "--pairs", table)[0] == 0
+    table.write_text(f"{src}\0\t{spk}\t{voices}/2.wav\n{src}\t{spk}\t{voices}/3.wav\n")
+    code, out, _ = vcvae("convert", "--pairs", table)
+    assert (code, out) == (1, "1 of 2 converted\n")
+
+
+def test_paths_are_printed_as_they_are(vcvae, voices):
+    name = voices / "a:dog:[red].wav"
+    code, out, _ = vcvae("convert", voices / "src.wav", "--target", voices / "spk.wav", "-o", name)
+    assert code == 0
+    assert out.strip() == str(name)
+
+
 def test_pairs(vcvae, voices):
     table = voices / "pairs.tsv"
     src, spk = voices / "src.wav", voices / "spk.wav"
@@ -135,8 +167,33 @@ def test_prepare_train_export_convert(vcvae, voices, tmp_path):
     assert vcvae("train", tmp_path / "config.yaml", "--set", "steps=1")[0] == 0
     assert vcvae("export", tmp_path / "run", tmp_path / "model")[0] == 0
     assert (tmp_path / "model" / "README.md").exists()
+    code, _, err = vcvae("export", tmp_path / "run", tmp_path / "model")
+    assert code == 2
+    assert "--force" in err
+    code, _, err = vcvae("export", tmp_path / "run", voices / "src.wav")
+    assert code == 2
+    assert err.count("\n") == 1
+    code, _, err = vcvae("train", tmp_path / "config.yaml", "--set", f"output={voices / 'src.wav'}/x")
+    assert code == 2
+    assert "cannot be written" in err
     arguments = ("convert", voices / "src.wav", "--target", voices / "spk.wav", "--model", tmp_path / "model")
     assert vcvae(*arguments)[0] == 0
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["convert", "", "--target", "spk.wav"],
+        ["convert", "a.wav", "--target", "b.wav", "--pitch-shift", "nan"],
+        ["convert", "a.wav", "--target", "b.wav", "--seed", "99999999999999999999"],
+        ["prepare", "a", "b", "--minimum", "nan"],
+        ["cook"],
+    ],
+)
+def test_a_wrong_option_is_refused_by_its_name(vcvae, arguments):
+    code, out, err = vcvae(*arguments)
+    assert (code, out) == (2, "")
+    assert "Traceback" not in err
 
 
 BAD = {
@@ -158,6 +215,11 @@ BAD = {
     "pairs and source": (["convert", "{d}/src.wav", "--pairs", "{d}/text.wav"], "--pairs"),
     "both latents": (["encode", "{d}/src.wav", "--speaker", "--content", "-o", "{d}/a.npy"], "either"),
     "latent's ending": (["encode", "{d}/src.wav", "--speaker", "-o", "{d}/a.txt"], ".npy"),
+    "latent below a file": (["encode", "{d}/src.wav", "--speaker", "-o", "{d}/src.wav/a.npy"], "a.npy"),
+    "long name": (["convert", "{d}/" + 300 * "x", "--target", "{d}/spk.wav"], "xxx"),
+    "out within": (["convert", "{d}", "--target", "{d}/spk.wav", "-o", "{d}/out"], "lies within"),
+    "tiny": (["convert", "{d}/tiny.wav", "--target", "{d}/spk.wav"], "tiny.wav: 0.0045 s"),
+    "prepare to a file": (["prepare", "{d}/speakers", "{d}/src.wav"], "src.wav"),
     "no corpus": (["prepare", "{d}/empty", "{d}/ready"], "empty"),
     "no configuration": (["train", "{d}/nowhere.yaml"], "nowhere.yaml"),
     "no run": (["export", "{d}/empty", "{d}/model"], "empty"),
@@ -170,6 +232,9 @@ def test_bad_input_is_one_sentence_and_leaves_nothing(vcvae, voices, arguments, 
     (voices / "empty").mkdir()
     sf.write(voices / "silent.wav", np.zeros(RATE), RATE)
     sf.write(voices / "short.wav", 0.1 * np.ones(300) * (-1) ** np.arange(300), RATE)
+    sf.write(voices / "tiny.wav", 0.1 * np.ones(100) * (-1) ** np.arange(100), RATE)
+    (voices / "speakers" / "a").mkdir(parents=True)
+    sf.write(voices / "speakers" / "a" / "1.wav", speak("a"), RATE)
     before = sorted(voices.rglob("*"))
     code, out, err = vcvae(*(argument.format(d=voices) for argument in arguments))
     assert code == 2

@@ -94,6 +94,23 @@ def test_pieces_give_what_the_whole_gives(converter, target, monkeypatch, caplog
     assert np.abs(np.diff(pieces)).max() <= 1.5 * np.abs(np.diff(whole)).max()
 
 
+@pytest.mark.parametrize("samples", [128 * 256, 3 * 128 * 256, 3 * 128 * 256 + 1, 2 * 128 * 256 + 176 * 256 - 1])
+def test_a_file_in_pieces_is_the_array_in_pieces(converter, target, monkeypatch, tmp_path, samples):
+    monkeypatch.setattr(convert, "PIECE", 128)
+    long = speak("aisoeufa uio eisauo", pitch=120, seconds=6.0, seed=3)[:samples]
+    sf.write(tmp_path / "long.wav", long, RATE, subtype="FLOAT")
+    voice = converter.voice([target])
+    converter.convert_file(tmp_path / "long.wav", voice, tmp_path / "out.wav")
+    expected, _ = converter.convert(long, voice)
+    assert expected.shape == long.shape
+    np.testing.assert_allclose(sf.read(tmp_path / "out.wav")[0], expected, atol=1e-3)
+
+
+def test_a_dc_offset_is_not_loudness(converter, source, target):
+    samples, _ = converter.convert((0.05 * source + 0.4).astype(np.float32), target)
+    assert samples.std() == pytest.approx(0.05 * source.std(), rel=0.1)
+
+
 def test_pieces_cover_everything_once():
     samples = np.arange(1000, dtype=np.float32)
     for sizes in ([1000], [100] * 10, [999, 1], [1] * 1000, [640, 360]):
@@ -157,6 +174,8 @@ def test_parts_for_different_mels_do_not_join():
 def test_an_unknown_device_is_one_sentence():
     with pytest.raises(VcvaeError, match="--device teapot: not available here"):
         find_device("teapot")
+    with pytest.raises(VcvaeError, match="--device cpu:x: not available here"):
+        find_device("cpu:x")
     if not torch.cuda.is_available():
         with pytest.raises(VcvaeError, match="--device cuda: not available here"):
             find_device("cuda")

@@ -12,14 +12,13 @@ import os
 import re
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import soundfile
 import soxr
 
-from vcvae.errors import VcvaeError
+from vcvae.errors import VcvaeError, disk_errors
 
 AUDIO_ENDINGS = (".aif", ".aiff", ".au", ".caf", ".flac", ".mp3", ".ogg", ".opus", ".w64", ".wav")
 OUTPUT_FORMATS = {".wav": "WAV", ".flac": "FLAC"}
@@ -62,8 +61,8 @@ def read(path: str | Path, sample_rate: int, *, trim: bool = False, min_samples:
     return samples
 
 
-def from_array(samples: np.ndarray, rate: int, sample_rate: int) -> np.ndarray:
-    """An array (samples,) at `rate` Hz, checked as a file is → (samples,) float32 at `sample_rate` Hz.
+def from_array(samples: np.ndarray, rate: int, sample_rate: int, *, trim: bool = False) -> np.ndarray:
+    """An array (samples,) at `rate` Hz, checked and trimmed as a file is → (samples,) float32 at `sample_rate` Hz.
 
     Raises:
         VcvaeError: more than one dimension, no samples, NaN or infinite samples, or silence.
@@ -77,7 +76,9 @@ def from_array(samples: np.ndarray, rate: int, sample_rate: int) -> np.ndarray:
         raise VcvaeError("an array of audio holds NaN or infinite samples; mend it first.")
     if np.ptp(samples) / 2 < 10 ** (SILENCE / 20):
         raise VcvaeError(f"an array of audio is silent (below {SILENCE:.0f} dB); give one with a voice.")
-    return soxr.resample(samples.astype(np.float32), rate, sample_rate, quality="VHQ")
+    samples = samples.astype(np.float32) / max(1.0, np.abs(samples).max())
+    samples = soxr.resample(samples, rate, sample_rate, quality="VHQ")
+    return _trimmed(samples, sample_rate) if trim else samples
 
 
 def blocks(path: str | Path, sample_rate: int, seconds: float) -> Iterator[np.ndarray]:
@@ -97,25 +98,24 @@ def blocks(path: str | Path, sample_rate: int, seconds: float) -> Iterator[np.nd
         yield waiting
 
 
-def duration(path: str | Path) -> float:
-    """Seconds of audio, as the file's header tells, or counted where it does not.
-
-    Raises:
-        VcvaeError: the file is missing, unreadable, empty or not audio.
-    """
-    with _open(path) as file:
-        frames = file.frames if file.frames != _UNKNOWN else sum(map(len, file.chunks()))
-        return frames / file.samplerate
-
-
 def find(folder: str | Path) -> list[Path]:
-    """The audio files in a folder and below it, known by `AUDIO_ENDINGS`, sorted, without hidden ones.
+    """The audio files in a folder and below it, known by `AUDIO_ENDINGS`, sorted; links are followed,
+    and what is hidden is left out.
 
     Raises:
         VcvaeError: it is not a folder, or there is no audio file in it.
     """
-    visible = (path for path in Path(folder).rglob("*") if path.is_file() and not path.name.startswith("."))
-    files = sorted(path for path in visible if path.suffix.lower() in AUDIO_ENDINGS)
+    files, entered = [], set()
+    for here, folders, names in os.walk(folder, followlinks=True):
+        real = os.path.realpath(here)
+        if real in entered:  # a link that leads back up
+            folders.clear()
+            continue
+        entered.add(real)
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        paths = (Path(here, name) for name in names if not name.startswith("."))
+        files += [path for path in paths if path.suffix.lower() in AUDIO_ENDINGS and path.is_file()]
+    files.sort()
     if not files:
         raise VcvaeError(f"{folder}: no folder with audio files; they end in {' '.join(AUDIO_ENDINGS)}.")
     return files
@@ -128,7 +128,7 @@ def check_output(path: str | Path, force: bool = False) -> None:
         VcvaeError: the ending is unknown, the folder missing or read-only; or the file exists, not `force`.
     """
     path = Path(path)
-    with _reported(path, "written"):
+    with disk_errors(path):
         if path.suffix.lower() not in OUTPUT_FORMATS:
             raise VcvaeError(f"{path}: cannot be written; end its name in {' or '.join(OUTPUT_FORMATS)}.")
         if not (path.parent.is_dir() and os.access(path.parent, os.W_OK)):
@@ -169,7 +169,7 @@ class Writer:
 
     def __enter__(self) -> Writer:
         check_output(self.path, self.force)
-        with _reported(self.path, "written"):
+        with disk_errors(self.path):
             self._waiting = tempfile.TemporaryFile(dir=self.path.parent)
         return self
 
@@ -180,12 +180,12 @@ class Writer:
             raise ValueError(f"samples have the shape {samples.shape}; one channel, (samples,), is written")
         if not np.isfinite(samples).all():
             raise VcvaeError(f"{self.path}: not written, for it would hold NaN; check the model's weights.")
-        with _reported(self.path, "written"):
+        with disk_errors(self.path):
             self._waiting.write(samples.tobytes())
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         part = self.path.with_name(f".vcvae-{os.getpid()}-{id(self)}{self.path.suffix}")
-        with _reported(self.path, "written"), self._waiting:
+        with disk_errors(self.path), self._waiting:
             try:
                 if kind is None:
                     self._encode(part)
@@ -231,7 +231,7 @@ class _Stream(soundfile.SoundFile):
 
 def _open(path: str | Path) -> _Stream:
     path = Path(path)
-    with _reported(path, "read"):
+    with disk_errors(path, "read"):
         if path.exists() and not path.is_file():
             raise VcvaeError(f"{path}: not a file; give the path of an audio file.")
         with open(path, "rb") as file:
@@ -242,7 +242,9 @@ def _open(path: str | Path) -> _Stream:
         raise VcvaeError(f"{path}: a Git LFS pointer, not the audio itself; fetch that with 'git lfs pull'.")
     try:
         stream = _Stream(str(path))
-    except (soundfile.SoundFileError, TypeError, UnicodeError):
+    except UnicodeError:
+        raise VcvaeError(f"{path}: its name is not valid text in this system's encoding; rename it.") from None
+    except (soundfile.SoundFileError, TypeError):
         stream = None
     if stream is None or stream.format == "RAW":  # RAW: without a header, guessed from the name
         raise VcvaeError(f"{path}: not audio of a known format; convert it to WAV (ffmpeg -i FILE file.wav).")
@@ -295,13 +297,3 @@ def _trimmed(samples: np.ndarray, sample_rate: int) -> np.ndarray:
     levels = frames.std(axis=1)  # about the mean: a DC offset is not sound
     loud = np.flatnonzero(levels >= levels.max() * 10 ** (-TRIM / 20))
     return samples[max(0, loud[0] * frame - margin) : (loud[-1] + 1) * frame + margin]
-
-
-@contextmanager
-def _reported(path: Path, verb: str) -> Iterator[None]:
-    """What the disk or libsndfile refuses, as a sentence."""
-    try:
-        yield
-    except (OSError, soundfile.SoundFileError, AssertionError) as error:  # it asserts that all was written
-        reason = getattr(error, "strerror", None) or getattr(error, "error_string", None) or "is the disk full?"
-        raise VcvaeError(f"{path}: cannot be {verb} ({reason}); give another path.") from None

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import math
 import os
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import Annotated
 
@@ -12,7 +15,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from vcvae.errors import VcvaeError
+from vcvae.errors import VcvaeError, disk_errors
 
 app = typer.Typer(
     help="Voice conversion: change who speaks in a recording and keep what is said.",
@@ -22,8 +25,22 @@ app = typer.Typer(
 )
 # Where there is no terminal, lines are not folded, so that they can be searched.
 out, err = (
-    Console(stderr=e, width=None if (sys.stderr if e else sys.stdout).isatty() else 1000) for e in (False, True)
+    Console(stderr=error, emoji=False, width=None if (sys.stderr if error else sys.stdout).isatty() else 1000)
+    for error in (False, True)
 )
+
+
+def _finite(value: float) -> float:
+    if not math.isfinite(value):
+        raise typer.BadParameter("give a finite number.")
+    return value
+
+
+def _path(text: str) -> Path:
+    if not text:
+        raise typer.BadParameter("an empty path; is a variable not set?")
+    return Path(text)
+
 
 Model = Annotated[str | None, typer.Option(help="Folder or Hugging Face repository; the model that ships by default.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
@@ -32,7 +49,7 @@ Force = Annotated[bool, typer.Option("--force", help="Overwrite outputs that exi
 
 @app.command()
 def convert(
-    source: Annotated[Path | None, typer.Argument(help="A recording, or a folder of them.")] = None,
+    source: Annotated[Path | None, typer.Argument(help="A recording, or a folder of them.", parser=_path)] = None,
     target: Annotated[
         list[Path] | None,
         typer.Option(help="A recording of the wanted voice, or a folder of them; give several to average them."),
@@ -46,8 +63,10 @@ def convert(
     model: Model = None,
     vocoder: Annotated[str, typer.Option(help="griffin-lim, or hifigan:PATH.")] = "griffin-lim",
     device: Device = "auto",
-    seed: Annotated[int, typer.Option(help="Of the phases that Griffin-Lim starts from.")] = 0,
-    pitch_shift: Annotated[float, typer.Option(help="Semitones, on top of the move to the target's register.")] = 0.0,
+    seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Of the phases that Griffin-Lim starts from.")] = 0,
+    pitch_shift: Annotated[
+        float, typer.Option(callback=_finite, help="Semitones, on top of the move to the target's register.")
+    ] = 0.0,
     force: Force = False,
 ) -> None:
     """Say what SOURCE says in the voice of --target."""
@@ -63,7 +82,7 @@ def convert(
     for job_source, job_targets, job_output in _track(jobs, "converting", shown=not single):
         try:
             if job_targets not in voices:
-                files = [f for t in job_targets for f in (audio.find(t) if t.is_dir() else [t])]
+                files = [f for t in job_targets for f in _recordings(t)]
                 voices = {job_targets: converter.voice(files)}
             if not single:
                 _make_folder(job_output.parent)
@@ -105,13 +124,15 @@ def encode(
     encoder = Encoder.from_pretrained(model, device=device)
     latent = encoder.speaker(source) if speaker else encoder.content(source)
     unfinished = output.with_name(f".{output.name}.unfinished")
-    try:
-        with open(unfinished, "wb") as file:
-            np.save(file, latent)
-        os.replace(unfinished, output)
-    except OSError as error:
-        unfinished.unlink(missing_ok=True)
-        raise VcvaeError(f"{output}: cannot be written ({error.strerror}).") from None
+    with disk_errors(output):
+        try:
+            with open(unfinished, "wb") as file:
+                np.save(file, latent)
+            os.replace(unfinished, output)
+        except OSError:
+            with contextlib.suppress(OSError):
+                unfinished.unlink()
+            raise
     say(f"{output}: float32 {latent.shape}")
 
 
@@ -120,7 +141,9 @@ def prepare(
     source: Annotated[Path, typer.Argument(help="A folder of speakers: SOURCE/speaker/*.wav|flac|mp3|…")],
     destination: Annotated[Path, typer.Argument(help="Where the prepared audio and its manifest go.")],
     jobs: Annotated[int, typer.Option(min=1, help="Processes.")] = max(1, (os.cpu_count() or 2) - 1),
-    minimum: Annotated[float, typer.Option(help="Seconds; shorter recordings are left out.")] = 1.0,
+    minimum: Annotated[
+        float, typer.Option(min=0, callback=_finite, help="Seconds; shorter recordings are left out.")
+    ] = 1.0,
 ) -> None:
     """Prepare a folder of speakers for training: mono FLAC at 22.05 kHz, trimmed, measured and listed."""
     from vcvae.data.prepare import LeftOut, prepare
@@ -158,19 +181,23 @@ def train(
 def export(
     run: Annotated[Path, typer.Argument(help="The output folder of a training run.")],
     destination: Annotated[Path, typer.Argument(help="A folder for the weights and their configuration.")],
+    force: Force = False,
 ) -> None:
     """Write a run's averaged weights as a model: float16 safetensors and config.json."""
     from vcvae.training.loop import load_run
 
+    if (destination / "config.json").exists() and not force:
+        raise VcvaeError(f"{destination}: holds a model already; give --force to overwrite it.")
     _, task = load_run(run)
-    task.released.half().save_pretrained(destination)
+    with disk_errors(destination):
+        task.released.half().save_pretrained(destination)
     say(f"{destination}: written")
 
 
 @app.command()
 def env() -> None:
     """Print versions, devices and threads: what a bug report needs."""
-    from vcvae.training.loop import environment
+    from vcvae.environment import environment
 
     for name, value in environment().items():
         say(f"{name}: {value}")
@@ -185,6 +212,9 @@ def main() -> None:
         app()
     except VcvaeError as error:
         print(f"vcvae: {error}", file=sys.stderr)
+        sys.exit(2)
+    except OSError as error:  # a name that is too long, say
+        print(f"vcvae: {error.filename or 'the disk'}: {error.strerror or error}.", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(130)
@@ -203,30 +233,38 @@ def _jobs(source: Path | None, targets: list[Path], output: Path | None, pairs: 
         raise VcvaeError("convert: give a SOURCE, or a table with --pairs.")
     if not targets:
         raise VcvaeError("--target: missing; give a recording of the wanted voice.")
-    name = f"to-{targets[0].stem}"
+    name = f"to-{targets[0].resolve().stem}"
     if not source.is_dir():
         return [(source, tuple(targets), output or source.with_name(f"{source.stem}.{name}.wav"))]
     from vcvae import audio
 
-    folder = output or source.with_name(f"{source.name}.{name}")
+    here = source.resolve()
+    folder = output or here.with_name(f"{here.name}.{name}")
     if folder.is_file():
         raise VcvaeError(f"{folder}: is a file; the source is a folder, so give a folder.")
-    return [
-        (file, tuple(targets), (folder / file.relative_to(source)).with_suffix(".wav")) for file in audio.find(source)
-    ]
+    if folder.resolve().is_relative_to(here):
+        raise VcvaeError(f"{folder}: lies within {source}, and would be a source the next time; choose another place.")
+    files = audio.find(source)
+    stems = Counter(file.with_suffix("") for file in files)
+    jobs = []
+    for file in files:
+        # a.wav and a.flac beside each other must not become one a.wav.
+        result = f"{file.stem if stems[file.with_suffix('')] == 1 else file.name}.wav"
+        jobs.append((file, tuple(targets), folder / file.relative_to(source).with_name(result)))
+    return jobs
 
 
 def _read_pairs(path: Path) -> list[Job]:
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise VcvaeError(f"{path}: cannot be read as a table ({error}).") from None
     jobs = []
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
-        fields = line.split("\t")
-        if len(fields) != 3 or not all(field.strip() for field in fields):
+        fields = [field.strip() for field in line.split("\t")]
+        if len(fields) != 3 or not all(fields):
             raise VcvaeError(f"{path}: line {number} is not source, target[;target…] and output with tabs between.")
         source, targets, output = fields
         jobs.append((Path(source), tuple(Path(t) for t in targets.split(";") if t), Path(output)))
@@ -235,11 +273,16 @@ def _read_pairs(path: Path) -> list[Job]:
     return jobs
 
 
+def _recordings(target: Path) -> list[Path]:
+    from vcvae import audio
+
+    with disk_errors(target, "read"):
+        return audio.find(target) if target.is_dir() else [target]
+
+
 def _make_folder(folder: Path) -> None:
-    try:
+    with disk_errors(folder, "made"):
         folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise VcvaeError(f"{folder}: cannot be made ({error.strerror}).") from None
 
 
 def _track(items, description: str, *, shown: bool = True):

@@ -71,7 +71,10 @@ def override(values: dict[str, Any], assignments: list[str]) -> dict[str, Any]:
                 raise VcvaeError(f"--set {assignment}: '{parent}' is not a group of keys.")
             level[parent] = dict(level.get(parent, {}))
             level = level[parent]
-        level[last] = yaml.safe_load(value)
+        try:
+            level[last] = yaml.safe_load(value)
+        except yaml.YAMLError:
+            raise VcvaeError(f"--set {assignment}: the value is not valid YAML.") from None
     return values
 
 
@@ -82,7 +85,7 @@ def _explain(config: type[Config], error: ValidationError) -> str:
     if first["type"] == "missing":
         return f"the key '{name}' is missing."
     if first["type"] != "extra_forbidden":
-        return f"'{name}' is wrong: {first['msg']} (it is {first['input']!r})."
+        return f"'{name}' is wrong: {first['msg']} (it is {first['input']!r})." if name else f"{first['msg']}."
     for parent in parents:
         config = config.model_fields[parent].annotation
     known = list(config.model_fields)

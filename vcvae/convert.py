@@ -6,7 +6,7 @@ is quietest: vocoders choose phases anew in each piece, and in a pause a change 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +21,7 @@ from vcvae.models.disentangling import DisentanglingVAE, Voice
 from vcvae.vocoder import Vocoder, load_vocoder
 
 PIECE = 2560  # frames between the starts of two pieces: 29.7 s
-OVERLAP = 176  # frames that two pieces share: 2 s; the models see less than 0.7 s to either side
+OVERLAP = 176  # frames that two pieces share: 2 s; convolutions reach less than 0.7 s to either side
 FADE = 2  # frames of the cross-fade: 23 ms
 DEFAULT_VOCODER = "griffin-lim"
 
@@ -84,7 +84,7 @@ class Encoder:
         rate, least = self.mel_config.sample_rate, self.mel_config.minimum_samples
         if not isinstance(source, np.ndarray):
             return audio.read(source, rate, trim=trim, min_samples=least)
-        samples = audio.from_array(source, sample_rate or rate, rate)
+        samples = audio.from_array(source, sample_rate or rate, rate, trim=trim)
         if len(samples) < least:
             raise self._too_short("the array", len(samples))
         return samples
@@ -155,7 +155,11 @@ class Converter(Encoder):
             targets = [target] if isinstance(target, str | Path | np.ndarray) else target
             target = self.voice(targets, sample_rate=sample_rate)
         loudness, pieces = _Loudness(), []
-        for heard, spoken in self._run(lambda: iter([samples]), target, pitch_shift):
+        block = PIECE * self.mel_config.hop
+        starts = range(0, len(samples), block)
+        for heard, spoken in self._run(
+            "the source", lambda: (samples[i : i + block] for i in starts), target, pitch_shift
+        ):
             loudness.add(heard, spoken)
             pieces.append(spoken)
         return np.concatenate(pieces) * loudness.gain, self.mel_config.sample_rate
@@ -173,18 +177,18 @@ class Converter(Encoder):
         seconds = PIECE * hop / rate
         with audio.Writer(output, rate, force=force) as writer:
             loudness = _Loudness()
-            for heard, spoken in self._run(lambda: audio.blocks(source, rate, seconds), voice, pitch_shift):
+            for heard, spoken in self._run(source, lambda: audio.blocks(source, rate, seconds), voice, pitch_shift):
                 loudness.add(heard, spoken)
                 writer.append(spoken)
-            if loudness.samples < self.mel_config.minimum_samples:
-                raise self._too_short(source, loudness.samples)
             writer.gain = loudness.gain
 
     @torch.inference_mode()
-    def _run(self, blocks, voice: Voice, pitch_shift: float) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    def _run(
+        self, name: str | Path, blocks: Callable[[], Iterable[np.ndarray]], voice: Voice, pitch_shift: float
+    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Source and converted samples, (samples,) each, piece by piece; `blocks()` starts the source anew."""
         hop = self.mel_config.hop
-        register = self._register(blocks())
+        register = self._register(name, blocks())
         waiting = np.empty(0, np.float32)  # converted, and to be joined with the start of the next piece
         for piece, is_last in _pieces(blocks(), PIECE * hop, OVERLAP * hop):
             mel = self._mel(piece)
@@ -195,15 +199,18 @@ class Converter(Encoder):
             yield piece[:end], joined[:end]
             waiting = joined[end:]
 
-    def _register(self, blocks: Iterable[np.ndarray]) -> Tensor:
+    def _register(self, name: str | Path, blocks: Iterable[np.ndarray]) -> Tensor:
         """Mean log2 F0 of a whole source, (1,), over the voiced frames of all its blocks."""
-        total = count = 0.0
+        total = count = samples = 0
         for block in blocks:
+            samples += len(block)
             if len(block) >= self.mel_config.minimum_samples:
                 pitch = self.model.pitch(self._mel(block))
                 voiced = pitch.voicing > 0.5
                 total += pitch.log_f0[voiced].sum().item()
                 count += voiced.sum().item()
+        if samples < self.mel_config.minimum_samples:
+            raise self._too_short(name, samples)
         return torch.tensor([total / count if count else torch.nan], device=self.device)
 
 
@@ -221,36 +228,41 @@ def find_device(name: str) -> torch.device:
         "mps": torch.backends.mps.is_available(),
     }
     kind = name.split(":")[0]
-    if not available.get(kind, False):
+    try:
+        device = torch.device(name)
+        known = available[kind] and (device.index or 0) < (torch.cuda.device_count() if kind == "cuda" else 1)
+    except (RuntimeError, KeyError):
+        known = False
+    if not known:
         usable = ", ".join(n for n, there in available.items() if there)
         raise VcvaeError(f"--device {name}: not available here; use auto, or one of: {usable}.")
-    return torch.device(name)
+    return device
 
 
 class _Loudness:
-    """Sums up how loud source and result are, for the gain that makes them equal."""
+    """Sums up how loud source and result are, for the gain that makes them equal. A DC offset is not loudness."""
 
     def __init__(self) -> None:
-        self.heard = self.spoken = 0.0
-        self.peak, self.samples = 0.0, 0
+        self.heard, self.spoken = np.zeros(3), np.zeros(3)  # samples, their sum, and the sum of their squares
+        self.peak = 0.0
 
     def add(self, heard: np.ndarray, spoken: np.ndarray) -> None:
-        self.heard += float(np.square(heard, dtype=np.float64).sum())
-        self.spoken += float(np.square(spoken, dtype=np.float64).sum())
+        for sums, samples in ((self.heard, heard), (self.spoken, spoken)):
+            sums += len(samples), samples.sum(dtype=float), np.square(samples, dtype=float).sum()
         self.peak = max(self.peak, float(np.abs(spoken).max(initial=0)))
-        self.samples += len(heard)
 
     @property
     def gain(self) -> np.float32:
-        """Equal energy, or less where the peak would exceed full scale."""
-        gain = (self.heard / max(self.spoken, 1e-12)) ** 0.5
-        return np.float32(min(gain, 0.99 / max(self.peak, 1e-12)))
+        """Equal variance, or less where the peak would exceed full scale."""
+        heard, spoken = (max(squares / n - (total / n) ** 2, 1e-12) for n, total, squares in (self.heard, self.spoken))
+        return np.float32(min((heard / spoken) ** 0.5, 0.99 / max(self.peak, 1e-12)))
 
 
 def _pieces(blocks: Iterable[np.ndarray], piece: int, overlap: int) -> Iterator[tuple[np.ndarray, bool]]:
     """Blocks of samples → pieces of `piece + overlap` samples that start every `piece`, and whether one is the last.
 
-    The last is whatever remains, at least `overlap` and less than `2 · piece + overlap` samples (or all, if less).
+    The last is whatever remains: less than `2 · piece + overlap` samples, and, unless it is the only one, at least
+    `piece + overlap`.
     """
     waiting = np.empty(0, np.float32)
     for block in blocks:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import librosa
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -23,6 +23,14 @@ class MelConfig(Config):
     f_min: float = Field(0.0, ge=0, description="Hz; lower edge of the lowest band")
     f_max: float = Field(8000.0, gt=0, description="Hz; upper edge of the highest band")
     floor: float = Field(1e-5, gt=0, description="magnitude below which nothing is heard: ln(1e-5) = -11.5")
+
+    @model_validator(mode="after")
+    def _holds_together(self) -> MelConfig:
+        if not self.f_min < self.f_max <= self.sample_rate / 2:
+            raise ValueError("f_min must lie below f_max, and f_max not above half the sample rate")
+        if self.window > self.n_fft or self.hop > self.n_fft or (self.n_fft - self.hop) % 2:
+            raise ValueError("window and hop must not exceed n_fft, and n_fft - hop must be even")
+        return self
 
     @property
     def minimum_samples(self) -> int:

@@ -37,6 +37,25 @@ def test_every_file_is_prepared_or_left_out_with_a_reason(speakers, tmp_path):
         assert 0 < cut.custom["bandwidth"] <= 8000 * 1.01
 
 
+def test_other_options_are_not_ignored_the_second_time(speakers, tmp_path):
+    ready = tmp_path / "ready"
+    list(prepare(speakers, ready, sample_rate=22050))
+    again = list(prepare(speakers, ready, sample_rate=16000))
+    for cut in (r for r in again if not isinstance(r, LeftOut)):
+        assert sf.info(ready / cut.recording.sources[0].source).samplerate == cut.sampling_rate == 16000
+    with pytest.raises(VcvaeError, match="none of its"):
+        list(prepare(speakers, ready, sample_rate=16000, minimum_seconds=60))
+
+
+def test_loose_files_are_left_out_and_linked_folders_are_not(speakers, tmp_path):
+    sf.write(speakers / "loose.wav", speak("a"), 22050)
+    (speakers / "again").symlink_to(speakers / "high" / "session 1")
+    (speakers / "low" / "loop").symlink_to(speakers / "low")
+    results = list(prepare(speakers, tmp_path / "ready", sample_rate=22050))
+    assert "loose.wav" in {r.path.name for r in results if isinstance(r, LeftOut)}
+    assert {r.supervisions[0].speaker for r in results if not isinstance(r, LeftOut)} >= {"again", "low"}
+
+
 def test_running_again_makes_nothing_again_and_says_the_same(speakers, tmp_path):
     ready = tmp_path / "ready"
     first = [r for r in prepare(speakers, ready, sample_rate=22050) if not isinstance(r, LeftOut)]
@@ -60,11 +79,15 @@ def test_bandwidth_is_the_recordings_and_not_the_files(rate):
 def test_a_source_without_speakers_is_one_sentence(tmp_path):
     with pytest.raises(VcvaeError, match="no folder with audio files"):
         list(prepare(tmp_path / "nowhere", tmp_path / "ready", sample_rate=22050))
-    sf.write(tmp_path / "loose.wav", speak("a"), 22050)
+    source = tmp_path / "source"
+    source.mkdir()
+    sf.write(source / "loose.wav", speak("a"), 22050)
     with pytest.raises(VcvaeError, match="no speaker folders"):
-        list(prepare(tmp_path, tmp_path / "ready", sample_rate=22050))
-    (tmp_path / "speaker").mkdir()
-    (tmp_path / "speaker" / "a.wav").write_text("no audio")
+        list(prepare(source, tmp_path / "ready", sample_rate=22050))
+    (source / "speaker").mkdir()
+    (source / "speaker" / "a.wav").write_text("no audio")
     with pytest.raises(VcvaeError, match="none of its 1 files"):
-        list(prepare(tmp_path, tmp_path / "ready", sample_rate=22050))
+        list(prepare(source, tmp_path / "ready", sample_rate=22050))
+    with pytest.raises(VcvaeError, match="lies within"):
+        list(prepare(source, source / "ready", sample_rate=22050))
     assert not (tmp_path / "ready" / MANIFEST).exists()

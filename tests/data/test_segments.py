@@ -65,6 +65,9 @@ def test_segments_of_a_single_utterance_do_not_overlap(prepared):
 def test_what_cannot_be_cut_is_one_sentence(prepared, tmp_path):
     with pytest.raises(VcvaeError, match="vcvae prepare SOURCE"):
         SegmentPairs(tmp_path, segment=100, sample_rate=RATE)
+    (tmp_path / "cuts.jsonl.gz").write_text("{}")
+    with pytest.raises(VcvaeError, match="not a manifest"):
+        SegmentPairs(tmp_path, segment=100, sample_rate=RATE)
     with pytest.raises(VcvaeError, match="prepared at 16000 Hz"):
         SegmentPairs(prepared, segment=100, sample_rate=22050)
     with pytest.raises(VcvaeError, match="no speaker has two segments of 10"):

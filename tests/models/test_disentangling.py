@@ -64,6 +64,7 @@ def test_padding_changes_nothing(model):
         torch.testing.assert_close(speaker[i], model.speaker(mel).mean[0], atol=1e-5, rtol=1e-4)
         torch.testing.assert_close(together[i, :, :frames], model.convert(mel, voice)[0], atol=1e-3, rtol=1e-3)
     assert (content.mean[0, :, 10:] == 0).all()
+    assert (together[0, :, 37:] == math.log(CONFIG.mel.floor)).all()
 
 
 def test_a_batch_is_its_items(model):
@@ -162,3 +163,25 @@ def test_what_is_not_a_model_is_one_sentence(model, tmp_path):
         load_model(tmp_path)
     with pytest.raises(VcvaeError, match="neither a folder nor a repository"):
         load_model("no/such/place")
+
+
+def test_a_repository_of_the_hub_is_fetched_file_by_file(model, tmp_path, monkeypatch):
+    model.save_pretrained(tmp_path)
+    asked = []
+
+    def download(repository, name, **options):
+        asked.append((repository, name, options))
+        return str(tmp_path / name)
+
+    monkeypatch.setattr("vcvae.models.pretrained.hf_hub_download", download)
+    loaded = DisentanglingVAE.from_pretrained("someone/voices", revision="v1")
+    assert loaded.config == CONFIG
+    assert asked == [("someone/voices", name, {"revision": "v1"}) for name in ("config.json", "model.safetensors")]
+
+
+def test_a_saved_model_has_a_card_and_keeps_one_that_is_there(model, tmp_path):
+    model.save_pretrained(tmp_path)
+    assert "DisentanglingVAE" in (tmp_path / "README.md").read_text()
+    (tmp_path / "README.md").write_text("mine")
+    model.save_pretrained(tmp_path)
+    assert (tmp_path / "README.md").read_text() == "mine"

@@ -8,16 +8,18 @@ import pytest
 import torch
 import yaml
 from rich.console import Console
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from tests.corpus import TINY, make_corpus
 from vcvae import load_model
 from vcvae.config import override, read_yaml
 from vcvae.errors import VcvaeError
 from vcvae.training import checkpoint
-from vcvae.training.conversion import ConversionConfig
+from vcvae.training.conversion import ConversionConfig, ConversionTask
 from vcvae.training.loop import load_run, parse, train
 from vcvae.training.run import OptimizerConfig
 
+MINIMAL = {"task": "conversion", "output": "x", "data": {"train": "a", "dev": "b"}}
 TRAIN = [sys.executable, "-c", "from vcvae.cli import main; main()", "train"]
 
 
@@ -52,6 +54,12 @@ def run(values, **changes):
 
 def weights(folder):
     return checkpoint.load(folder)["task"]
+
+
+def events(folder):
+    found = EventAccumulator(str(folder / "tensorboard"))
+    found.Reload()
+    return found
 
 
 def assert_same(a, b):
@@ -94,17 +102,14 @@ def test_a_run_that_is_asked_to_stop_saves_the_step_at_hand(values, tmp_path):
 def test_training_learns_and_logs(values, tmp_path):
     torch.manual_seed(0)
     folder = run(values, steps=100, validate_every=50, optimizer={"learning_rate": 0.005, "warmup": 5})
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
-    events = EventAccumulator(str(folder / "tensorboard"))
-    events.Reload()
-    losses = [event.value for event in events.Scalars("train/reconstruction")]
+    logged = events(folder)
+    losses = [event.value for event in logged.Scalars("train/reconstruction")]
     assert sum(losses[-5:]) / 5 < 0.9 * losses[0]
     assert {"dev/equal_error_rate", "dev/content_consistency", "dev/converted_retrieval"} <= set(
-        events.Tags()["scalars"]
+        logged.Tags()["scalars"]
     )
-    assert "mel/converted" in events.Tags()["images"]
-    assert "audio/converted" in events.Tags()["audio"]
+    assert "mel/converted" in logged.Tags()["images"]
+    assert "audio/converted" in logged.Tags()["audio"]
     assert (folder / "environment.json").exists()
     _, task = load_run(folder)
     task.released.half().save_pretrained(tmp_path / "model")
@@ -112,9 +117,20 @@ def test_training_learns_and_logs(values, tmp_path):
     torch.testing.assert_close(model.content(mel).mean, task.released.float().content(mel).mean)
 
 
-def test_accumulated_batches_are_averaged(values):
-    folder = run(values, accumulate=2, steps=2)
-    assert checkpoint.load(folder)["step"] == 2
+def test_accumulated_batches_are_averaged(values, tmp_path, monkeypatch):
+    """The gradient of two batches of two is that of one batch of four."""
+
+    def forward(task, batch, step):
+        total = batch["samples"].square().mean() * sum(p.sum() for p in task.model.parameters())
+        return total, {}
+
+    monkeypatch.setattr(ConversionTask, "forward", forward)
+    norms = []
+    for name, sizes in (("whole", (1, 4)), ("parts", (2, 2))):
+        folder = run(values, output=str(tmp_path / name), steps=2, accumulate=sizes[0], batch_pairs=sizes[1])
+        norms.append([event.value for event in events(folder).Scalars("train/gradient_norm")])
+    assert norms[0] == pytest.approx(norms[1])
+    assert norms[0][0] > 0
 
 
 def test_a_longer_run_goes_on_and_a_different_one_is_refused(values):
@@ -123,6 +139,7 @@ def test_a_longer_run_goes_on_and_a_different_one_is_refused(values):
     assert checkpoint.load(folder)["step"] == 6
     with pytest.raises(VcvaeError, match="'temperature' differs"):
         run(values, temperature=0.2)
+    run(values, steps=7, optimizer={"learning_rate": 1e-5})  # as the message about a loss that is not finite advises
 
 
 def test_a_loss_that_is_not_finite_ends_the_run_and_keeps_its_checkpoint(values, monkeypatch):
@@ -140,6 +157,24 @@ def test_a_broken_checkpoint_is_one_sentence(values, tmp_path):
     (tmp_path / checkpoint.NAME).write_bytes(b"nothing")
     with pytest.raises(VcvaeError, match="cannot be read as a checkpoint"):
         load_run(tmp_path)
+    torch.save([1, 2], tmp_path / checkpoint.NAME)
+    with pytest.raises(VcvaeError, match="cannot be read as a checkpoint"):
+        load_run(tmp_path)
+
+
+def test_a_checkpoint_that_cannot_be_written_leaves_the_last(tmp_path, monkeypatch):
+    state = {"task": {}, "optimizer": {}, "step": 1, "config": ""}
+    checkpoint.save(tmp_path, state)
+
+    def full(state, path):
+        path.write_bytes(b"half")
+        raise RuntimeError("No space left on device")
+
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(VcvaeError, match="No space left"):
+        checkpoint.save(tmp_path, state | {"step": 2})
+    assert checkpoint.load(tmp_path)["step"] == 1
+    assert [p.name for p in tmp_path.iterdir()] == [checkpoint.NAME]
 
 
 @pytest.mark.parametrize(
@@ -149,6 +184,12 @@ def test_a_broken_checkpoint_is_one_sentence(values, tmp_path):
         ({"optimizer": {"learning_rat": 1}}, "'optimizer.learning_rat'; did you mean 'optimizer.learning_rate'"),
         ({"model": {"mel": {"hops": 1}}}, "'model.mel.hops'; did you mean 'model.mel.hop'"),
         ({"steps": "many"}, "'steps' is wrong"),
+        ({"data": 5}, "'data' is wrong"),
+        ({"optimizer": {"betas": [2, 3]}}, "'optimizer.betas.0' is wrong"),
+        ({"content_input": {"noise_level": [-15, -45]}}, "noise_level must rise"),
+        ({"model": {"mel": {"window": 2048}}}, "must not exceed n_fft"),
+        ({"model": {"mel": {"f_max": 20000}}}, "half the sample rate"),
+        ({"task": ["conversion"]}, "must be one of: conversion"),
         ({"task": "cooking"}, "must be one of: conversion"),
         ({"data": {"train": "x"}}, "'data.dev' is missing"),
     ],
@@ -170,6 +211,10 @@ def test_overrides_reach_nested_keys(tmp_path):
         override({"steps": 5}, ["steps.more=1"])
     with pytest.raises(VcvaeError, match="cannot be read"):
         read_yaml(tmp_path / "nowhere.yaml")
+    with pytest.raises(VcvaeError, match="not valid YAML"):
+        override({}, ["steps=["])
+    path.write_text("precision: no")
+    assert parse(read_yaml(path) | MINIMAL, where="").precision == "no"
     path.write_text("steps: [")
     with pytest.raises(VcvaeError, match="not valid YAML"):
         read_yaml(path)

@@ -34,7 +34,12 @@ def test_recognition_is_cross_entropy_over_the_batch():
     torch.manual_seed(0)
     heard, wanted = (F.normalize(torch.randn(4, 8), dim=1) for _ in range(2))
     expected = -torch.log_softmax(heard @ wanted.T / 0.5, dim=1).diagonal().mean()
-    torch.testing.assert_close(losses.recognition(heard, wanted, temperature=0.5), expected)
+    torch.testing.assert_close(losses.recognition(heard, wanted, torch.arange(4), temperature=0.5), expected)
+    twice = torch.cat([heard, heard[:1]]), torch.cat([wanted, wanted[:1]]), torch.tensor([0, 1, 2, 3, 0])
+    alone = losses.recognition(heard[:1], wanted[:1], torch.zeros(1), temperature=0.5)
+    assert alone == 0
+    pair = losses.recognition(twice[0][[0, 4]], twice[1][[0, 4]], twice[2][[0, 4]], temperature=0.5)
+    assert pair == 0  # a speaker who is wanted twice is no rival of himself
 
 
 def test_pitch_is_least_at_the_truth():

@@ -11,10 +11,11 @@ from pathlib import Path
 
 import librosa
 import numpy as np
+import soundfile
 from lhotse import AudioSource, CutSet, MonoCut, Recording, SupervisionSegment
 
 from vcvae import audio
-from vcvae.errors import VcvaeError
+from vcvae.errors import VcvaeError, disk_errors
 
 MANIFEST = "cuts.jsonl.gz"
 # A frequency is in use where its mean level is above both of these: dB below the strongest one, under which codecs and
@@ -51,9 +52,14 @@ def prepare(
     speaker is its supervision's and `custom["bandwidth"]` is in Hz. Files that are there already are not made again.
 
     Raises:
-        VcvaeError: no speaker folders with audio in `source`, or nothing in it could be used.
+        VcvaeError: no speaker folders with audio in `source`, nothing in it that could be used, or a `destination`
+            that cannot be written or lies within the source.
     """
-    files = [path for path in audio.find(source) if path.parent != source]
+    if destination.resolve().is_relative_to(source.resolve()):
+        raise VcvaeError(f"{destination}: lies within {source}, and would be read as speech; choose another place.")
+    found = audio.find(source)
+    yield from (LeftOut(path, "not in a speaker's folder") for path in found if path.parent == source)
+    files = [path for path in found if path.parent != source]
     if not files:
         raise VcvaeError(f"{source}: no speaker folders; put each speaker's recordings in a folder of their own.")
     prepare_one = partial(
@@ -64,6 +70,9 @@ def prepare(
         minimum=round(minimum_seconds * sample_rate),
     )
     cuts = []
+    with disk_errors(destination):
+        for folder in {(destination / "audio" / path.relative_to(source)).parent for path in files}:
+            folder.mkdir(parents=True, exist_ok=True)
     with ProcessPoolExecutor(jobs) as pool:
         for result in pool.map(prepare_one, files, chunksize=8):
             if isinstance(result, MonoCut):
@@ -72,8 +81,9 @@ def prepare(
     if not cuts:
         raise VcvaeError(f"{source}: none of its {len(files)} files could be used; the report says why.")
     unfinished = destination / f"unfinished-{MANIFEST}"
-    CutSet.from_cuts(cuts).to_file(unfinished)
-    os.replace(unfinished, destination / MANIFEST)
+    with disk_errors(destination):
+        CutSet.from_cuts(cuts).to_file(unfinished)
+        os.replace(unfinished, destination / MANIFEST)
 
 
 def _prepare_file(path: Path, *, source: Path, destination: Path, sample_rate: int, minimum: int) -> LeftOut | MonoCut:
@@ -82,12 +92,12 @@ def _prepare_file(path: Path, *, source: Path, destination: Path, sample_rate: i
     relative = Path("audio") / name.with_name(f"{name.name}.flac")
     output = destination / relative
     try:
-        if output.exists():
-            samples = audio.read(output, sample_rate)
+        if output.exists() and soundfile.info(output).samplerate == sample_rate:
+            samples = audio.read(output, sample_rate, min_samples=minimum)
         else:
             samples = audio.read(path, sample_rate, trim=True, min_samples=minimum)
-            output.parent.mkdir(parents=True, exist_ok=True)
-            audio.write(output, samples * min(1.0, 0.99 / np.abs(samples).max()), sample_rate)
+            samples *= min(1.0, 0.99 / np.abs(samples).max())
+            audio.write(output, samples, sample_rate, force=True)
     except VcvaeError as error:
         return LeftOut(path, str(error))
     identity = name.with_suffix("").as_posix()

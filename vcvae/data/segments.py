@@ -58,8 +58,8 @@ class SegmentPairs(Dataset):
         self.calls = np.repeat(np.arange(len(calls)), calls)
 
     @property
-    def seconds(self) -> float:
-        """Of audio, at the files' rate."""
+    def samples(self) -> int:
+        """Of all the utterances together."""
         return sum(u.samples for list_ in self.utterances for u in list_)
 
     def __getitem__(self, n: int) -> dict[str, np.ndarray]:
@@ -98,12 +98,19 @@ def utterances(folder: str | Path, sample_rate: int) -> list[tuple[Utterance, st
     folder = Path(folder)
     if not (folder / MANIFEST).is_file():
         raise VcvaeError(f"{folder}: not prepared audio (no {MANIFEST}); make it with 'vcvae prepare SOURCE {folder}'.")
-    found = []
-    for cut in CutSet.from_jsonl_lazy(folder / MANIFEST):
-        if cut.sampling_rate != sample_rate:
-            raise VcvaeError(
-                f"{folder}: prepared at {cut.sampling_rate} Hz, the model wants {sample_rate}; prepare again."
+    try:
+        cuts = list(CutSet.from_jsonl_lazy(folder / MANIFEST))
+        found = [
+            (
+                Utterance(folder / c.recording.sources[0].source, c.recording.num_samples, c.custom["bandwidth"]),
+                c.supervisions[0].speaker,
             )
-        path = folder / cut.recording.sources[0].source
-        found.append((Utterance(path, cut.recording.num_samples, cut.custom["bandwidth"]), cut.supervisions[0].speaker))
+            for c in cuts
+        ]
+    except Exception:  # gzip, JSON and lhotse each have their own
+        raise VcvaeError(f"{folder / MANIFEST}: not a manifest of 'vcvae prepare'; prepare again.") from None
+    for cut in cuts:
+        if cut.sampling_rate != sample_rate:
+            rates = f"prepared at {cut.sampling_rate} Hz, the model wants {sample_rate}"
+            raise VcvaeError(f"{folder}: {rates}; prepare again.")
     return found

@@ -11,6 +11,7 @@ none hears the level: the decoder works at level zero and the source's level is 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import librosa
@@ -338,5 +339,7 @@ class DisentanglingVAE(PretrainedModel, config=DisentanglingConfig):
         heard = slice(self.config.encoder_bands)
         # The decoded level is measured and replaced: the result is as loud as its source, whatever the voice.
         gain = level(mel[:, heard], mask) - level(decoded[:, heard], mask)
-        floor = torch.log(torch.tensor(self.config.mel.floor))
-        return torch.maximum(decoded + gain, floor.to(decoded))
+        result = (decoded + gain).clamp(min=math.log(self.config.mel.floor))
+        return (
+            result if mask is None else result.masked_fill(mask.transpose(1, 2) == 0, math.log(self.config.mel.floor))
+        )

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
 from huggingface_hub import ModelCard, ModelHubMixin, hf_hub_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import nn
 from typing_extensions import Self
 
@@ -34,7 +35,9 @@ class PretrainedModel(nn.Module, ModelHubMixin):
 
     def _save_pretrained(self, save_directory: Path) -> None:
         weights = {name: value.contiguous().cpu() for name, value in self.state_dict().items()}
-        save_file(weights, save_directory / WEIGHTS)
+        unfinished = save_directory / f"{WEIGHTS}.unfinished"
+        unfinished.write_bytes(save(weights))
+        os.replace(unfinished, save_directory / WEIGHTS)
         values = {"class": type(self).__name__, **self.config.model_dump()}
         (save_directory / CONFIG).write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
 

@@ -8,16 +8,24 @@ from typing import Any
 
 import torch
 
-from vcvae.errors import VcvaeError
+from vcvae.errors import VcvaeError, disk_errors
 
 NAME = "checkpoint.pt"
 
 
 def save(folder: Path, state: dict[str, Any]) -> None:
-    """Write `state` (tensors, numbers, strings and containers of them) to the run's folder."""
-    partial = folder / f"{NAME}.partial"
-    torch.save(state, partial)
-    os.replace(partial, folder / NAME)
+    """Write `state` (tensors, numbers, strings and containers of them) to the run's folder.
+
+    Raises:
+        VcvaeError: it cannot be written, on a full disk for example; the last checkpoint is then as it was.
+    """
+    unfinished = folder / f"{NAME}.unfinished"
+    try:
+        with disk_errors(folder / NAME):
+            torch.save(state, unfinished)
+            os.replace(unfinished, folder / NAME)
+    finally:
+        unfinished.unlink(missing_ok=True)
 
 
 def load(folder: Path) -> dict[str, Any] | None:
@@ -30,7 +38,10 @@ def load(folder: Path) -> dict[str, Any] | None:
     if not path.exists():
         return None
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        if not isinstance(state, dict) or not {"task", "optimizer", "step", "config"} <= state.keys():
+            raise TypeError("it holds something else")
+        return state
     except Exception as error:
         raise VcvaeError(
             f"{path}: cannot be read as a checkpoint ({str(error).splitlines()[0]}); remove it to start the run anew."

@@ -13,7 +13,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from vcvae.config import Config
 from vcvae.mel import MelConfig, MelSpectrogram
 from vcvae.models.disentangling import DisentanglingConfig, DisentanglingVAE, level
-from vcvae.pitch import yin
+from vcvae.pitch import Pitch, yin
 from vcvae.training import losses
 from vcvae.training.perturbation import Perturbation, PerturbationConfig
 from vcvae.training.run import RunConfig
@@ -22,7 +22,7 @@ Batch = dict[str, Tensor]
 
 
 class LossWeights(Config):
-    """The weight of each term; a term of weight 0 is not computed."""
+    """The weight of each term in the sum that training descends."""
 
     reconstruction: float = Field(1.0, ge=0, description="L1 of the mel, natural-log units")
     kl: float = Field(0.002, ge=0, description="nats per content frame; what the content latent costs")
@@ -42,7 +42,7 @@ class ConversionConfig(RunConfig):
     temperature: float = Field(0.1, gt=0, description="of the cosine similarities of speakers")
     content_input: PerturbationConfig = PerturbationConfig(warp=0.25, noise=0.3)
     speaker_input: PerturbationConfig = PerturbationConfig(equalizer=3.0, noise=0.3)
-    conversions: float = Field(0.25, gt=0, le=1, description="share of the batch that is also converted")
+    conversions: float = Field(0.25, gt=0, le=0.5, description="share of the batch that is also converted")
     conversions_from: int = Field(4000, ge=0, description="step at which training on conversions begins")
     average: float = Field(0.999, ge=0, lt=1, description="decay of the averaged weights, which are what is released")
 
@@ -99,22 +99,31 @@ class ConversionTask(nn.Module):
             "pitch": losses.pitch(scores, voiced, yin(samples, sample_rate=c.model.mel.sample_rate, hop=hop)),
         }
         if step >= c.conversions_from and (weights.recognition or weights.agreement):
-            count = max(2, int(c.conversions * len(mel)))
-            wanted = latents[-count:].detach()
-            octaves = (pitch.register()[-count:] - pitch.register()[:count]).nan_to_num(0.0)
-            shifted = type(pitch)(pitch.log_f0[:count], pitch.voicing[:count]).shift(octaves)
-            converted = model.decoder(content[:count], wanted, shifted, frames=frames)
-            terms["recognition"] = losses.recognition(
-                self.released.speaker(converted).mean, wanted, temperature=c.temperature
-            )
-            with torch.no_grad():
-                said = self.released.content(mel[:count]).mean
-            terms["agreement"] = losses.agreement(self.released.content(converted).mean, said)
+            terms |= self._convert(mel, content, latents.detach(), pitch, speakers)
 
         factors = weights.model_dump()
         factors["kl"] *= min(1.0, step / c.kl_warmup) if c.kl_warmup else 1.0
         total = sum(factors[name] * term for name, term in terms.items() if factors[name])
         return total, {name: term.detach() for name, term in terms.items()}
+
+    def _convert(
+        self, mel: Tensor, content: Tensor, latents: Tensor, pitch: Pitch, speakers: Tensor
+    ) -> dict[str, Tensor]:
+        """The terms of training on conversions: the averaged encoders hear the wanted speaker and the same words."""
+        # The first half of the batch holds a segment of each speaker in turn: the one before is another speaker.
+        half, count = len(mel) // 2, max(1, int(self.config.conversions * len(mel)))
+        register = pitch.register()[:half]
+        octaves = (register.roll(1) - register).nan_to_num(0.0)[:count]
+        wanted, names = (x[:half].roll(1, dims=0)[:count] for x in (latents, speakers))
+        contour = Pitch(pitch.log_f0[:count], pitch.voicing[:count]).shift(octaves)
+        converted = self.model.decoder(content[:count], wanted, contour, frames=mel.shape[2])
+        heard = self.released.speaker(converted).mean
+        with torch.no_grad():
+            said = self.released.content(mel[:count]).mean
+        return {
+            "recognition": losses.recognition(heard, wanted, names, temperature=self.config.temperature),
+            "agreement": losses.agreement(self.released.content(converted).mean, said),
+        }
 
     @torch.no_grad()
     def validate(self, batches: list[Batch]) -> tuple[dict[str, float], dict[str, Tensor]]:
@@ -158,7 +167,7 @@ class ConversionTask(nn.Module):
 def known_bands(bandwidth: Tensor, mel: MelConfig) -> Tensor:
     """Bandwidths (batch,) in Hz → (batch, n_mels), 1 for a band whose centre the recording reaches."""
     centres = librosa.mel_frequencies(mel.n_mels + 2, fmin=mel.f_min, fmax=mel.f_max)[1:-1]
-    return (torch.as_tensor(centres, device=bandwidth.device) <= bandwidth[:, None]).float()
+    return (torch.tensor(centres, dtype=torch.float32, device=bandwidth.device) <= bandwidth[:, None]).float()
 
 
 def equal_error_rate(genuine: Tensor, impostor: Tensor) -> float:

@@ -6,8 +6,8 @@ weights, the optimizer's state and the step, and nothing else, to be the run tha
 
 from __future__ import annotations
 
+import importlib.util
 import json
-import platform
 import signal
 import time
 from collections import defaultdict
@@ -25,7 +25,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Sampler, default_collate
 
 from vcvae.data.segments import SegmentPairs
-from vcvae.errors import VcvaeError
+from vcvae.environment import environment
+from vcvae.errors import VcvaeError, disk_errors
 from vcvae.training import checkpoint
 from vcvae.training.conversion import ConversionConfig, ConversionTask
 from vcvae.training.run import RunConfig
@@ -40,6 +41,7 @@ FREE_TO_CHANGE = {
     "validate_every",
     "validation_pairs",
     "checkpoint_every",
+    "optimizer",
 }
 
 
@@ -50,7 +52,7 @@ def parse(values: dict[str, Any], *, where: str) -> RunConfig:
         VcvaeError: an unknown task, an unknown key, a wrong value.
     """
     name = values.get("task")
-    if name not in TASKS:
+    if not isinstance(name, str) or name not in TASKS:
         raise VcvaeError(f"{where}: the key 'task' must be one of: {', '.join(TASKS)} (it is {name!r}).")
     return TASKS[name][0].parse(values, where=where)
 
@@ -63,6 +65,7 @@ def train(config: RunConfig, console: Console | None = None) -> Path:
             is not finite (the last checkpoint stays).
     """
     console = console or Console()
+    _require_tensorboard()
     accelerator = Accelerator(mixed_precision=config.precision, gradient_accumulation_steps=config.accumulate)
     torch.manual_seed(config.seed)
     task = TASKS[config.task][1](config)
@@ -81,6 +84,8 @@ def train(config: RunConfig, console: Console | None = None) -> Path:
         task.load_state_dict(saved["task"])
         optimizer.load_state_dict(saved["optimizer"])
         step = saved["step"]
+        if accelerator.scaler and saved["scaler"]:
+            accelerator.scaler.load_state_dict(saved["scaler"])
     mel = config.model.mel
     segment = config.segment_frames * mel.hop
     pairs = SegmentPairs(config.data.train, segment=segment, sample_rate=mel.sample_rate, seed=config.seed)
@@ -95,12 +100,13 @@ def train(config: RunConfig, console: Console | None = None) -> Path:
 
     log = None
     if accelerator.is_main_process:
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "config.yaml").write_text(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
-        (folder / "environment.json").write_text(json.dumps(environment(), indent=2) + "\n")
-        log = Log(folder, step)
+        with disk_errors(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / "config.yaml").write_text(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
+            (folder / "environment.json").write_text(json.dumps(environment(), indent=2) + "\n")
+            log = Log(folder, step)
         console.print(
-            f"{folder}: {len(pairs.speakers)} speakers, {pairs.seconds / mel.sample_rate / 3600:.1f} h, "
+            f"{folder}: {len(pairs.speakers)} speakers, {pairs.samples / mel.sample_rate / 3600:.1f} h, "
             f"{sum(p.numel() for p in bare.parameters() if p.requires_grad) / 1e6:.2f} M parameters on "
             f"{accelerator.num_processes} × {accelerator.device.type}; "
             + (f"going on from step {step}." if step else "starting.")
@@ -108,15 +114,22 @@ def train(config: RunConfig, console: Console | None = None) -> Path:
 
     def save() -> None:
         if accelerator.is_main_process:
-            state = {"task": bare.state_dict(), "optimizer": optimizer.state_dict(), "step": step}
-            checkpoint.save(folder, state | {"config": yaml.safe_dump(config.model_dump(mode="json"))})
+            state = {
+                "task": bare.state_dict(),
+                "optimizer": optimizer.state_dict(),
+                "scaler": accelerator.scaler.state_dict() if accelerator.scaler else None,
+                "step": step,
+                "config": yaml.safe_dump(config.model_dump(mode="json")),
+            }
+            checkpoint.save(folder, state)
         accelerator.wait_for_everyone()
 
     frames_per_step = 2 * config.batch_pairs * config.segment_frames * config.accumulate * accelerator.num_processes
     sums, since, began = defaultdict(float), 0, time.perf_counter()
     with _Stop() as stop, _progress(console, accelerator.is_main_process) as progress:
         bar = progress.add_task("training", total=config.steps, completed=step, rate="")
-        while step < config.steps and not stop.asked:
+        stopping = False
+        while step < config.steps and not stopping:
             for group in optimizer.param_groups:
                 group["lr"] = config.optimizer.rate(step, config.steps)
             for part in range(config.accumulate):
@@ -127,8 +140,8 @@ def train(config: RunConfig, console: Console | None = None) -> Path:
                     if not torch.isfinite(total):
                         values = ", ".join(f"{name} {value.item():.3g}" for name, value in terms.items())
                         raise VcvaeError(
-                            f"{folder}: the loss is not finite at step {step} ({values}); the last checkpoint is "
-                            "kept. Lower optimizer.learning_rate and run the same command to go on from it."
+                            f"{folder}: the loss is not finite at step {step} ({values}); lower "
+                            "optimizer.learning_rate and run the same command, to go on from the last checkpoint."
                         )
                     accelerator.backward(total)
                     if accelerator.sync_gradients:
@@ -158,7 +171,11 @@ def train(config: RunConfig, console: Console | None = None) -> Path:
                     console.print(_line(step, figures), soft_wrap=True)
                 accelerator.wait_for_everyone()
                 began = time.perf_counter()
-            if step % config.checkpoint_every == 0 or step == config.steps or stop.asked:
+            # All processes stop at one step, whichever of them was asked.
+            if stop.asked:
+                accelerator.set_trigger()
+            stopping = accelerator.check_trigger()
+            if step % config.checkpoint_every == 0 or step == config.steps or stopping:
                 save()
             progress.update(bar, completed=step)
     if log:
@@ -184,34 +201,19 @@ def load_run(folder: Path) -> tuple[RunConfig, torch.nn.Module]:
     return config, task.eval()
 
 
-def environment() -> dict[str, str]:
-    """The versions and the machine, as a bug report or a later reader needs them."""
-    import accelerate
-    import torchaudio
-
-    import vcvae
-
-    return {
-        "vcvae": vcvae.__version__,
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "torch": torch.__version__,
-        "torchaudio": torchaudio.__version__,
-        "accelerate": accelerate.__version__,
-        "cuda": str(torch.version.cuda if torch.cuda.is_available() else None),
-        "devices": ", ".join(torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())) or "cpu",
-        "threads": str(torch.get_num_threads()),
-    }
+def _require_tensorboard() -> None:
+    if importlib.util.find_spec("tensorboard") is None:
+        raise VcvaeError(
+            "training writes TensorBoard logs; install vcvae with its extra 'train', or tensorboard alone."
+        )
 
 
 class Log:
     """TensorBoard's event files: scalars, mel pictures, and audio by Griffin-Lim."""
 
     def __init__(self, folder: Path, step: int) -> None:
-        try:
-            from torch.utils.tensorboard import SummaryWriter
-        except ImportError:
-            raise VcvaeError("training writes TensorBoard logs: pip install 'vcvae[train]'.") from None
+        from torch.utils.tensorboard import SummaryWriter
+
         self.writer = SummaryWriter(str(folder / "tensorboard"), purge_step=step)
 
     def scalars(self, group: str, values: dict[str, float], step: int) -> None:

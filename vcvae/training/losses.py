@@ -49,12 +49,16 @@ def pitch(scores: Tensor, voiced: Tensor, measured: Pitch) -> Tensor:
     return place + F.binary_cross_entropy_with_logits(voiced, measured.voicing)
 
 
-def recognition(heard: Tensor, wanted: Tensor, *, temperature: float) -> Tensor:
+def recognition(heard: Tensor, wanted: Tensor, speakers: Tensor, *, temperature: float) -> Tensor:
     """Cross-entropy of recognising each converted utterance's wanted speaker among all that the batch wants.
 
-    Both (batch, latent) of unit length. InfoNCE, van den Oord et al. 2018 (arXiv:1807.03748).
+    Heard and wanted are (batch, latent) of unit length, `speakers` (batch,) the numbers of the wanted; one that is
+    wanted twice is not its own rival. InfoNCE, van den Oord et al. 2018 (arXiv:1807.03748).
     """
-    return F.cross_entropy(heard @ wanted.T / temperature, torch.arange(len(heard), device=heard.device))
+    itself = torch.eye(len(heard), dtype=torch.bool, device=heard.device)
+    same = (speakers[:, None] == speakers[None, :]) & ~itself
+    scores = (heard @ wanted.T / temperature).masked_fill(same, -torch.inf)
+    return F.cross_entropy(scores, torch.arange(len(heard), device=heard.device))
 
 
 def agreement(heard: Tensor, said: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ import math
 import librosa
 import numpy as np
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor
 
 from vcvae.config import Config
@@ -22,7 +22,15 @@ class PerturbationConfig(Config):
     )
     equalizer: float = Field(0.0, ge=0, description="dB; standard deviation of a smooth random equaliser")
     noise: float = Field(0.0, ge=0, le=1, description="share of the utterances to which stationary noise is added")
-    noise_level: tuple[float, float] = Field((-45.0, -15.0), description="dB below the speech, drawn between these")
+    noise_level: tuple[float, float] = Field(
+        (-45.0, -15.0), description="dB relative to the speech, drawn between these"
+    )
+
+    @model_validator(mode="after")
+    def _is_ordered(self) -> PerturbationConfig:
+        if self.noise_level[0] > self.noise_level[1]:
+            raise ValueError("noise_level must rise")
+        return self
 
 
 class Perturbation:

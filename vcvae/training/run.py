@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import math
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from vcvae.config import Config
+
+# YAML reads a bare `no` as false.
+Precision = Annotated[Literal["no", "bf16", "fp16"], BeforeValidator(lambda value: "no" if value is False else value)]
+Decay = Annotated[float, Field(ge=0, lt=1)]
 
 
 class DataConfig(Config):
@@ -23,7 +27,7 @@ class OptimizerConfig(Config):
     learning_rate: float = Field(8e-4, gt=0, description="at the end of the warm-up")
     final: float = Field(0.05, ge=0, le=1, description="share of the rate that is left at the last step")
     warmup: int = Field(500, ge=0, description="steps")
-    betas: tuple[float, float] = Field((0.9, 0.99), description="decay of the gradient's two moments")
+    betas: tuple[Decay, Decay] = Field((0.9, 0.99), description="decay of the gradient's two moments")
     weight_decay: float = Field(0.01, ge=0, description="share of each weight that a unit of rate takes away")
     clip: float = Field(1.0, gt=0, description="largest norm of the gradient")
 
@@ -47,7 +51,7 @@ class RunConfig(Config):
     batch_pairs: int = Field(16, gt=1, description="speakers in a batch of one process, two segments each")
     segment_frames: int = Field(128, gt=15, description="mel frames of a segment: 1.5 s")
     accumulate: int = Field(1, gt=0, description="batches whose gradients make one step")
-    precision: Literal["no", "bf16", "fp16"] = Field("no", description="mixed precision; bf16 suits recent GPUs")
+    precision: Precision = Field("no", description="mixed precision: no, bf16 (for recent GPUs) or fp16")
     workers: int = Field(1, ge=0, description="processes that read audio")
     optimizer: OptimizerConfig = OptimizerConfig()
     log_every: int = Field(50, gt=0, description="steps between scalars")

@@ -1,0 +1,29 @@
+"""The versions and the machine, as a bug report or a later reader of a run needs them."""
+
+from __future__ import annotations
+
+import platform
+from importlib.metadata import PackageNotFoundError, version
+
+PACKAGES = ("vcvae", "torch", "torchaudio", "accelerate", "lhotse", "librosa", "numpy", "soundfile", "soxr")
+
+
+def environment() -> dict[str, str]:
+    """Name → version or description; what is missing is said, and stops nothing."""
+    found = {"python": platform.python_version(), "platform": platform.platform()}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "not installed"
+    try:
+        import torch
+    except Exception as error:
+        return found | {"devices": f"unknown, as torch cannot be imported ({error})"}
+    devices = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    devices += ["mps"] if torch.backends.mps.is_available() else []
+    return found | {
+        "cuda": str(torch.version.cuda if torch.cuda.is_available() else None),
+        "devices": ", ".join([*devices, "cpu"]),
+        "threads": str(torch.get_num_threads()),
+    }
