@@ -39,7 +39,7 @@ def test_every_term_reaches_the_part_that_it_is_for(batch):
     }
     for term, expected in parts.items():
         others = {name: float(name == term) for name in parts}
-        task = make(weights=others, conversions_from=0, kl_warmup=0)
+        task = make(weights=others, conversions=0.5, conversions_from=0, kl_warmup=0)
         total, terms = task(batch, 1)
         assert total.item() == pytest.approx(terms[term].item())
         total.backward()

@@ -103,7 +103,7 @@ class ConversionTask(nn.Module):
 
         factors = weights.model_dump()
         factors["kl"] *= min(1.0, step / c.kl_warmup) if c.kl_warmup else 1.0
-        total = sum(factors[name] * term for name, term in terms.items() if factors[name])
+        total = sum(factors[name] * term for name, term in terms.items())
         return total, {name: term.detach() for name, term in terms.items()}
 
     def _convert(
