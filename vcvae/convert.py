@@ -64,7 +64,7 @@ class Encoder:
             heard += [self.model.voice(self._mel(piece)) for piece in pieces]
         if not heard:
             raise VcvaeError("no target utterance; give at least one with --target.")
-        return Voice(torch.cat([v.latent for v in heard]), torch.cat([v.register for v in heard])).average()
+        return Voice.join(heard).average()
 
     def speaker(self, source: Source, *, sample_rate: int | None = None) -> np.ndarray:
         """Who speaks: (speaker_latent,) float32 of unit length, so that a dot product is a similarity."""

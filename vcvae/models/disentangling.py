@@ -12,7 +12,8 @@ none hears the level: the decoder works at level zero and the source's level is 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, fields
 
 import librosa
 import torch
@@ -71,16 +72,37 @@ class DisentanglingConfig(Config):
 
 @dataclass(frozen=True)
 class Voice:
-    """A target: speaker latent (batch, speaker_latent), and register, mean log2 F0, (batch,)."""
+    """A target: what conversion needs to know of the speakers of a batch of utterances.
+
+    The speaker latent (batch, speaker_latent); the register, mean log2 F0, (batch,); and each band's `mean` and
+    `spread` (batch, n_mels) over the frames with speech, of which there are `frames` (batch,).
+    """
 
     latent: Tensor
     register: Tensor
+    mean: Tensor
+    spread: Tensor
+    frames: Tensor
+
+    @classmethod
+    def join(cls, voices: Iterable[Voice]) -> Voice:
+        """Several batches as one."""
+        voices = list(voices)
+        return cls(*(torch.cat([getattr(voice, field.name) for voice in voices]) for field in fields(cls)))
 
     def average(self) -> Voice:
         """The one voice, (1, …), that a batch of utterances by one speaker shows."""
         return Voice(
-            F.normalize(self.latent.mean(dim=0, keepdim=True), dim=-1), self.register.nanmean(dim=0, keepdim=True)
+            F.normalize(self.latent.mean(dim=0, keepdim=True), dim=-1),
+            self.register.nanmean(dim=0, keepdim=True),
+            self.mean.mean(dim=0, keepdim=True),
+            self.spread.mean(dim=0, keepdim=True),
+            self.frames.sum(dim=0, keepdim=True),
         )
+
+    def __getitem__(self, index: Tensor | slice) -> Voice:
+        """The voices of some of the batch's items."""
+        return Voice(*(getattr(self, field.name)[index] for field in fields(self)))
 
 
 def level(mel: Tensor, mask: Mask = None) -> Tensor:
@@ -91,6 +113,37 @@ def level(mel: Tensor, mask: Mask = None) -> Tensor:
     energy = torch.exp(2 * mel).sum(dim=1)
     weight = torch.ones_like(energy) if mask is None else mask[..., 0]
     return 0.5 * torch.log((energy * weight).sum(dim=1) / weight.sum(dim=1))[:, None, None]
+
+
+def band_statistics(mel: Tensor, mask: Mask = None) -> tuple[Tensor, Tensor, Tensor]:
+    """Mean and standard deviation of each band over the frames with speech, and how many those are.
+
+    Log-mels (batch, n_mels, frames) → (batch, n_mels), (batch, n_mels), (batch,). A frame counts as speech within
+    35 dB of the loudest.
+    """
+    loudness = 0.5 * torch.exp(2 * mel).sum(dim=1).log()
+    if mask is not None:
+        loudness = loudness.masked_fill(mask[..., 0] == 0, -torch.inf)
+    speech = (loudness > loudness.amax(dim=1, keepdim=True) - 4.0).to(mel)[:, None]
+    frames = speech.sum(dim=2)
+    mean = (mel * speech).sum(dim=2) / frames
+    variance = ((mel - mean[..., None]).square() * speech).sum(dim=2) / frames
+    return mean, variance.sqrt(), frames[:, 0]
+
+
+def match_statistics(mel: Tensor, voice: Voice, mask: Mask = None) -> Tensor:
+    """Give each band of level-zero log-mels (batch, n_mels, frames) the mean and the spread that it has in a voice.
+
+    A decoder trained with L1 gives medians, which vary less than speech does: the variance that is missing is
+    restored as in Toda et al. 2007 (doi:10.1109/TASL.2007.907344), here by scaling (Silén et al. 2012). It is done
+    in proportion to how much speech both statistics rest on, half a second counting half, and not in bands that the
+    target's recording does not fill.
+    """
+    mean, spread, frames = band_statistics(mel, mask)
+    trust = (frames / (frames + 43) * voice.frames / (voice.frames + 43))[:, None] * (voice.spread > 0.5)
+    scale = 1 + trust * ((voice.spread / (spread + 1e-3)).clamp(0.5, 2) - 1)
+    centre = mean + trust * (voice.mean - mean)
+    return centre[..., None] + (mel - mean[..., None]) * scale[..., None]
 
 
 class _Encoder(nn.Module):
@@ -308,7 +361,12 @@ class DisentanglingVAE(PretrainedModel, config=DisentanglingConfig):
 
     def voice(self, mel: Tensor, lengths: Tensor | None = None) -> Voice:
         """The voice heard in mels (batch, n_mels, frames), one an utterance; `.average()` joins them."""
-        return Voice(self.speaker(mel, lengths).mean, self.pitch(mel, lengths).register())
+        mask, heard = frame_mask(lengths, mel.shape[2]), slice(self.config.encoder_bands)
+        return Voice(
+            self.speaker(mel, lengths).mean,
+            self.pitch(mel, lengths).register(),
+            *band_statistics(mel - level(mel[:, heard], mask), mask),
+        )
 
     def convert(
         self,
@@ -335,8 +393,8 @@ class DisentanglingVAE(PretrainedModel, config=DisentanglingConfig):
             frames=mel.shape[2],
             lengths=lengths,
         )
-        mask = frame_mask(lengths, mel.shape[2])
-        heard = slice(self.config.encoder_bands)
+        mask, heard = frame_mask(lengths, mel.shape[2]), slice(self.config.encoder_bands)
+        decoded = match_statistics(decoded, voice, mask)
         # The decoded level is measured and replaced: the result is as loud as its source, whatever the voice.
         gain = level(mel[:, heard], mask) - level(decoded[:, heard], mask)
         result = (decoded + gain).clamp(min=math.log(self.config.mel.floor))

@@ -143,8 +143,8 @@ class ConversionTask(nn.Module):
             content = model.content(source).mean
             decoded = model.decoder(content, partner.latent, model.pitch(source), frames=mel.shape[2])
             found["reconstruction"].append(losses.reconstruction(decoded, source, known[: len(source)]))
-            target = type(own)(partner.latent.roll(1, 0), partner.register.roll(1, 0))
-            converted = model.convert(source, target)
+            before = torch.arange(len(source), device=source.device).roll(1)
+            converted = model.convert(source, partner[before])
             said, heard = (x - x.mean(2, keepdim=True) for x in (content, model.content(converted).mean))
             found["content_consistency"].append(torch.cosine_similarity(said.flatten(1), heard.flatten(1)).mean())
             enrolled.append(partner.latent)
