@@ -122,13 +122,13 @@ def test_accumulated_batches_are_averaged(values, tmp_path, monkeypatch):
 
     def forward(task, batch, step):
         total = batch["samples"].square().mean() * sum(p.sum() for p in task.model.parameters())
-        return total, {}
+        return {"model": total}, {}
 
     monkeypatch.setattr(ConversionTask, "forward", forward)
     norms = []
     for name, sizes in (("whole", (1, 4)), ("parts", (2, 2))):
         folder = run(values, output=str(tmp_path / name), steps=2, accumulate=sizes[0], batch_pairs=sizes[1])
-        norms.append([event.value for event in events(folder).Scalars("train/gradient_norm")])
+        norms.append([event.value for event in events(folder).Scalars("train/gradient_model")])
     assert norms[0] == pytest.approx(norms[1])
     assert norms[0][0] > 0
 
@@ -163,7 +163,7 @@ def test_a_broken_checkpoint_is_one_sentence(values, tmp_path):
 
 
 def test_a_checkpoint_that_cannot_be_written_leaves_the_last(tmp_path, monkeypatch):
-    state = {"task": {}, "optimizer": {}, "step": 1, "config": ""}
+    state = {"task": {}, "optimizers": {}, "step": 1, "config": ""}
     checkpoint.save(tmp_path, state)
 
     def full(state, path):

@@ -7,7 +7,7 @@ from typing import Literal
 import librosa
 import torch
 from pydantic import Field
-from torch import Tensor, nn
+from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from vcvae.config import Config
@@ -17,8 +17,7 @@ from vcvae.pitch import Pitch, yin
 from vcvae.training import losses
 from vcvae.training.perturbation import Perturbation, PerturbationConfig
 from vcvae.training.run import RunConfig
-
-Batch = dict[str, Tensor]
+from vcvae.training.task import Batch, Findings, Task
 
 
 class LossWeights(Config):
@@ -47,7 +46,7 @@ class ConversionConfig(RunConfig):
     average: float = Field(0.999, ge=0, lt=1, description="decay of the averaged weights, which are what is released")
 
 
-class ConversionTask(nn.Module):
+class ConversionTask(Task):
     """The model, its running average, and what a batch costs."""
 
     def __init__(self, config: ConversionConfig) -> None:
@@ -79,7 +78,7 @@ class ConversionTask(nn.Module):
         known = known_bands(torch.cat(tuple(batch["bandwidth"].unbind(1))), self.config.model.mel)
         return samples, mel, known, batch["speaker"].repeat(2)
 
-    def forward(self, batch: Batch, step: int) -> tuple[Tensor, dict[str, Tensor]]:
+    def forward(self, batch: Batch, step: int) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """The total to descend, and its terms before weighting."""
         c, model, weights = self.config, self.model, self.config.weights
         samples, mel, known, speakers = self.analyse(batch)
@@ -104,7 +103,7 @@ class ConversionTask(nn.Module):
         factors = weights.model_dump()
         factors["kl"] *= min(1.0, step / c.kl_warmup) if c.kl_warmup else 1.0
         total = sum(factors[name] * term for name, term in terms.items())
-        return total, {name: term.detach() for name, term in terms.items()}
+        return {"model": total}, {name: term.detach() for name, term in terms.items()}
 
     def _convert(
         self, mel: Tensor, content: Tensor, latents: Tensor, pitch: Pitch, speakers: Tensor
@@ -126,7 +125,7 @@ class ConversionTask(nn.Module):
         }
 
     @torch.no_grad()
-    def validate(self, batches: list[Batch]) -> tuple[dict[str, float], dict[str, Tensor]]:
+    def validate(self, batches: list[Batch]) -> Findings:
         """Figures on unseen speakers that need no other network, and mels (n_mels, frames) to look at.
 
         `equal_error_rate` and `retrieval` ask whether speaker latents find the speaker again; `converted_retrieval`
@@ -161,7 +160,7 @@ class ConversionTask(nn.Module):
             "converted_retrieval": same[rows, converted_similarity.argmax(1)].float().mean().item(),
         }
         pictures = {"source": source[0], "decoded": decoded[0], "target": other[-1], "converted": converted[0]}
-        return figures, pictures
+        return Findings(figures, pictures)
 
 
 def known_bands(bandwidth: Tensor, mel: MelConfig) -> Tensor:

@@ -30,6 +30,7 @@ from vcvae.errors import VcvaeError, disk_errors
 from vcvae.training import checkpoint
 from vcvae.training.conversion import ConversionConfig, ConversionTask
 from vcvae.training.run import RunConfig
+from vcvae.training.task import Batch, Task
 
 TASKS = {"conversion": (ConversionConfig, ConversionTask)}
 FREE_TO_CHANGE = {
@@ -66,127 +67,181 @@ def train(config: RunConfig, console: Console | None = None) -> Path:
     """
     console = console or Console()
     _require_tensorboard()
-    accelerator = Accelerator(mixed_precision=config.precision, gradient_accumulation_steps=config.accumulate)
-    torch.manual_seed(config.seed)
-    task = TASKS[config.task][1](config)
-    optimizer = torch.optim.AdamW(
-        [p for p in task.parameters() if p.requires_grad],
-        lr=config.optimizer.learning_rate,
-        betas=config.optimizer.betas,
-        weight_decay=config.optimizer.weight_decay,
-        fused=True,
-    )
-    folder = Path(config.output)
-    saved = checkpoint.load(folder)
-    step = 0
-    if saved:
-        _require_same(config, yaml.safe_load(saved["config"]), folder)
-        task.load_state_dict(saved["task"])
-        optimizer.load_state_dict(saved["optimizer"])
-        step = saved["step"]
-        if accelerator.scaler and saved["scaler"]:
-            accelerator.scaler.load_state_dict(saved["scaler"])
-    mel = config.model.mel
-    segment = config.segment_frames * mel.hop
-    pairs = SegmentPairs(config.data.train, segment=segment, sample_rate=mel.sample_rate, seed=config.seed)
-    dev = SegmentPairs(config.data.dev, segment=segment, sample_rate=mel.sample_rate, seed=config.seed)
-    task, optimizer = accelerator.prepare(task, optimizer)
-    bare = accelerator.unwrap_model(task)
-    batches = _batches(pairs, config, accelerator, step)
-    validation = [
-        _to(default_collate([dev[n] for n in range(i, i + config.batch_pairs)]), accelerator.device)
-        for i in range(0, config.validation_pairs, config.batch_pairs)
-    ]
+    return _Run(config, console).train()
 
-    log = None
-    if accelerator.is_main_process:
-        with disk_errors(folder):
-            folder.mkdir(parents=True, exist_ok=True)
-            (folder / "config.yaml").write_text(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
-            (folder / "environment.json").write_text(json.dumps(environment(), indent=2) + "\n")
-            log = Log(folder, step)
-        console.print(
-            f"{folder}: {len(pairs.speakers)} speakers, {pairs.samples / mel.sample_rate / 3600:.1f} h, "
-            f"{sum(p.numel() for p in bare.parameters() if p.requires_grad) / 1e6:.2f} M parameters on "
-            f"{accelerator.num_processes} × {accelerator.device.type}; "
-            + (f"going on from step {step}." if step else "starting.")
+
+class _Run:
+    """A task, the optimizers of its players, and the step at which they stand."""
+
+    def __init__(self, config: RunConfig, console: Console) -> None:
+        self.config, self.console, self.folder = config, console, Path(config.output)
+        self.accelerator = Accelerator(mixed_precision=config.precision)
+        torch.manual_seed(config.seed)
+        self.task = TASKS[config.task][1](config)
+        self.step = 0
+        saved = checkpoint.load(self.folder)
+        if saved:
+            _require_same(config, yaml.safe_load(saved["config"]), self.folder)
+            self.task.load_state_dict(saved["task"])
+            self.step = saved["step"]
+            if self.accelerator.scaler and saved["scaler"]:
+                self.accelerator.scaler.load_state_dict(saved["scaler"])
+        self.task.to(self.accelerator.device)
+        self.players = self.task.players()
+        self.optimizers = {}
+        for name, parameters in self.players.items():
+            optimizer = torch.optim.AdamW(
+                parameters,
+                lr=config.optimizer.learning_rate,
+                betas=config.optimizer.betas,
+                weight_decay=config.optimizer.weight_decay,
+                fused=True,
+            )
+            if saved:
+                optimizer.load_state_dict(saved["optimizers"][name])
+            self.optimizers[name] = self.accelerator.prepare(optimizer)
+
+    @property
+    def leads(self) -> bool:
+        """Whether this process is the one that writes."""
+        return self.accelerator.is_main_process
+
+    def train(self) -> Path:
+        config, accelerator, console = self.config, self.accelerator, self.console
+        mel = config.model.mel
+        pairs, dev = (
+            SegmentPairs(
+                folder, segment=config.segment_frames * mel.hop, sample_rate=mel.sample_rate, seed=config.seed
+            )
+            for folder in (config.data.train, config.data.dev)
         )
+        batches = _batches(pairs, config, accelerator, self.step)
+        validation = [
+            _to(default_collate([dev[n] for n in range(i, i + config.batch_pairs)]), accelerator.device)
+            for i in range(0, config.validation_pairs, config.batch_pairs)
+        ]
+        log = self._begin(pairs) if self.leads else None
+        frames = 2 * config.batch_pairs * config.segment_frames * config.accumulate * accelerator.num_processes
+        sums, since, began = defaultdict(float), 0, time.perf_counter()
+        with _Stop() as stop, _progress(console, self.leads) as progress:
+            bar = progress.add_task("training", total=config.steps, completed=self.step, rate="")
+            stopping = False
+            while self.step < config.steps and not stopping:
+                for name, value in self._advance(batches).items():
+                    sums[name] += value
+                since += 1
+                if log and self.step % config.log_every == 0:
+                    means = {name: value / since for name, value in sums.items()}
+                    means["frames_per_second"] = since * frames / (time.perf_counter() - began)
+                    log.scalars("train", means | {"learning_rate": self._rate(self.step - 1)}, self.step)
+                    progress.update(bar, rate=f"{means['frames_per_second']:,.0f} frames/s")
+                    if not console.is_terminal:
+                        console.print(_line(self.step, means), soft_wrap=True)
+                if self.step % config.log_every == 0:
+                    sums, since, began = defaultdict(float), 0, time.perf_counter()
+                if self.step % config.validate_every == 0 or self.step == config.steps:
+                    if log:
+                        found = self.task.validate(validation)
+                        log.scalars("dev", found.figures, self.step)
+                        log.mels(found.mels, mel, self.step)
+                        log.sounds(found.sounds, mel.sample_rate, self.step)
+                        console.print(_line(self.step, found.figures), soft_wrap=True)
+                    accelerator.wait_for_everyone()
+                    began = time.perf_counter()
+                # All processes stop at one step, whichever of them was asked.
+                if stop.asked:
+                    accelerator.set_trigger()
+                stopping = accelerator.check_trigger()
+                if self.step % config.checkpoint_every == 0 or self.step == config.steps or stopping:
+                    self._save()
+                progress.update(bar, completed=self.step)
+        if log:
+            log.close()
+            if self.step < config.steps:
+                console.print(f"{self.folder}: stopped at step {self.step}; run the same command to go on.")
+        accelerator.end_training()
+        return self.folder
 
-    def save() -> None:
-        if accelerator.is_main_process:
+    def _begin(self, pairs: SegmentPairs) -> Log:
+        """Make the run's folder, say what is about to happen, and open the log."""
+        with disk_errors(self.folder):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            values = yaml.safe_dump(self.config.model_dump(mode="json"), sort_keys=False)
+            (self.folder / "config.yaml").write_text(values)
+            (self.folder / "environment.json").write_text(json.dumps(environment(), indent=2) + "\n")
+            log = Log(self.folder, self.step)
+        sizes = " + ".join(
+            f"{sum(p.numel() for p in parameters) / 1e6:.2f} M parameters ({name})"
+            for name, parameters in self.players.items()
+        )
+        self.console.print(
+            f"{self.folder}: {len(pairs.speakers)} speakers, "
+            f"{pairs.samples / self.config.model.mel.sample_rate / 3600:.1f} h, {sizes} on "
+            f"{self.accelerator.num_processes} × {self.accelerator.device.type}; "
+            + (f"going on from step {self.step}." if self.step else "starting.")
+        )
+        return log
+
+    def _rate(self, step: int) -> float:
+        return self.config.optimizer.rate(step, self.config.steps)
+
+    def _advance(self, batches: Iterator[Batch]) -> dict[str, float]:
+        """One step of every player; the means of what was measured on the way."""
+        config, accelerator, found = self.config, self.accelerator, defaultdict(float)
+        for part in range(config.accumulate):
+            _seed(config.seed, self.step * config.accumulate + part, accelerator.process_index)
+            batch = _to(next(batches), accelerator.device)
+            with accelerator.autocast():
+                totals, terms = self.task(batch, self.step)
+            for name, total in totals.items():
+                if not torch.isfinite(total):
+                    values = ", ".join(f"{term} {value.item():.3g}" for term, value in terms.items())
+                    raise VcvaeError(
+                        f"{self.folder}: the loss is not finite at step {self.step} ({values}); lower "
+                        "optimizer.learning_rate and run the same command, to go on from the last checkpoint."
+                    )
+                terms[f"total_{name}"] = total.detach()
+            last = list(totals)[-1]
+            for name, total in totals.items():
+                accelerator.backward(total / config.accumulate, inputs=self.players[name], retain_graph=name != last)
+            for name, value in terms.items():
+                found[name] += value.item() / config.accumulate
+        for name in totals:
+            found[f"gradient_{name}"] = self._descend(name)
+        self.task.after_step()
+        self.step += 1
+        return found
+
+    def _descend(self, name: str) -> float:
+        """Step one player's optimizer along the gradient's mean over all processes; returns the gradient's norm."""
+        optimizer, parameters = self.optimizers[name], self.players[name]
+        gradients = [p.grad for p in parameters if p.grad is not None]
+        if self.accelerator.num_processes > 1:
+            mean = self.accelerator.reduce(torch.cat([g.flatten() for g in gradients]), "mean")
+            for gradient, part in zip(gradients, mean.split([g.numel() for g in gradients]), strict=True):
+                gradient.copy_(part.view_as(gradient))
+        self.accelerator.unscale_gradients(optimizer)
+        norm = torch.nn.utils.clip_grad_norm_(parameters, self.config.optimizer.clip)
+        for group in optimizer.param_groups:
+            group["lr"] = self._rate(self.step)
+        optimizer.step()
+        optimizer.zero_grad()
+        return norm.item()
+
+    def _save(self) -> None:
+        if self.leads:
             state = {
-                "task": bare.state_dict(),
-                "optimizer": optimizer.state_dict(),
-                "scaler": accelerator.scaler.state_dict() if accelerator.scaler else None,
-                "step": step,
-                "config": yaml.safe_dump(config.model_dump(mode="json")),
+                "task": self.task.state_dict(),
+                "optimizers": {name: optimizer.state_dict() for name, optimizer in self.optimizers.items()},
+                "scaler": self.accelerator.scaler.state_dict() if self.accelerator.scaler else None,
+                "step": self.step,
+                "config": yaml.safe_dump(self.config.model_dump(mode="json")),
             }
-            checkpoint.save(folder, state)
-        accelerator.wait_for_everyone()
-
-    frames_per_step = 2 * config.batch_pairs * config.segment_frames * config.accumulate * accelerator.num_processes
-    sums, since, began = defaultdict(float), 0, time.perf_counter()
-    with _Stop() as stop, _progress(console, accelerator.is_main_process) as progress:
-        bar = progress.add_task("training", total=config.steps, completed=step, rate="")
-        stopping = False
-        while step < config.steps and not stopping:
-            for group in optimizer.param_groups:
-                group["lr"] = config.optimizer.rate(step, config.steps)
-            for part in range(config.accumulate):
-                _seed(config.seed, step * config.accumulate + part, accelerator.process_index)
-                batch = _to(next(batches), accelerator.device)
-                with accelerator.accumulate(task), accelerator.autocast():
-                    total, terms = task(batch, step)
-                    if not torch.isfinite(total):
-                        values = ", ".join(f"{name} {value.item():.3g}" for name, value in terms.items())
-                        raise VcvaeError(
-                            f"{folder}: the loss is not finite at step {step} ({values}); lower "
-                            "optimizer.learning_rate and run the same command, to go on from the last checkpoint."
-                        )
-                    accelerator.backward(total)
-                    if accelerator.sync_gradients:
-                        norm = accelerator.clip_grad_norm_(task.parameters(), config.optimizer.clip)
-                    optimizer.step()
-                    optimizer.zero_grad()
-                for name, value in (terms | {"total": total.detach()}).items():
-                    sums[name] += value.item() / config.accumulate
-            bare.after_step()
-            step += 1
-            since += 1
-            if log and step % config.log_every == 0:
-                rate = since * frames_per_step / (time.perf_counter() - began)
-                means = {name: value / since for name, value in sums.items()}
-                scalars = means | {"gradient_norm": norm.item(), "frames_per_second": rate}
-                log.scalars("train", scalars | {"learning_rate": optimizer.param_groups[0]["lr"]}, step)
-                progress.update(bar, rate=f"{rate:,.0f} frames/s", description=f"loss {means['total']:.3f}")
-                if not console.is_terminal:
-                    console.print(_line(step, scalars), soft_wrap=True)
-            if step % config.log_every == 0:
-                sums, since, began = defaultdict(float), 0, time.perf_counter()
-            if step % config.validate_every == 0 or step == config.steps:
-                if log:
-                    figures, mels = bare.validate(validation)
-                    log.scalars("dev", figures, step)
-                    log.mels(mels, mel, step)
-                    console.print(_line(step, figures), soft_wrap=True)
-                accelerator.wait_for_everyone()
-                began = time.perf_counter()
-            # All processes stop at one step, whichever of them was asked.
-            if stop.asked:
-                accelerator.set_trigger()
-            stopping = accelerator.check_trigger()
-            if step % config.checkpoint_every == 0 or step == config.steps or stopping:
-                save()
-            progress.update(bar, completed=step)
-    if log:
-        log.close()
-        if step < config.steps:
-            console.print(f"{folder}: stopped at step {step}; run the same command to go on.")
-    accelerator.end_training()
-    return folder
+            checkpoint.save(self.folder, state)
+        self.accelerator.wait_for_everyone()
 
 
-def load_run(folder: Path) -> tuple[RunConfig, torch.nn.Module]:
+def load_run(folder: Path) -> tuple[RunConfig, Task]:
     """The configuration and the task of a run, as its last checkpoint has them.
 
     Raises:
@@ -209,7 +264,7 @@ def _require_tensorboard() -> None:
 
 
 class Log:
-    """TensorBoard's event files: scalars, mel pictures, and audio by Griffin-Lim."""
+    """TensorBoard's event files: scalars, mels as pictures and by Griffin-Lim, and sounds."""
 
     def __init__(self, folder: Path, step: int) -> None:
         from torch.utils.tensorboard import SummaryWriter
@@ -232,6 +287,11 @@ class Log:
             samples = vocoder(mel[None])
             self.writer.add_audio(f"audio/{name}", samples / samples.abs().max(), step, config.sample_rate)
 
+    def sounds(self, sounds: dict[str, Tensor], sample_rate: int, step: int) -> None:
+        """Samples (samples,), by name."""
+        for name, samples in sounds.items():
+            self.writer.add_audio(f"audio/{name}", samples / samples.abs().max(), step, sample_rate)
+
     def close(self) -> None:
         self.writer.close()
 
@@ -251,7 +311,7 @@ class _Batches(Sampler):
 
 def _batches(
     pairs: SegmentPairs, config: RunConfig, accelerator: Accelerator, step: int
-) -> Iterator[dict[str, Tensor]]:
+) -> Iterator[Batch]:
     sampler = _Batches(
         config.batch_pairs, step * config.accumulate, accelerator.process_index, accelerator.num_processes
     )
@@ -277,7 +337,7 @@ def _seed(seed: int, batch: int, process: int) -> None:
     torch.manual_seed(int(np.random.SeedSequence([seed, batch, process]).generate_state(1)[0]))
 
 
-def _to(batch: dict[str, Tensor], device: torch.device) -> dict[str, Tensor]:
+def _to(batch: Batch, device: torch.device) -> Batch:
     return {name: value.to(device, non_blocking=True) for name, value in batch.items()}
 
 

@@ -1,0 +1,47 @@
+"""What the loop asks of whatever is trained."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from torch import Tensor, nn
+
+Batch = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What a validation found: figures, log-mels (n_mels, frames) to look at and samples (samples,) to listen to."""
+
+    figures: dict[str, float]
+    mels: dict[str, Tensor] = field(default_factory=dict)
+    sounds: dict[str, Tensor] = field(default_factory=dict)
+
+
+class Task(nn.Module):
+    """The modules of a run, what a batch costs each of them, and how they are judged.
+
+    Parameters belong to *players*: one in ordinary training, two in adversarial training (generator and
+    discriminator). Each player has an optimizer of its own and descends its own total; the totals of one forward pass
+    may share parts of the graph.
+    """
+
+    def players(self) -> dict[str, list[nn.Parameter]]:
+        """The parameters of each player."""
+        return {"model": [p for p in self.parameters() if p.requires_grad]}
+
+    def forward(self, batch: Batch, step: int) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """What each player descends in this step (one that is missing rests), and the terms to log."""
+        raise NotImplementedError
+
+    def after_step(self) -> None:
+        """Called after each step of the optimizers."""
+
+    def validate(self, batches: list[Batch]) -> Findings:
+        """Judge on unseen speakers."""
+        raise NotImplementedError
+
+    @property
+    def released(self) -> nn.Module:
+        """The model that an export keeps."""
+        raise NotImplementedError
