@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
+from functools import cached_property
 
 import librosa
 import torch
@@ -33,11 +34,13 @@ from vcvae.models.layers import (
     ResidualBlock,
     StatisticsPooling,
     frame_mask,
+    halved,
     masked,
 )
+from vcvae.models.pitch_classifier import PitchClassifier
 from vcvae.models.posterior import Gaussian, Point
 from vcvae.models.pretrained import PretrainedModel
-from vcvae.pitch import BINS, Pitch, from_bins
+from vcvae.pitch import BINS, Pitch
 
 REDUCTION = 4  # mel frames per content frame
 
@@ -63,7 +66,7 @@ class DisentanglingConfig(Config):
     decoder_slow_blocks: int = Field(3, ge=0, description="residual blocks at 21.5 frames per second")
     decoder_fast_blocks: int = Field(3, ge=0, description="residual blocks at 43 frames per second")
 
-    @property
+    @cached_property
     def encoder_bands(self) -> int:
         """How many of the mel's bands the encoders hear."""
         edges = librosa.mel_frequencies(self.mel.n_mels + 2, fmin=self.mel.f_min, fmax=self.mel.f_max)[2:]
@@ -143,32 +146,21 @@ def restore_variance(mel: Tensor, voice: Voice, mask: Mask = None) -> Tensor:
     return mean[..., None] + (mel - mean[..., None]) * scale[..., None]
 
 
-class _Encoder(nn.Module):
-    """Checks a mel, takes the bands that encoders hear, at level zero, frames first, padding at zero."""
-
-    def __init__(self, config: DisentanglingConfig) -> None:
-        super().__init__()
-        self.config = config
-        self.bands = config.encoder_bands
-
-    def hear(self, mel: Tensor, lengths: Tensor | None) -> tuple[Tensor, Mask]:
-        if mel.ndim != 3 or mel.shape[1] != self.config.mel.n_mels or mel.shape[2] < 1:
-            raise VcvaeError(
-                f"a mel must be (batch, {self.config.mel.n_mels}, frames ≥ 1), not {tuple(mel.shape)}; "
-                "vcvae.MelSpectrogram makes one from a waveform."
-            )
-        mask = frame_mask(lengths, mel.shape[2])
-        heard = mel[:, : self.bands]
-        # Speech at level zero has bands around -4.5, with a spread of about 2.
-        x = (heard - level(heard, mask) + 4.5) / 2
-        return masked(x.transpose(1, 2), mask), mask
+def _hear(mel: Tensor, lengths: Tensor | None, config: DisentanglingConfig) -> tuple[Tensor, Mask]:
+    """Check a mel; the bands that encoders hear, at level zero, frames first, padding at zero."""
+    if mel.ndim != 3 or mel.shape[1] != config.mel.n_mels or mel.shape[2] < 1:
+        raise VcvaeError(
+            f"a mel must be (batch, {config.mel.n_mels}, frames ≥ 1), not {tuple(mel.shape)}; "
+            "vcvae.MelSpectrogram makes one from a waveform."
+        )
+    mask = frame_mask(lengths, mel.shape[2])
+    heard = mel[:, : config.encoder_bands]
+    # Speech at level zero has bands around -4.5, with a spread of about 2.
+    x = (heard - level(heard, mask) + 4.5) / 2
+    return masked(x.transpose(1, 2), mask), mask
 
 
-def _halve(mask: Mask) -> Mask:
-    return None if mask is None else mask[:, ::2]
-
-
-class ContentEncoder(_Encoder):
+class ContentEncoder(nn.Module):
     """Log-mel → what is said: a Gaussian at a quarter of the frame rate, stripped of the speaker.
 
     Example:
@@ -178,7 +170,8 @@ class ContentEncoder(_Encoder):
     """
 
     def __init__(self, config: DisentanglingConfig) -> None:
-        super().__init__(config)
+        super().__init__()
+        self.config = config
         fast, slow = config.fast_channels, config.slow_channels
 
         def blocks(count: int, channels: int) -> nn.ModuleList:
@@ -187,7 +180,7 @@ class ContentEncoder(_Encoder):
             )
 
         self.norm = InstanceNorm()
-        self.stem = Convolution(self.bands, fast, kernel=5, stride=2)
+        self.stem = Convolution(config.encoder_bands, fast, kernel=5, stride=2)
         self.fast = blocks(config.content_fast_blocks, fast)
         self.reduce = Convolution(fast, slow, kernel=4, stride=2)
         self.slow = blocks(config.content_slow_blocks, slow)
@@ -195,12 +188,12 @@ class ContentEncoder(_Encoder):
 
     def forward(self, mel: Tensor, lengths: Tensor | None = None) -> Gaussian:
         """Mel (batch, n_mels, frames), lengths (batch,) in frames → Gaussian, (batch, latent, ceil(frames / 4))."""
-        x, mask = self.hear(mel, lengths)
+        x, mask = _hear(mel, lengths, self.config)
         # Normalizing what is heard removes any fixed equaliser: the microphone's, and the voice's own long-term colour.
-        x, mask = self.stem(self.norm(x, mask)), _halve(mask)
+        x, mask = self.stem(self.norm(x, mask)), halved(mask)
         for block in self.fast:
             x = block(x, mask)
-        x, mask = self.reduce(masked(self.norm(x, mask), mask)), _halve(mask)
+        x, mask = self.reduce(masked(self.norm(x, mask), mask)), halved(mask)
         for block in self.slow:
             x = block(x, mask)
         statistics = masked(self.head(self.norm(x, mask)), mask).transpose(1, 2)
@@ -211,7 +204,7 @@ class ContentEncoder(_Encoder):
         )
 
 
-class SpeakerEncoder(_Encoder):
+class SpeakerEncoder(nn.Module):
     """Log-mel of any length → who speaks: one vector of unit length, so that a dot product is a similarity.
 
     Example:
@@ -221,9 +214,10 @@ class SpeakerEncoder(_Encoder):
     """
 
     def __init__(self, config: DisentanglingConfig) -> None:
-        super().__init__(config)
+        super().__init__()
+        self.config = config
         channels = config.speaker_channels
-        self.stem = Convolution(self.bands, channels, kernel=5, stride=2)
+        self.stem = Convolution(config.encoder_bands, channels, kernel=5, stride=2)
         self.reduce = Convolution(channels, channels, kernel=4, stride=2)
         self.blocks = nn.ModuleList(
             ResidualBlock(channels, kernel=config.kernel, norm=FrameNorm(channels))
@@ -235,52 +229,27 @@ class SpeakerEncoder(_Encoder):
 
     def forward(self, mel: Tensor, lengths: Tensor | None = None) -> Point:
         """Mel (batch, n_mels, frames), lengths (batch,) in frames → Point of (batch, speaker_latent)."""
-        x, mask = self.hear(mel, lengths)
-        x, mask = self.stem(x), _halve(mask)
-        x, mask = self.reduce(masked(F.gelu(x), mask)), _halve(mask)
+        x, mask = _hear(mel, lengths, self.config)
+        x, mask = self.stem(x), halved(mask)
+        x, mask = self.reduce(masked(F.gelu(x), mask)), halved(mask)
         x = masked(x, mask)
         for block in self.blocks:
             x = block(x, mask)
         return Point(F.normalize(self.head(self.pool(self.norm(x, mask), mask)), dim=-1))
 
 
-class PitchEncoder(_Encoder):
-    """Log-mel → its pitch contour, learned from YIN on the waveform (a classifier over bins, as CREPE is).
-
-    Kim et al. 2018 (arXiv:1802.06182).
-    """
+class PitchEncoder(PitchClassifier):
+    """Log-mel → its pitch contour."""
 
     def __init__(self, config: DisentanglingConfig) -> None:
-        super().__init__(config)
-        channels = config.pitch_channels
-        self.stem = Convolution(self.bands, channels, kernel=5, stride=2)
-        self.blocks = nn.ModuleList(
-            ResidualBlock(channels, kernel=config.kernel, norm=FrameNorm(channels)) for _ in range(config.pitch_blocks)
+        super().__init__(
+            config.encoder_bands, channels=config.pitch_channels, blocks=config.pitch_blocks, kernel=config.kernel
         )
-        self.norm = FrameNorm(channels)
-        self.head = nn.Linear(channels, BINS + 1)
+        self.config = config
 
     def logits(self, mel: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Mel → scores of the bins (batch, ceil(frames / 2), bins) and of being voiced (batch, ceil(frames / 2))."""
-        x, mask = self.hear(mel, lengths)
-        x, mask = self.stem(x), _halve(mask)
-        x = masked(x, mask)
-        for block in self.blocks:
-            x = block(x, mask)
-        scores = self.head(self.norm(x, mask))
-        if mask is not None:
-            scores = scores.masked_fill(mask == 0, -1e4)
-        return scores[..., :-1], scores[..., -1]
-
-    def decode(self, scores: Tensor, voiced: Tensor) -> Pitch:
-        """The contour that the scores speak for: the mean of the bins around the best one.
-
-        It is finer than a bin, and deaf to the octave errors far from it.
-        """
-        place = torch.arange(BINS, device=scores.device)
-        near = (place - scores.argmax(dim=-1, keepdim=True)).abs() <= 3
-        weight = scores.masked_fill(~near, -torch.inf).softmax(dim=-1)
-        return Pitch(from_bins((weight * place).sum(dim=-1)), voiced.sigmoid())
+        return super().logits(*_hear(mel, lengths, self.config))
 
     def forward(self, mel: Tensor, lengths: Tensor | None = None) -> Pitch:
         """Mel (batch, n_mels, frames) → Pitch of (batch, ceil(frames / 2)); padding is unvoiced."""
@@ -323,7 +292,7 @@ class Decoder(nn.Module):
     ) -> Tensor:
         """Content (batch, latent, ceil(frames / 4)), speaker (batch, latent) and pitch → (batch, n_mels, frames)."""
         mask = frame_mask(lengths, frames)
-        half, quarter = _halve(mask), _halve(_halve(mask))
+        half, quarter = halved(mask), halved(halved(mask))
         style = self.style(speaker * self.config.speaker_latent**0.5)
         x = masked(self.stem(masked(content.transpose(1, 2), quarter)), quarter)
         for block in self.slow:

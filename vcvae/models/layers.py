@@ -27,6 +27,11 @@ def masked(x: Tensor, mask: Mask) -> Tensor:
     return x if mask is None else x * mask
 
 
+def halved(mask: Mask) -> Mask:
+    """The mask of what a stride of 2 leaves."""
+    return None if mask is None else mask[:, ::2]
+
+
 def mean_over_time(x: Tensor, mask: Mask) -> Tensor:
     """Mean over the real frames: (batch, frames, channels) → (batch, 1, channels)."""
     if mask is None:
