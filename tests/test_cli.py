@@ -213,7 +213,7 @@ BAD = {
     "no pairs": (["convert", "--pairs", "{d}/nowhere.tsv"], "nowhere.tsv"),
     "bad pairs": (["convert", "--pairs", "{d}/text.wav"], "line 1"),
     "pairs and source": (["convert", "{d}/src.wav", "--pairs", "{d}/text.wav"], "--pairs"),
-    "both latents": (["encode", "{d}/src.wav", "--speaker", "--content", "-o", "{d}/a.npy"], "either"),
+    "both latents": (["encode", "{d}/src.wav", "--speaker", "--content", "-o", "{d}/a.npy"], "one of"),
     "latent's ending": (["encode", "{d}/src.wav", "--speaker", "-o", "{d}/a.txt"], ".npy"),
     "latent below a file": (["encode", "{d}/src.wav", "--speaker", "-o", "{d}/src.wav/a.npy"], "a.npy"),
     "long name": (["convert", "{d}/" + 300 * "x", "--target", "{d}/spk.wav"], "xxx"),

@@ -8,6 +8,7 @@ import math
 import os
 import sys
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -43,7 +44,15 @@ def _path(text: str) -> Path:
 
 
 Model = Annotated[str | None, typer.Option(help="Folder or Hugging Face repository; the model that ships by default.")]
+Speaks = Annotated[
+    str | None,
+    typer.Option(
+        "--vocoder",
+        help="neural (which ships, and is used by default), neural:SOURCE, griffin-lim or hifigan:PATH.",
+    ),
+]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
+Seed = Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Of the phases that Griffin-Lim starts from.")]
 Force = Annotated[bool, typer.Option("--force", help="Overwrite outputs that exist.")]
 
 
@@ -61,9 +70,9 @@ def convert(
         Path | None, typer.Option(help="A table: source, target[;target…], output, with tabs between.")
     ] = None,
     model: Model = None,
-    vocoder: Annotated[str, typer.Option(help="griffin-lim, or hifigan:PATH.")] = "griffin-lim",
+    vocoder: Speaks = None,
     device: Device = "auto",
-    seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Of the phases that Griffin-Lim starts from.")] = 0,
+    seed: Seed = 0,
     pitch_shift: Annotated[
         float, typer.Option(callback=_finite, help="Semitones, on top of the move to the target's register.")
     ] = 0.0,
@@ -78,26 +87,44 @@ def convert(
     if single:
         audio.check_output(jobs[0][2], force)
     converter = Converter.from_pretrained(model, vocoder=vocoder, device=device, seed=seed)
-    voices, failed = {}, []
-    for job_source, job_targets, job_output in _track(jobs, "converting", shown=not single):
-        try:
-            if job_targets not in voices:
-                files = [f for t in job_targets for f in _recordings(t)]
-                voices = {job_targets: converter.voice(files)}
-            if not single:
-                _make_folder(job_output.parent)
-            converter.convert_file(job_source, voices[job_targets], job_output, pitch_shift=pitch_shift, force=force)
-        except VcvaeError as error:
-            if single:
-                raise
-            failed.append((job_source, error))
+    voices = {}
+
+    def convert_one(source: Path, targets: tuple[Path, ...], output: Path) -> None:
+        nonlocal voices
+        if targets not in voices:
+            voices = {targets: converter.voice([f for t in targets for f in _recordings(t)])}
+        converter.convert_file(source, voices[targets], output, pitch_shift=pitch_shift, force=force)
+
+    _each(jobs, convert_one, "converted", single=single)
+
+
+@app.command()
+def vocode(
+    source: Annotated[Path, typer.Argument(help="A recording, a mel (.npy), or a folder of recordings.", parser=_path)],
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="WAV or FLAC; a folder where the source is one.")
+    ] = None,
+    vocoder: Speaks = None,
+    device: Device = "auto",
+    seed: Seed = 0,
+    force: Force = False,
+) -> None:
+    """Take recordings apart into mels and put them together again: what the vocoder alone does to a voice."""
+    jobs, single = _outputs(source, output, "copy"), not source.is_dir()
+    from vcvae import audio
+    from vcvae.convert import find_device
+    from vcvae.vocode import vocode
+    from vcvae.vocoder import load_vocoder
+
     if single:
-        say(str(jobs[0][2]))
-        return
-    say(f"{len(jobs) - len(failed)} of {len(jobs)} converted")
-    if failed:
-        _show("failed", ("source", "why"), failed)
-        raise typer.Exit(1)
+        audio.check_output(jobs[0][1], force)
+    speaker = load_vocoder(vocoder, seed=seed).to(find_device(device)).eval()
+
+    def copy_one(source: Path, output: Path) -> None:
+        audio.check_output(output, force)
+        audio.write(output, vocode(source, speaker), speaker.mel_config.sample_rate, force=force)
+
+    _each(jobs, copy_one, "copied", single=single)
 
 
 @app.command()
@@ -106,15 +133,16 @@ def encode(
     output: Annotated[Path, typer.Option("--output", "-o", help="A .npy file.")],
     speaker: Annotated[bool, typer.Option("--speaker", help="The speaker latent, (speaker_latent,).")] = False,
     content: Annotated[bool, typer.Option("--content", help="The content latent's mean, (latent, frames).")] = False,
+    mel: Annotated[bool, typer.Option("--mel", help="The ln-mel that the encoders hear, (n_mels, frames).")] = False,
     model: Model = None,
     device: Device = "auto",
     force: Force = False,
 ) -> None:
-    """Write a recording's speaker or content latent, float32."""
-    if speaker == content:
-        raise VcvaeError("encode: give either --speaker or --content.")
+    """Write a recording's speaker latent, content latent or mel, float32."""
+    if speaker + content + mel != 1:
+        raise VcvaeError("encode: give one of --speaker, --content and --mel.")
     if output.suffix != ".npy":
-        raise VcvaeError(f"{output}: the latent is written as .npy; end the name so.")
+        raise VcvaeError(f"{output}: an array is written as .npy; end the name so.")
     if output.exists() and not force:
         raise VcvaeError(f"{output}: exists already; give --force to overwrite it.")
     import numpy as np
@@ -122,18 +150,18 @@ def encode(
     from vcvae.convert import Encoder
 
     encoder = Encoder.from_pretrained(model, device=device)
-    latent = encoder.speaker(source) if speaker else encoder.content(source)
+    array = (encoder.speaker if speaker else encoder.content if content else encoder.mel)(source)
     unfinished = output.with_name(f".{output.name}.unfinished")
     with disk_errors(output):
         try:
             with open(unfinished, "wb") as file:
-                np.save(file, latent)
+                np.save(file, array)
             os.replace(unfinished, output)
         except OSError:
             with contextlib.suppress(OSError):
                 unfinished.unlink()
             raise
-    say(f"{output}: float32 {latent.shape}")
+    say(f"{output}: float32 {array.shape}")
 
 
 @app.command()
@@ -233,9 +261,14 @@ def _jobs(source: Path | None, targets: list[Path], output: Path | None, pairs: 
         raise VcvaeError("convert: give a SOURCE, or a table with --pairs.")
     if not targets:
         raise VcvaeError("--target: missing; give a recording of the wanted voice.")
-    name = f"to-{targets[0].resolve().stem}"
+    outputs = _outputs(source, output, f"to-{targets[0].resolve().stem}")
+    return [(file, tuple(targets), result) for file, result in outputs]
+
+
+def _outputs(source: Path, output: Path | None, name: str) -> list[tuple[Path, Path]]:
+    """Each recording of `source`, and where its result goes; `name` marks a result whose place is not given."""
     if not source.is_dir():
-        return [(source, tuple(targets), output or source.with_name(f"{source.stem}.{name}.wav"))]
+        return [(source, output or source.with_name(f"{source.stem}.{name}.wav"))]
     from vcvae import audio
 
     here = source.resolve()
@@ -246,12 +279,33 @@ def _jobs(source: Path | None, targets: list[Path], output: Path | None, pairs: 
         raise VcvaeError(f"{folder}: lies within {source}, and would be a source the next time; choose another place.")
     files = audio.find(source)
     stems = Counter(file.with_suffix("") for file in files)
-    jobs = []
+    outputs = []
     for file in files:
         # a.wav and a.flac beside each other must not become one a.wav.
         result = f"{file.stem if stems[file.with_suffix('')] == 1 else file.name}.wav"
-        jobs.append((file, tuple(targets), folder / file.relative_to(source).with_name(result)))
-    return jobs
+        outputs.append((file, folder / file.relative_to(source).with_name(result)))
+    return outputs
+
+
+def _each(jobs: list[tuple], work: Callable[..., None], done: str, *, single: bool) -> None:
+    """Do `work(*job)` for each job, whose last part is its output. A bad file in a folder does not end the others."""
+    failed = []
+    for job in _track(jobs, done, shown=not single):
+        try:
+            if not single:
+                _make_folder(job[-1].parent)
+            work(*job)
+        except VcvaeError as error:
+            if single:
+                raise
+            failed.append((job[0], error))
+    if single:
+        say(str(jobs[0][-1]))
+        return
+    say(f"{len(jobs) - len(failed)} of {len(jobs)} {done}")
+    if failed:
+        _show("failed", ("source", "why"), failed)
+        raise typer.Exit(1)
 
 
 def _read_pairs(path: Path) -> list[Job]:

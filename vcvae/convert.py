@@ -23,7 +23,6 @@ from vcvae.vocoder import Vocoder, load_vocoder
 PIECE = 2560  # frames between the starts of two pieces: 29.7 s
 OVERLAP = 176  # frames that two pieces share: 2 s; convolutions reach less than 0.7 s to either side
 FADE = 2  # frames of the cross-fade: 23 ms
-DEFAULT_VOCODER = "griffin-lim"
 
 Source = str | Path | np.ndarray
 
@@ -70,6 +69,10 @@ class Encoder:
         """Who speaks: (speaker_latent,) float32 of unit length, so that a dot product is a similarity."""
         return self.voice([source], sample_rate=sample_rate).latent[0].cpu().numpy()
 
+    def mel(self, source: Source, *, sample_rate: int | None = None) -> np.ndarray:
+        """The ln-mel that everything else hears: (n_mels, ceil(samples / hop)) float32."""
+        return self._mel(self._load(source, sample_rate))[0].cpu().numpy()
+
     @torch.inference_mode()
     def content(self, source: Source, *, sample_rate: int | None = None) -> np.ndarray:
         """What is said: the posterior's mean, (content_latent, ceil(frames / 4)) float32."""
@@ -115,13 +118,13 @@ class Converter(Encoder):
 
     @classmethod
     def from_pretrained(
-        cls, model: str | Path | None = None, *, vocoder: str = DEFAULT_VOCODER, device: str = "auto", seed: int = 0
+        cls, model: str | Path | None = None, *, vocoder: str | None = None, device: str = "auto", seed: int = 0
     ) -> Converter:
-        """A converter with a saved model (the one that ships, where none is named).
+        """A converter with a saved model and a vocoder; those that ship, where none is named.
 
         Args:
             model: a folder or a Hugging Face repository id.
-            vocoder: `griffin-lim` or `hifigan:PATH`.
+            vocoder: as `load_vocoder` knows it: `neural`, `griffin-lim`, `hifigan:PATH`, …
             device: `auto`, `cpu`, `cuda` or `mps`.
             seed: of the vocoder's first phases, where it draws them.
 

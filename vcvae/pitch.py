@@ -33,6 +33,19 @@ class Pitch:
         octaves = torch.as_tensor(octaves, dtype=self.log_f0.dtype, device=self.log_f0.device)
         return Pitch(self.log_f0 + octaves.reshape(-1, 1), self.voicing)
 
+    def detach(self) -> Pitch:
+        """The same, and no gradient flows through it."""
+        return Pitch(self.log_f0.detach(), self.voicing.detach())
+
+    def per_frame(self, frames: int) -> Pitch:
+        """A value for each of `frames` mel frames: halfway between its neighbours where there was none."""
+
+        def fill(x: Tensor) -> Tensor:
+            after = torch.cat([x[:, 1:], x[:, -1:]], dim=1)
+            return torch.stack([x, (x + after) / 2], dim=2).flatten(1)[:, :frames]
+
+        return Pitch(fill(self.log_f0), fill(self.voicing))
+
     def salience(self) -> Tensor:
         """A bump at the pitch's place among the bins, as high as the voicing: (batch, frames, bins)."""
         place = bins(self.log_f0)

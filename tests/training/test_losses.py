@@ -64,3 +64,37 @@ def test_agreement_is_zero_for_the_same():
     x = torch.randn(2, 3, 4)
     assert losses.agreement(x, x) == 0
     assert losses.agreement(x + 2, x).item() == pytest.approx(4)
+
+
+def test_energy_distance_is_least_for_the_true_distribution():
+    """Of |x - y|: copies drawn as the originals are score least; always giving their median scores more."""
+    torch.manual_seed(0)
+    x, a, b = torch.randn(3, 20000)
+
+    def score(a, b):
+        return losses.energy_distance([(x - a).abs().mean(), (x - b).abs().mean()], (a - b).abs().mean()).item()
+
+    true = score(a, b)
+    assert true == pytest.approx(1 / math.sqrt(math.pi), rel=0.03)  # E|x - y| / 2 of two normal variables
+    assert true < score(0 * a, 0 * b) - 0.1
+    assert true < score(0.5 * a, 0.5 * b) - 0.03
+    assert true < score(2 * a, 2 * b) - 0.05
+
+
+def test_adversarial_losses_at_their_best():
+    def verdict(score, *features):
+        return torch.full((2, 1, 5, 3), float(score)), [torch.full((2, 4), float(f)) for f in features]
+
+    assert losses.discrimination([verdict(1)] * 2, [verdict(0)] * 2) == 0
+    assert losses.discrimination([verdict(0)], [verdict(1)]) == 2
+    assert losses.deception([verdict(1), verdict(0)]) == 0.5
+    real = [verdict(0, 2.0, 100.0)]
+    assert losses.feature_matching(real, real) == 0
+    assert losses.feature_matching(real, [verdict(0, 3.0, 150.0)]).item() == pytest.approx(0.5)
+
+
+def test_intonation_counts_what_is_voiced_and_near():
+    measured = Pitch(torch.full((1, 4), 7.0), torch.tensor([[1.0, 1.0, 0.0, 1.0]]))
+    contour = Pitch(torch.tensor([[7.1, 6.9, 9.0, 8.0]]), torch.ones(1, 4))
+    assert losses.intonation(contour, measured).item() == pytest.approx(0.1)
+    assert losses.intonation(contour, Pitch(measured.log_f0, torch.zeros(1, 4))) == 0

@@ -31,8 +31,9 @@ from vcvae.training import checkpoint
 from vcvae.training.conversion import ConversionConfig, ConversionTask
 from vcvae.training.run import RunConfig
 from vcvae.training.task import Batch, Task
+from vcvae.training.vocoder import VocoderConfig, VocoderTask
 
-TASKS = {"conversion": (ConversionConfig, ConversionTask)}
+TASKS = {"conversion": (ConversionConfig, ConversionTask), "vocoder": (VocoderConfig, VocoderTask)}
 FREE_TO_CHANGE = {
     "output",
     "data",
@@ -110,9 +111,7 @@ class _Run:
         config, accelerator, console = self.config, self.accelerator, self.console
         mel = config.model.mel
         pairs, dev = (
-            SegmentPairs(
-                folder, segment=config.segment_frames * mel.hop, sample_rate=mel.sample_rate, seed=config.seed
-            )
+            SegmentPairs(folder, segment=config.segment_frames * mel.hop, sample_rate=mel.sample_rate, seed=config.seed)
             for folder in (config.data.train, config.data.dev)
         )
         batches = _batches(pairs, config, accelerator, self.step)
@@ -309,9 +308,7 @@ class _Batches(Sampler):
             batch += self.processes
 
 
-def _batches(
-    pairs: SegmentPairs, config: RunConfig, accelerator: Accelerator, step: int
-) -> Iterator[Batch]:
+def _batches(pairs: SegmentPairs, config: RunConfig, accelerator: Accelerator, step: int) -> Iterator[Batch]:
     sampler = _Batches(
         config.batch_pairs, step * config.accumulate, accelerator.process_index, accelerator.num_processes
     )

@@ -8,6 +8,7 @@ from torch.nn import functional as F
 
 from vcvae.models.posterior import Gaussian
 from vcvae.pitch import BINS, Pitch, bins
+from vcvae.training.discriminators import Verdict
 
 
 def reconstruction(decoded: Tensor, mel: Tensor, known: Tensor) -> Tensor:
@@ -49,6 +50,16 @@ def pitch(scores: Tensor, voiced: Tensor, measured: Pitch) -> Tensor:
     return place + F.binary_cross_entropy_with_logits(voiced, measured.voicing)
 
 
+def intonation(contour: Pitch, measured: Pitch) -> Tensor:
+    """Mean |difference| in octaves where voiced, for a contour that is true to cents and not only to a bin.
+
+    Differences of more than a quarter of an octave are not counted: which bin it should be is the classifier's question.
+    """
+    error = (contour.log_f0 - measured.log_f0).abs()
+    counted = measured.voicing * (error < 0.25)
+    return (error * counted).sum() / counted.sum().clamp(min=1)
+
+
 def recognition(heard: Tensor, wanted: Tensor, speakers: Tensor, *, temperature: float) -> Tensor:
     """Cross-entropy of recognising each converted utterance's wanted speaker among all that the batch wants.
 
@@ -64,3 +75,36 @@ def recognition(heard: Tensor, wanted: Tensor, speakers: Tensor, *, temperature:
 def agreement(heard: Tensor, said: Tensor) -> Tensor:
     """Mean squared distance of two content latents (batch, latent, frames), in units of the prior's variance."""
     return (heard - said).square().mean()
+
+
+def energy_distance(distances: list[Tensor], apart: Tensor) -> Tensor:
+    """How far a random copy is from an original, less half of how far two copies are from each other.
+
+    It is least where copies vary as originals do; the mean distance alone is least for a dull copy without noise.
+    Gritsenko et al. 2020 (arXiv:2008.01160, eq. 3).
+    """
+    return torch.stack(distances).mean() - 0.5 * apart
+
+
+def discrimination(real: list[Verdict], fake: list[Verdict]) -> Tensor:
+    """What discriminators descend: 1 for the real and 0 for the fake. Mao et al. 2017 (LSGAN, arXiv:1611.04076)."""
+    terms = [(1 - a).square().mean() + b.square().mean() for (a, _), (b, _) in zip(real, fake, strict=True)]
+    return torch.stack(terms).mean()
+
+
+def deception(fake: list[Verdict]) -> Tensor:
+    """What the generator descends: the fake judged as 1."""
+    return torch.stack([(1 - score).square().mean() for score, _ in fake]).mean()
+
+
+def feature_matching(real: list[Verdict], fake: list[Verdict]) -> Tensor:
+    """L1 of the discriminators' features of a copy and of its original, in units of the original's mean magnitude.
+
+    Larsen et al. 2016 (arXiv:1512.09300); relative, as in Défossez et al. 2022 (arXiv:2210.13438, eq. 5).
+    """
+    terms = [
+        (a.detach() - b).abs().mean() / a.detach().abs().mean().clamp(min=1e-6)
+        for (_, features), (_, copied) in zip(real, fake, strict=True)
+        for a, b in zip(features, copied, strict=True)
+    ]
+    return torch.stack(terms).mean()

@@ -3,40 +3,58 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 from vcvae.errors import VcvaeError
 from vcvae.mel import MelConfig
 from vcvae.vocoder.base import Vocoder
 from vcvae.vocoder.griffin_lim import GriffinLim
 from vcvae.vocoder.hifigan import HiFiGAN, HiFiGANConfig
+from vcvae.vocoder.neural import NeuralVocoder, NeuralVocoderConfig
 
-__all__ = ["GriffinLim", "HiFiGAN", "HiFiGANConfig", "Vocoder", "load_vocoder"]
+__all__ = [
+    "GriffinLim",
+    "HiFiGAN",
+    "HiFiGANConfig",
+    "NeuralVocoder",
+    "NeuralVocoderConfig",
+    "Vocoder",
+    "load_vocoder",
+]
 
-# As it is written on a command line, and how it is made of the path, the mel and the seed.
+RELEASED = Path(__file__).parents[1] / "pretrained" / "vocoder"
+DEFAULT = "griffin-lim"
+
+# As it is written on a command line, and how it is made of what follows the colon, the mel and the seed.
 _VOCODERS: dict[str, Callable[[str, MelConfig, int], Vocoder]] = {
-    "griffin-lim": lambda path, mel, seed: GriffinLim(mel, seed=seed),
-    "hifigan:PATH": lambda path, mel, seed: HiFiGAN.load(path),
+    "neural": lambda source, mel, seed: NeuralVocoder.from_pretrained(RELEASED),
+    "neural:SOURCE": lambda source, mel, seed: NeuralVocoder.from_pretrained(source),
+    "griffin-lim": lambda source, mel, seed: GriffinLim(mel, seed=seed),
+    "hifigan:PATH": lambda source, mel, seed: HiFiGAN.load(source),
 }
 
 
-def load_vocoder(name: str, mel: MelConfig, *, seed: int = 0) -> Vocoder:
-    """The vocoder that `name` means, for mels of the configuration `mel`.
+def load_vocoder(name: str | None = None, mel: MelConfig | None = None, *, seed: int = 0) -> Vocoder:
+    """The vocoder that `name` means, for mels of the configuration `mel`; the one that ships, where none is named.
 
-    `griffin-lim` needs no weights. `hifigan:PATH` is a checkpoint in the authors' format: a generator file
-    with config.json beside it, or the folder that holds the two. `seed` is for those that draw phases.
+    `neural` ships; `neural:SOURCE` is another of its kind, in a folder or a Hugging Face repository.
+    `griffin-lim` needs no weights, and `seed` is for the phases that it starts from. `hifigan:PATH` is a
+    checkpoint in the authors' format: a generator file with config.json beside it, or the folder that holds the two.
 
     Raises:
         VcvaeError: an unknown name; a checkpoint that cannot be read, or that was made for another mel.
 
     Example:
         >>> import torch
-        >>> load_vocoder("griffin-lim", MelConfig())(torch.zeros(1, 80, 20)).shape
+        >>> load_vocoder("griffin-lim")(torch.zeros(1, 80, 20)).shape
         torch.Size([1, 5120])
     """
-    kind, _, path = name.partition(":")
-    key = f"{kind}:PATH" if path else kind
-    if key not in _VOCODERS:
-        raise VcvaeError(f"there is no vocoder '{name}'; give {' or '.join(_VOCODERS)}.")
-    vocoder = _VOCODERS[key](path, mel, seed)
-    vocoder.mel_config.require_equal(mel, ours=f"the vocoder {name}", theirs="the model")
-    return vocoder
+    name, mel = DEFAULT if name is None else name, mel or MelConfig()
+    kind, _, source = name.partition(":")
+    for key, make in _VOCODERS.items():
+        known, _, wants = key.partition(":")
+        if known == kind and bool(wants) == bool(source):
+            vocoder = make(source, mel, seed)
+            vocoder.mel_config.require_equal(mel, ours=f"the vocoder {name}", theirs="the model")
+            return vocoder
+    raise VcvaeError(f"there is no vocoder '{name}'; give {', '.join(_VOCODERS)}.")

@@ -1,0 +1,126 @@
+import pytest
+import torch
+
+from tests.corpus import make_corpus
+from tests.synthetic import speak
+from vcvae.mel import MelSpectrogram
+from vcvae.training.loop import load_run, parse, train
+from vcvae.training.vocoder import VocoderConfig, VocoderTask, low_pass
+from vcvae.vocoder import load_vocoder
+
+SMALL = {"channels": 16, "blocks": 1, "pitch_channels": 8, "pitch_blocks": 1}
+SLIM = {"period_channels": [2, 2], "spectrum_channels": [2, 2], "spectrum_strides": [4, 2]}
+WHERE = {"output": "", "data": {"train": "", "dev": ""}}
+
+
+@pytest.fixture
+def batch():
+    samples = [torch.from_numpy(speak("aiueo", pitch=100 + 30 * k, seconds=0.4, seed=k))[:8192] for k in range(4)]
+    return {
+        "samples": torch.stack(samples).unflatten(0, (2, 2)),
+        "bandwidth": torch.tensor([[11025.0, 8000.0], [5500.0, 11025.0]]),
+        "speaker": torch.tensor([0, 1]),
+    }
+
+
+def make(**changes):
+    torch.manual_seed(0)
+    return VocoderTask(VocoderConfig.parse(WHERE | {"model": SMALL, "discriminators": SLIM} | changes, where="test"))
+
+
+def test_players_own_all_that_learns_and_share_nothing():
+    task = make()
+    owned = [id(p) for parameters in task.players().values() for p in parameters]
+    assert len(owned) == len(set(owned))
+    assert set(owned) == {id(p) for p in task.parameters() if p.requires_grad}
+
+
+def test_each_total_moves_its_own_player(batch):
+    task = make(adversarial_from=0)
+    totals, _ = task(batch, 0)
+    for name, total in totals.items():
+        parameters = task.players()[name]
+        total.backward(inputs=parameters, retain_graph=True)
+        moved = [p.grad is not None and p.grad.abs().sum() > 0 for p in parameters]
+        assert sum(moved) > 0.9 * len(moved), name
+        task.zero_grad()
+
+
+def test_discriminators_join_when_they_are_told_to(batch):
+    task = make(adversarial_from=5)
+    assert set(task(batch, 4)[0]) == {"generator"}
+    totals, terms = task(batch, 5)
+    assert set(totals) == {"discriminator", "generator"}
+    assert {"adversarial", "features"} <= set(terms)
+
+
+def test_what_is_above_a_recordings_bandwidth_is_not_judged(batch, monkeypatch):
+    task, judged = make(adversarial_from=0), []
+    monkeypatch.setattr(task.discriminators, "forward", lambda samples: judged.append(samples) or [])
+    monkeypatch.setattr("vcvae.training.losses.discrimination", lambda *_: torch.tensor(0.0))
+    monkeypatch.setattr("vcvae.training.losses.deception", lambda *_: torch.tensor(0.0))
+    monkeypatch.setattr("vcvae.training.losses.feature_matching", lambda *_: torch.tensor(0.0))
+    task(batch, 0)
+    for samples in judged:
+        above = torch.fft.rfft(samples)[:, int(8192 * 8100 / 22050) :].abs().sum(dim=1)
+        assert (above[[1, 2]] < 1e-2).all()
+        assert above[3] > 1e-1
+
+
+def test_low_pass_keeps_what_is_below():
+    tones = torch.stack([torch.sin(torch.arange(4410) * 2 * torch.pi * f / 22050) for f in (1000, 9000)])
+    mixed = tones.sum(0).expand(2, -1)
+    found = low_pass(mixed, torch.tensor([5000.0, 11025.0]), 22050)
+    torch.testing.assert_close(found[0], tones[0], atol=1e-3, rtol=0)
+    torch.testing.assert_close(found[1], mixed[1], atol=1e-3, rtol=0)
+
+
+def test_a_gain_keeps_within_full_scale(batch):
+    task = make(gain=[20.0, 30.0])
+    samples = task.amplify(batch["samples"].flatten(0, 1))
+    torch.testing.assert_close(samples.abs().amax(dim=1), torch.ones(4))
+    task = make(gain=[-20.0, -20.0])
+    torch.testing.assert_close(task.amplify(batch["samples"][0]), 0.1 * batch["samples"][0])
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory):
+    return str(make_corpus(tmp_path_factory.mktemp("corpus")))
+
+
+def run(corpus, output, **changes):
+    values = {
+        "task": "vocoder",
+        "output": str(output),
+        "data": {"train": corpus, "dev": corpus},
+        "batch_pairs": 2,
+        "workers": 0,
+        "validation_pairs": 2,
+        "validate_every": 1000,
+        "checkpoint_every": 2,
+        "model": SMALL,
+        "discriminators": SLIM,
+    }
+    return train(parse(values | changes, where="test"))
+
+
+def test_a_resumed_run_is_the_one_that_was_never_stopped(corpus, tmp_path):
+    whole = run(corpus, tmp_path / "whole", steps=4, adversarial_from=1)
+    run(corpus, tmp_path / "parts", steps=2, adversarial_from=1)
+    parts = run(corpus, tmp_path / "parts", steps=4, adversarial_from=1)
+    a, b = (load_run(folder)[1].state_dict() for folder in (whole, parts))
+    # The rate at a step depends on the number of steps; where it is still warming up, it does not.
+    for name, value in a.items():
+        torch.testing.assert_close(value, b[name], atol=0, rtol=0, msg=name)
+
+
+def test_training_learns_and_exports(corpus, tmp_path):
+    settings = {"optimizer": {"learning_rate": 0.005, "warmup": 5}, "adversarial_from": 40, "average": 0.9}
+    first, last = (run(corpus, tmp_path / str(n), steps=n, **settings) for n in (1, 60))
+    mel = MelSpectrogram()(torch.from_numpy(speak("aisoe", pitch=140))[None])
+    task = load_run(last)[1]
+    before, after = (load_run(f)[1].released for f in (first, last))
+    error = [(MelSpectrogram()(model(mel)) - mel[:, :, :86]).abs().mean() for model in (before, after)]
+    assert error[1] < 0.8 * error[0]
+    task.released.half().save_pretrained(tmp_path / "model")
+    assert load_vocoder(f"neural:{tmp_path / 'model'}")(mel).shape == (1, 86 * 256)

@@ -1,0 +1,115 @@
+import pytest
+import torch
+
+from tests.synthetic import speak
+from vcvae.errors import VcvaeError
+from vcvae.mel import MelConfig, MelSpectrogram
+from vcvae.vocoder import NeuralVocoder, NeuralVocoderConfig, load_vocoder
+
+SMALL = NeuralVocoderConfig(channels=16, blocks=2, pitch_channels=8, pitch_blocks=1)
+
+
+@pytest.fixture
+def vocoder():
+    torch.manual_seed(0)
+    return NeuralVocoder(SMALL).eval()
+
+
+@pytest.fixture
+def mel():
+    """Two utterances, (2, 80, 120)."""
+    samples = torch.stack([torch.from_numpy(speak("aisoe", pitch=f, seconds=1.5)) for f in (110, 210)])
+    return MelSpectrogram()(samples[:, : 120 * 256])
+
+
+def test_the_defaults_are_small():
+    model = NeuralVocoder()
+    assert sum(p.numel() for p in model.parameters()) <= 4e6
+    assert sum(v.numel() for v in model.state_dict().values()) * 2 <= 8e6  # bytes of float16
+
+
+def test_even_an_untrained_network_speaks(vocoder, mel):
+    """The mel of what is said is the mel that was asked for, give or take: gains are read off the mel."""
+    torch.nn.init.zeros_(vocoder.head.linear.weight)
+    again = MelSpectrogram()(vocoder(mel))
+    loud = mel > mel.amax() - 5
+    assert (again - mel)[loud].abs().mean() < 0.7
+    assert (again - mel)[loud].mean().abs() < 0.5
+
+
+@pytest.mark.parametrize("frames", [1, 2, 3, 50])
+def test_any_length(vocoder, frames):
+    samples = vocoder(torch.randn(2, 80, frames) - 5)
+    assert samples.shape == (2, frames * 256)
+    assert samples.isfinite().all()
+
+
+def test_a_mel_gives_the_same_samples_again_and_in_a_batch(vocoder, mel):
+    torch.manual_seed(1)
+    batch = vocoder(mel)
+    torch.manual_seed(2)
+    torch.testing.assert_close(vocoder(mel[1:]), batch[1:], atol=1e-4, rtol=1e-3)
+
+
+@pytest.mark.parametrize("sizes", [[1] * 120, [60, 60], [1, 59, 3, 57], [119, 1]])
+def test_a_stream_is_the_whole(vocoder, mel, sizes):
+    vocoder, mel = vocoder.double(), mel.double()
+    stream, pieces = vocoder.stream(), []
+    for i, piece in enumerate(mel.split(sizes, dim=2)):
+        pieces.append(stream.push(piece))
+        known = sum(sizes[: i + 1])
+        assert sum(p.shape[1] for p in pieces) == max(0, known - vocoder.reach) * 256
+    pieces.append(stream.finish())
+    torch.testing.assert_close(torch.cat(pieces, dim=1), vocoder(mel), atol=1e-7, rtol=0)
+
+
+def test_a_long_mel_is_spoken_in_pieces(vocoder, mel, monkeypatch):
+    vocoder = vocoder.double()
+    whole = vocoder(mel.double())
+    monkeypatch.setattr("vcvae.vocoder.neural.PIECE", 50)
+    torch.testing.assert_close(vocoder(mel.double()), whole, atol=1e-7, rtol=0)
+
+
+def test_a_stream_forgets_what_it_no_longer_needs(vocoder):
+    stream = vocoder.stream()
+    for _ in range(20):
+        stream.push(torch.randn(1, 80, 50) - 5)
+        assert stream.mel.shape[2] <= 50 + 2 * vocoder.reach + 1
+
+
+def test_a_sample_depends_on_no_more_than_its_reach(vocoder, mel):
+    changed = mel.clone()
+    changed[:, :, 60] += 1
+    moved = (vocoder(changed) - vocoder(mel)).abs()[0].unflatten(0, (-1, 256)).amax(dim=1) > 1e-7
+    # The pulses' phase goes on from the frames before, so only what lies before can be free of a change.
+    assert not moved[: 60 - vocoder.reach].any()
+
+
+@pytest.mark.parametrize("shape", [(80, 5), (1, 79, 5), (1, 80, 0)])
+def test_a_wrong_shape_is_refused(vocoder, shape):
+    with pytest.raises(VcvaeError, match="a mel must be"):
+        vocoder(torch.zeros(shape))
+
+
+def test_saved_and_loaded(vocoder, mel, tmp_path):
+    vocoder.half().save_pretrained(tmp_path)
+    loaded = load_vocoder(f"neural:{tmp_path}")
+    torch.testing.assert_close(loaded(mel), vocoder.float()(mel), atol=1e-3, rtol=0)
+    with pytest.raises(VcvaeError, match="differ in 'hop'"):
+        load_vocoder(f"neural:{tmp_path}", MelConfig(hop=128))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [({"kernel": 4}, "kernel must be odd"), ({"hop": 96}, "hop must divide"), ({"chanels": 3}, "'channels'")],
+)
+def test_a_wrong_configuration_is_refused(change, message):
+    with pytest.raises(VcvaeError, match=message):
+        NeuralVocoderConfig.parse(change, where="test")
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA")
+def test_on_a_gpu_as_on_a_cpu(vocoder, mel):
+    expected = vocoder(mel)
+    found = vocoder.cuda()(mel.cuda()).cpu()
+    torch.testing.assert_close(found, expected, atol=1e-2, rtol=1e-2)

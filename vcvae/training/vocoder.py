@@ -1,0 +1,154 @@
+"""Training the neural vocoder: first to match spectra, then to pass for speech before discriminators."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from vcvae.config import Config
+from vcvae.mel import MelSpectrogram
+from vcvae.pitch import Pitch, yin
+from vcvae.training import losses
+from vcvae.training.discriminators import DiscriminatorConfig, Discriminators
+from vcvae.training.run import OptimizerConfig, RunConfig
+from vcvae.training.spectral import MultiResolutionSpectrum
+from vcvae.training.task import Batch, Findings, Task
+from vcvae.vocoder import excitation
+from vcvae.vocoder.neural import NeuralVocoder, NeuralVocoderConfig
+
+
+class VocoderWeights(Config):
+    """The weight of each term in the sum that the generator descends."""
+
+    spectrum: float = Field(1.0, ge=0, description="energy distance of the log spectra")
+    pitch: float = Field(0.1, ge=0, description="the pitch classifier against YIN, nats")
+    intonation: float = Field(1.0, ge=0, description="its contour against YIN's, octaves")
+    adversarial: float = Field(0.1, ge=0, description="passing for speech, mean over the discriminators")
+    features: float = Field(1.0, ge=0, description="L1 of the discriminators' features, relative, mean over layers")
+
+
+class VocoderConfig(RunConfig):
+    """A run that trains a vocoder."""
+
+    task: Literal["vocoder"] = Field("vocoder", description="what is trained: vocoder")
+    model: NeuralVocoderConfig = NeuralVocoderConfig()
+    discriminators: DiscriminatorConfig = DiscriminatorConfig()
+    weights: VocoderWeights = VocoderWeights()
+    optimizer: OptimizerConfig = OptimizerConfig(learning_rate=5e-4, betas=(0.8, 0.99))
+    batch_pairs: int = Field(8, gt=1, description="speakers in a batch of one process, two segments each")
+    segment_frames: int = Field(32, gt=15, description="mel frames of a segment: .37 s")
+    adversarial_from: int = Field(2000, ge=0, description="step at which the discriminators join")
+    gain: tuple[float, float] = Field((-20.0, 3.0), description="dB; range of the random gain of a segment")
+    average: float = Field(0.999, ge=0, lt=1, description="decay of the averaged weights, which are what is released")
+
+
+class VocoderTask(Task):
+    """The generator, its running average, its discriminators, and what a batch costs."""
+
+    def __init__(self, config: VocoderConfig) -> None:
+        super().__init__()
+        self.config = config
+        mel = config.model.mel
+        self.analysis = MelSpectrogram(mel)
+        self.generator = NeuralVocoder(config.model)
+        self.average = AveragedModel(self.generator, multi_avg_fn=get_ema_multi_avg_fn(config.average))
+        self.average.requires_grad_(False).eval()
+        self.discriminators = Discriminators(config.discriminators)
+        self.spectrum = MultiResolutionSpectrum(mel.sample_rate)
+
+    def players(self) -> dict[str, list[torch.nn.Parameter]]:
+        return {
+            "discriminator": list(self.discriminators.parameters()),
+            "generator": list(self.generator.parameters()),
+        }
+
+    @property
+    def released(self) -> NeuralVocoder:
+        """What an export keeps: the averaged generator."""
+        return self.average.module
+
+    def after_step(self) -> None:
+        self.average.update_parameters(self.generator)
+
+    def forward(self, batch: Batch, step: int) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """The totals of generator and discriminators, and the generator's terms before weighting."""
+        c, weights = self.config, self.config.weights
+        natural = self.amplify(batch["samples"].flatten(0, 1))
+        # Where the mel has bands, a recording's silence is to be heard; above, it says nothing of what was there.
+        bandwidth = batch["bandwidth"].flatten().clamp(min=c.model.mel.f_max)
+        mel = self.analysis(natural)
+        scores, voiced = self.generator.listen(mel)
+        contour = self.generator.pitch.decode(scores, voiced)
+        copies = self.speak(mel, contour.detach(), count=2)
+
+        heard, *spoken = map(self.spectrum, (natural, *copies))
+        distances = [self.spectrum.distance(heard, x, bandwidth) for x in spoken]
+        apart = self.spectrum.distance(*spoken, bandwidth)
+        measured = yin(natural, sample_rate=c.model.mel.sample_rate, hop=c.model.mel.hop)
+        terms = {
+            "spectrum": losses.energy_distance(distances, apart),
+            "pitch": losses.pitch(scores, voiced, measured),
+            "intonation": losses.intonation(contour, measured),
+        }
+        totals = {}
+        if step >= c.adversarial_from:
+            natural, copy = (low_pass(x, bandwidth, c.model.mel.sample_rate) for x in (natural, copies[0]))
+            real, fake = self.discriminators(natural), self.discriminators(copy)
+            totals["discriminator"] = losses.discrimination(real, fake)
+            terms["adversarial"] = losses.deception(fake)
+            terms["features"] = losses.feature_matching(real, fake)
+        totals["generator"] = sum(getattr(weights, name) * term for name, term in terms.items())
+        return totals, {name: term.detach() for name, term in terms.items()}
+
+    def amplify(self, samples: Tensor) -> Tensor:
+        """Each item (batch, samples) by a random gain, at most to full scale."""
+        decibels = torch.empty(len(samples), 1, device=samples.device).uniform_(*self.config.gain)
+        peak = samples.abs().amax(dim=1, keepdim=True).clamp(min=1e-3)
+        return samples * torch.minimum(10 ** (decibels / 20), 1 / peak)
+
+    def speak(self, mel: Tensor, contour: Pitch, *, count: int) -> list[Tensor]:
+        """`count` waveforms (batch, samples) of the same filters, with noise and the pulses' phase drawn anew."""
+        model, c = self.generator, self.config.model
+        pitch = contour.per_frame(mel.shape[2])
+        filters = model.filters(mel, pitch)
+        f0 = excitation.fundamental(pitch.log_f0, hop=c.mel.hop)
+        run = excitation.phase(f0, sample_rate=c.mel.sample_rate, hop=c.mel.hop)
+        return [
+            model.synthesise(
+                filters,
+                excitation.pulses(f0, run + torch.rand_like(run[:, :1]), sample_rate=c.mel.sample_rate),
+                torch.randn_like(f0),
+            )
+            for _ in range(count)
+        ]
+
+    @torch.no_grad()
+    def validate(self, batches: list[Batch]) -> Findings:
+        """Copies of unseen speakers against the originals: spectral distance, mel L1, pitch error and voicing error."""
+        c = self.config.model.mel
+        found = {"spectrum": [], "mel": [], "pitch_cents": [], "voicing_error": []}
+        for batch in batches:
+            natural = batch["samples"].flatten(0, 1)
+            bandwidth = batch["bandwidth"].flatten().clamp(min=c.f_max)
+            mel = self.analysis(natural)
+            copy = self.released(mel)
+            found["spectrum"].append(self.spectrum.distance(self.spectrum(natural), self.spectrum(copy), bandwidth))
+            again = self.analysis(copy)
+            found["mel"].append((again - mel).abs().mean())
+            a, b = (yin(x, sample_rate=c.sample_rate, hop=c.hop) for x in (natural, copy))
+            both = (a.voicing * b.voicing) > 0.5
+            found["pitch_cents"].append(1200 * (a.log_f0 - b.log_f0)[both].abs().median())
+            found["voicing_error"].append((a.voicing != b.voicing).float().mean())
+        figures = {name: torch.stack(values).nanmean().item() for name, values in found.items()}
+        return Findings(figures, {"natural": mel[0], "copy": again[0]}, {"natural": natural[0], "copy": copy[0]})
+
+
+def low_pass(samples: Tensor, bandwidth: Tensor, sample_rate: int) -> Tensor:
+    """Without what lies above each item's bandwidth (batch,), in Hz: what is unknown is not to be judged."""
+    spectrum = torch.fft.rfft(samples)
+    frequencies = torch.linspace(0, sample_rate / 2, spectrum.shape[-1], device=samples.device)
+    return torch.fft.irfft(spectrum * (frequencies <= bandwidth[:, None]), samples.shape[-1])

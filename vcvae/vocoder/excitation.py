@@ -1,0 +1,46 @@
+"""What a voice is made of before the vocal tract shapes it: pulses at the pitch, and noise.
+
+Both have unit power and a flat spectrum, so that a filter's gain is the spectrum of what comes out.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+
+def fundamental(log_f0: Tensor, *, hop: int) -> Tensor:
+    """Contours in log2 Hz (batch, frames), frame t centred on sample t · hop + hop / 2 → F0 in Hz, (batch, samples)."""
+    before = torch.cat([log_f0[:, :1], log_f0[:, :-1]], dim=1)
+    after = torch.cat([log_f0[:, 1:], log_f0[:, -1:]], dim=1)
+    place = (torch.arange(hop, device=log_f0.device) + 0.5) / hop - 0.5
+    neighbour = torch.where(place < 0, before[..., None], after[..., None])
+    return torch.exp2(torch.lerp(log_f0[..., None], neighbour, place.abs().to(log_f0))).flatten(1)
+
+
+def phase(f0: Tensor, *, sample_rate: int, hop: int) -> Tensor:
+    """F0 in Hz (batch, frames · hop) → the phase that it has run through after each sample, in cycles.
+
+    Whole cycles are dropped frame by frame, so that float32 stays fine enough for the hundredth harmonic.
+    """
+    within = (f0 / sample_rate).unflatten(1, (-1, hop)).cumsum(dim=2)
+    total = within[..., -1] % 1.0
+    return (within + (total.cumsum(dim=1) - total)[..., None]).flatten(1)
+
+
+def pulses(f0: Tensor, phase: Tensor, *, sample_rate: int) -> Tensor:
+    """F0 in Hz and phase in cycles, (batch, samples) → all harmonics below half the sample rate, in phase, as many.
+
+    The sum of K cosines is Dirichlet's kernel. The harmonic that crosses half the sample rate fades, so that none
+    appears at once.
+    """
+    angle = (2 * math.pi * ((phase + 0.5) % 1.0 - 0.5)).to(f0)
+    count = sample_rate / 2 / f0
+    whole = count.floor()
+    half = torch.sin(angle / 2)
+    at_peak = half.abs() < 1e-5
+    kernel = torch.sin((whole + 0.5) * angle) / (2 * half.masked_fill(at_peak, 1.0)) - 0.5
+    kernel = torch.where(at_peak, whole, kernel) + (count - whole) * torch.cos((whole + 1) * angle)
+    return kernel * torch.sqrt(2 / count)
