@@ -82,7 +82,7 @@ class _Run:
         self.step = 0
         saved = checkpoint.load(self.folder)
         if saved:
-            _require_same(config, yaml.safe_load(saved["config"]), self.folder)
+            _require_same(config, parse(yaml.safe_load(saved["config"]), where=str(self.folder)), self.folder)
             self.task.load_state_dict(saved["task"])
             self.step = saved["step"]
             if self.accelerator.scaler and saved["scaler"]:
@@ -338,9 +338,9 @@ def _to(batch: Batch, device: torch.device) -> Batch:
     return {name: value.to(device, non_blocking=True) for name, value in batch.items()}
 
 
-def _require_same(config: RunConfig, saved: dict, folder: Path) -> None:
-    for key, value in config.model_dump(mode="json").items():
-        if key not in FREE_TO_CHANGE and saved.get(key) != value:
+def _require_same(config: RunConfig, saved: RunConfig, folder: Path) -> None:
+    for key in type(config).model_fields:
+        if key not in FREE_TO_CHANGE and getattr(saved, key, None) != getattr(config, key):
             raise VcvaeError(
                 f"{folder}: holds a run whose '{key}' differs from this configuration's; "
                 "choose another output, or restore the key to go on."

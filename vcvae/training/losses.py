@@ -53,7 +53,7 @@ def pitch(scores: Tensor, voiced: Tensor, measured: Pitch) -> Tensor:
 def intonation(contour: Pitch, measured: Pitch) -> Tensor:
     """Mean |difference| in octaves where voiced, for a contour that is true to cents and not only to a bin.
 
-    Differences of more than a quarter of an octave are not counted: which bin it should be is the classifier's question.
+    Differences of more than a quarter of an octave are not counted: which bin it is, is the classifier's question.
     """
     error = (contour.log_f0 - measured.log_f0).abs()
     counted = measured.voicing * (error < 0.25)

@@ -10,7 +10,10 @@ from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from vcvae.config import Config
+from vcvae.errors import VcvaeError
 from vcvae.mel import MelSpectrogram
+from vcvae.models.disentangling import DisentanglingVAE
+from vcvae.models.pretrained import PretrainedModel
 from vcvae.pitch import Pitch, yin
 from vcvae.training import losses
 from vcvae.training.discriminators import DiscriminatorConfig, Discriminators
@@ -41,6 +44,11 @@ class VocoderConfig(RunConfig):
     optimizer: OptimizerConfig = OptimizerConfig(learning_rate=5e-4, betas=(0.8, 0.99))
     batch_pairs: int = Field(8, gt=1, description="speakers in a batch of one process, two segments each")
     segment_frames: int = Field(32, gt=15, description="mel frames of a segment: .37 s")
+    start: str | None = Field(None, description="folder or repository of a vocoder to start from; by default, chance")
+    converter: str | None = Field(
+        None, description="folder or repository of a conversion model; its rebuilt mels are then heard, too"
+    )
+    rebuilt: float = Field(0.5, ge=0, le=1, description="share of a batch's mels that the conversion model rebuilds")
     adversarial_from: int = Field(2000, ge=0, description="step at which the discriminators join")
     gain: tuple[float, float] = Field((-20.0, 3.0), description="dB; range of the random gain of a segment")
     average: float = Field(0.999, ge=0, lt=1, description="decay of the averaged weights, which are what is released")
@@ -55,10 +63,25 @@ class VocoderTask(Task):
         mel = config.model.mel
         self.analysis = MelSpectrogram(mel)
         self.generator = NeuralVocoder(config.model)
+        if config.start:
+            self.generator.load_state_dict(self._fetch(NeuralVocoder, config.start).state_dict())
+        self.converter = self._fetch(DisentanglingVAE, config.converter) if config.converter else None
         self.average = AveragedModel(self.generator, multi_avg_fn=get_ema_multi_avg_fn(config.average))
         self.average.requires_grad_(False).eval()
         self.discriminators = Discriminators(config.discriminators)
         self.spectrum = MultiResolutionSpectrum(mel.sample_rate)
+
+    def _fetch(self, kind: type[PretrainedModel], source: str) -> PretrainedModel:
+        """A saved model, frozen.
+
+        Raises:
+            VcvaeError: none there, or it is for another mel or, where it is a vocoder, of another size.
+        """
+        model = kind.from_pretrained(source).requires_grad_(False)
+        model.config.mel.require_equal(self.config.model.mel, ours=source, theirs="the configuration")
+        if kind is NeuralVocoder and model.config != self.config.model:
+            raise VcvaeError(f"start: {source} has other sizes than 'model' says; give those of its config.json.")
+        return model
 
     def players(self) -> dict[str, list[torch.nn.Parameter]]:
         return {
@@ -80,7 +103,7 @@ class VocoderTask(Task):
         natural = self.amplify(batch["samples"].flatten(0, 1))
         # Where the mel has bands, a recording's silence is to be heard; above, it says nothing of what was there.
         bandwidth = batch["bandwidth"].flatten().clamp(min=c.model.mel.f_max)
-        mel = self.analysis(natural)
+        mel = self.hear(natural)
         scores, voiced = self.generator.listen(mel)
         contour = self.generator.pitch.decode(scores, voiced)
         copies = self.speak(mel, contour.detach(), count=2)
@@ -109,6 +132,19 @@ class VocoderTask(Task):
         decibels = torch.empty(len(samples), 1, device=samples.device).uniform_(*self.config.gain)
         peak = samples.abs().amax(dim=1, keepdim=True).clamp(min=1e-3)
         return samples * torch.minimum(10 ** (decibels / 20), 1 / peak)
+
+    def hear(self, natural: Tensor) -> Tensor:
+        """The mels that the generator is given: those of the natural speech, or such as a conversion would give it.
+
+        A conversion model blurs; who has heard only natural mels makes the blur audible as a buzz.
+        """
+        mel = self.analysis(natural)
+        count = round(self.config.rebuilt * len(mel)) if self.converter else 0
+        if not count:
+            return mel
+        with torch.no_grad():
+            rebuilt = self.converter.convert(mel[:count], self.converter.voice(mel[:count]))
+        return torch.cat([rebuilt, mel[count:]])
 
     def speak(self, mel: Tensor, contour: Pitch, *, count: int) -> list[Tensor]:
         """`count` waveforms (batch, samples) of the same filters, with noise and the pulses' phase drawn anew."""
