@@ -14,6 +14,7 @@ _HOMES = {
     "Encoder": "convert",
     "MelConfig": "mel",
     "MelSpectrogram": "mel",
+    "NeuralVocoder": "vocoder",
     "PitchEncoder": "models.disentangling",
     "SpeakerEncoder": "models.disentangling",
     "VcvaeError": "errors",

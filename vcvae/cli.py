@@ -48,7 +48,7 @@ Speaks = Annotated[
     str | None,
     typer.Option(
         "--vocoder",
-        help="neural (which ships, and is used by default), neural:SOURCE, griffin-lim or hifigan:PATH.",
+        help="neural (which ships), griffin-lim, or neural:, vocos:, bigvgan: with a SOURCE, or hifigan:PATH.",
     ),
 ]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]

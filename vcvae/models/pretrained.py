@@ -59,7 +59,7 @@ class PretrainedModel(nn.Module, ModelHubMixin):
         Raises:
             VcvaeError: nothing is found there, or not this class of model, or weights that do not fit.
         """
-        config_file, weights_file = (_fetch(str(source), name, options) for name in (CONFIG, WEIGHTS))
+        config_file, weights_file = (fetch(source, name, **options) for name in (CONFIG, WEIGHTS))
         try:
             values = json.loads(config_file.read_text(encoding="utf-8"))
             kind = values.pop("class")
@@ -77,15 +77,23 @@ class PretrainedModel(nn.Module, ModelHubMixin):
         return model.eval()
 
 
-def _fetch(model_id: str, name: str, options: dict[str, Any]) -> Path:
-    folder = Path(model_id)
+def fetch(source: str | Path, name: str, *, give: str = "one that save_pretrained wrote", **options: Any) -> Path:
+    """Where the file `name` of a folder, or of a Hugging Face repository, lies on this disk; fetched if need be.
+
+    `give` ends the message about a folder that lacks the file: what to give instead. `options` are those of
+    `huggingface_hub.hf_hub_download`.
+
+    Raises:
+        VcvaeError: no such folder or repository, or no such file in it.
+    """
+    folder = Path(source).expanduser()
     if folder.is_dir():
         if not (folder / name).is_file():
-            raise VcvaeError(f"{model_id}: no {name} in this folder; give one that save_pretrained wrote.")
+            raise VcvaeError(f"{source}: no {name} in this folder; give {give}.")
         return folder / name
     try:
-        return Path(hf_hub_download(model_id, name, **options))
+        return Path(hf_hub_download(str(source), name, **options))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         raise VcvaeError(
-            f"{model_id}: neither a folder nor a repository that could be fetched ({str(error).splitlines()[0]})."
+            f"{source}: neither a folder nor a repository that could be fetched ({str(error).splitlines()[0]})."
         ) from None

@@ -222,7 +222,7 @@ class _Run:
         self.accelerator.unscale_gradients(optimizer)
         norm = torch.nn.utils.clip_grad_norm_(parameters, self.config.optimizer.clip)
         for group in optimizer.param_groups:
-            group["lr"] = self._rate(self.step)
+            group["lr"] = self._rate(self.step) * self.task.pace(name)
         optimizer.step()
         optimizer.zero_grad()
         return norm.item()

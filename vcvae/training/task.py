@@ -30,6 +30,10 @@ class Task(nn.Module):
         """The parameters of each player."""
         return {"model": [p for p in self.parameters() if p.requires_grad]}
 
+    def pace(self, player: str) -> float:
+        """The player's learning rate, in units of the run's."""
+        return 1.0
+
     def forward(self, batch: Batch, step: int) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """What each player descends in this step (one that is missing rests), and the terms to log."""
         raise NotImplementedError

@@ -50,6 +50,7 @@ class VocoderConfig(RunConfig):
     )
     rebuilt: float = Field(0.5, ge=0, le=1, description="share of a batch's mels that the conversion model rebuilds")
     adversarial_from: int = Field(2000, ge=0, description="step at which the discriminators join")
+    pace: float = Field(4.0, gt=0, description="learning rate of the discriminators, in units of the generator's")
     gain: tuple[float, float] = Field((-20.0, 3.0), description="dB; range of the random gain of a segment")
     average: float = Field(0.999, ge=0, lt=1, description="decay of the averaged weights, which are what is released")
 
@@ -89,6 +90,10 @@ class VocoderTask(Task):
             "generator": list(self.generator.parameters()),
         }
 
+    def pace(self, player: str) -> float:
+        """Discriminators that learn faster keep up with the generator (Heusel et al. 2017, arXiv:1706.08500)."""
+        return self.config.pace if player == "discriminator" else 1.0
+
     @property
     def released(self) -> NeuralVocoder:
         """What an export keeps: the averaged generator."""
@@ -119,8 +124,12 @@ class VocoderTask(Task):
         }
         totals = {}
         if step >= c.adversarial_from:
-            natural, copy = (low_pass(x, bandwidth, c.model.mel.sample_rate) for x in (natural, copies[0]))
-            real, fake = self.discriminators(natural), self.discriminators(copy)
+            # At the original's level, whatever it is: quiet speech is to be judged as closely as loud speech.
+            level = natural.square().mean(dim=1, keepdim=True).sqrt().clamp(min=1e-4)
+            real, fake = (
+                self.discriminators(low_pass(x / level, bandwidth, c.model.mel.sample_rate))
+                for x in (natural, copies[0])
+            )
             totals["discriminator"] = losses.discrimination(real, fake)
             terms["adversarial"] = losses.deception(fake)
             terms["features"] = losses.feature_matching(real, fake)

@@ -8,17 +8,21 @@ from pathlib import Path
 from vcvae.errors import VcvaeError
 from vcvae.mel import MelConfig
 from vcvae.vocoder.base import Vocoder
+from vcvae.vocoder.bigvgan import BigVGAN
 from vcvae.vocoder.griffin_lim import GriffinLim
 from vcvae.vocoder.hifigan import HiFiGAN, HiFiGANConfig
 from vcvae.vocoder.neural import NeuralVocoder, NeuralVocoderConfig
+from vcvae.vocoder.vocos import Vocos
 
 __all__ = [
+    "BigVGAN",
     "GriffinLim",
     "HiFiGAN",
     "HiFiGANConfig",
     "NeuralVocoder",
     "NeuralVocoderConfig",
     "Vocoder",
+    "Vocos",
     "load_vocoder",
 ]
 
@@ -31,6 +35,8 @@ _VOCODERS: dict[str, Callable[[str, MelConfig, int], Vocoder]] = {
     "neural:SOURCE": lambda source, mel, seed: NeuralVocoder.from_pretrained(source),
     "griffin-lim": lambda source, mel, seed: GriffinLim(mel, seed=seed),
     "hifigan:PATH": lambda source, mel, seed: HiFiGAN.load(source),
+    "vocos:SOURCE": lambda source, mel, seed: Vocos.load(source),
+    "bigvgan:SOURCE": lambda source, mel, seed: BigVGAN.load(source),
 }
 
 
@@ -40,6 +46,8 @@ def load_vocoder(name: str | None = None, mel: MelConfig | None = None, *, seed:
     `neural` ships; `neural:SOURCE` is another of its kind, in a folder or a Hugging Face repository.
     `griffin-lim` needs no weights, and `seed` is for the phases that it starts from. `hifigan:PATH` is a
     checkpoint in the authors' format: a generator file with config.json beside it, or the folder that holds the two.
+    `vocos:SOURCE` and `bigvgan:SOURCE` are public checkpoints, in a folder or a Hugging Face repository; the second
+    needs `pip install bigvgan`.
 
     Raises:
         VcvaeError: an unknown name; a checkpoint that cannot be read, or that was made for another mel.

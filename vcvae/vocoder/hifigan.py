@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
-from typing import Any, Literal
+from typing import ClassVar, Literal
 
 import torch
 from pydantic import ConfigDict, Field
@@ -16,12 +16,14 @@ from vcvae.config import Config
 from vcvae.errors import VcvaeError
 from vcvae.mel import MelConfig
 from vcvae.vocoder.base import Vocoder
+from vcvae.vocoder.checkpoint import load_weights, read_weights
 
 
 class HiFiGANConfig(Config):
     """The authors' config.json, in their words, as far as it says how to generate; the defaults are V1's."""
 
     model_config = ConfigDict(extra="ignore", frozen=True)  # the rest of the file says how to train
+    family: ClassVar[str] = "HiFi-GAN"
 
     resblock: Literal["1", "2"] = Field("1", description="'1': pairs of convolutions (V1, V2); '2': single ones (V3)")
     upsample_rates: tuple[int, ...] = Field((8, 8, 2, 2), description="their product is hop_size")
@@ -40,23 +42,24 @@ class HiFiGANConfig(Config):
     @property
     def mel(self) -> MelConfig:
         """The mel that the generator takes. (Its floor, 1e-5, is a constant of the authors' code.)"""
-        return MelConfig(
-            sample_rate=self.sampling_rate,
-            n_fft=self.n_fft,
-            window=self.win_size,
-            hop=self.hop_size,
-            n_mels=self.num_mels,
-            f_min=self.fmin,
-            f_max=self.sampling_rate / 2 if self.fmax is None else self.fmax,
-            floor=1e-5,
-        )
+        values = {
+            "sample_rate": self.sampling_rate,
+            "n_fft": self.n_fft,
+            "window": self.win_size,
+            "hop": self.hop_size,
+            "n_mels": self.num_mels,
+            "f_min": self.fmin,
+            "f_max": self.sampling_rate / 2 if self.fmax is None else self.fmax,
+            "floor": 1e-5,
+        }
+        return MelConfig.parse(values, where=f"the mel in the config.json of this {self.family}")
 
     @classmethod
     def load(cls, path: Path) -> HiFiGANConfig:
         """Read config.json.
 
         Raises:
-            VcvaeError: it is missing, is not JSON, or does not describe a HiFi-GAN generator.
+            VcvaeError: it is missing, is not JSON, or does not describe such a generator.
         """
         try:
             values = json.loads(path.read_text(encoding="utf-8"))
@@ -68,7 +71,7 @@ class HiFiGANConfig(Config):
             raise VcvaeError(f"{path}: not valid JSON ({error}).") from None
         absent = [key for key in cls.model_fields if not isinstance(values, dict) or key not in values]
         if absent:
-            raise VcvaeError(f"{path}: not a config of HiFi-GAN, as it has no '{absent[0]}'.")
+            raise VcvaeError(f"{path}: not a config of {cls.family}, as it has no '{absent[0]}'.")
         config = cls.parse(values, where=str(path))
         for a, b in (
             ("upsample_rates", "upsample_kernel_sizes"),
@@ -130,15 +133,8 @@ class HiFiGAN(Vocoder):
         """
         path = _generator_file(Path(path).expanduser())
         model = cls(HiFiGANConfig.load(path.with_name("config.json")))
-        given, wanted = _read_weights(path), model.state_dict()
-        for name in sorted(given.keys() | wanted.keys()):
-            a, b = (tuple(side[name].shape) if name in side else "absent" for side in (given, wanted))
-            if a != b:
-                raise VcvaeError(
-                    f"{path}: '{name}' is {a} here and {b} by config.json; "
-                    "use the config.json that this generator was trained with."
-                )
-        model.load_state_dict(given)
+        weights = fold_weight_norm(read_weights(path, of="a HiFi-GAN generator", key="generator"))
+        load_weights(model, weights, path=path, config="config.json")
         return model.eval()
 
 
@@ -201,14 +197,3 @@ def _generator_file(path: Path) -> Path:
         names = ", ".join(found) or "no file named g_* or generator*"
         raise VcvaeError(f"{path}: holds {names}; give the path of one generator file.")
     return path / found[0]
-
-
-def _read_weights(path: Path) -> dict[str, Tensor]:
-    try:
-        checkpoint: Any = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception:  # bytes that are something else can fail in any way
-        checkpoint = None
-    state = checkpoint.get("generator") if isinstance(checkpoint, dict) else None
-    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise VcvaeError(f"{path}: not a HiFi-GAN generator; it should hold the authors' {{'generator': weights}}.")
-    return fold_weight_norm(state)
