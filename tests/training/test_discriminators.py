@@ -12,11 +12,10 @@ from vcvae.training.discriminators import (
 @pytest.mark.parametrize("samples", [8192, 8193, 5000])
 def test_every_one_judges_any_length(samples):
     config = DiscriminatorConfig(period_channels=(2, 4), spectrum_channels=(2, 4), spectrum_strides=(4, 2))
-    verdicts = Discriminators(config)(torch.randn(3, samples))
-    assert len(verdicts) == len(config.periods) + len(config.windows)
-    for scores, features in verdicts:
-        assert len(scores) == 3
-        assert [f.shape[1] for f in features] == [2, 4]
+    found = Discriminators(config)(torch.randn(3, samples))
+    count = len(config.periods) + len(config.windows)
+    assert [len(scores) for scores in found.scores] == [3] * count
+    assert [features.shape[1] for features in found.features] == [2, 4] * count
 
 
 def test_a_period_discriminator_hears_each_phase_of_the_period_alone():
@@ -25,7 +24,7 @@ def test_a_period_discriminator_hears_each_phase_of_the_period_alone():
     samples = torch.randn(1, 500)
     changed = samples.clone()
     changed[0, 2::5] += 1
-    moved = (discriminator(changed)[0] - discriminator(samples)[0]).abs().amax(dim=(0, 1, 2))
+    moved = (discriminator(changed).scores[0] - discriminator(samples).scores[0]).abs().amax(dim=(0, 1, 2))
     assert (moved > 0).tolist() == [False, False, True, False, False]
 
 

@@ -82,15 +82,14 @@ def test_energy_distance_is_least_for_the_true_distribution():
 
 
 def test_adversarial_losses_at_their_best():
-    def verdict(score, *features):
-        return torch.full((2, 1, 5, 3), float(score)), [torch.full((2, 4), float(f)) for f in features]
-
-    assert losses.discrimination([verdict(1)] * 2, [verdict(0)] * 2) == 0
-    assert losses.discrimination([verdict(0)], [verdict(1)]) == 2
-    assert losses.deception([verdict(1), verdict(0)]) == 0.5
-    real = [verdict(0, 2.0, 100.0)]
+    true, false = torch.ones(2, 5), torch.zeros(2, 7)
+    assert losses.discrimination([true], [false, false]) == 0
+    assert losses.discrimination([false], [true]) == 2
+    assert losses.discrimination([true, false], [false, false]) == 0.5
+    assert losses.deception([true, false]) == 0.5
+    real = [torch.full((2, 4), 2.0), torch.full((2, 3), 100.0)]
     assert losses.feature_matching(real, real) == 0
-    assert losses.feature_matching(real, [verdict(0, 3.0, 150.0)]).item() == pytest.approx(0.5)
+    assert losses.feature_matching(real, [1.5 * x for x in real]).item() == pytest.approx(0.5)
 
 
 def test_intonation_counts_what_is_voiced_and_near():

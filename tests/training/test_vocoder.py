@@ -4,6 +4,7 @@ import torch
 from tests.corpus import make_corpus
 from tests.synthetic import speak
 from vcvae.mel import MelSpectrogram
+from vcvae.training.discriminators import Verdict
 from vcvae.training.loop import load_run, parse, train
 from vcvae.training.vocoder import VocoderConfig, VocoderTask, low_pass
 from vcvae.vocoder import load_vocoder
@@ -56,7 +57,7 @@ def test_discriminators_join_when_they_are_told_to(batch):
 
 def test_what_is_above_a_recordings_bandwidth_is_not_judged(batch, monkeypatch):
     task, judged = make(adversarial_from=0), []
-    monkeypatch.setattr(task.discriminators, "forward", lambda samples: judged.append(samples) or [])
+    monkeypatch.setattr(task.discriminators, "forward", lambda samples: judged.append(samples) or Verdict([], []))
     monkeypatch.setattr("vcvae.training.losses.discrimination", lambda *_: torch.tensor(0.0))
     monkeypatch.setattr("vcvae.training.losses.deception", lambda *_: torch.tensor(0.0))
     monkeypatch.setattr("vcvae.training.losses.feature_matching", lambda *_: torch.tensor(0.0))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from pydantic import Field
 from torch import Tensor, nn
@@ -10,7 +12,12 @@ from torch.nn.utils.parametrizations import weight_norm
 
 from vcvae.config import Config
 
-Verdict = tuple[Tensor, list[Tensor]]  # scores, and the layers' features on the way to them
+
+class Verdict(NamedTuple):
+    """Scores, and the layers' features on the way to them, of one discriminator after the other."""
+
+    scores: list[Tensor]
+    features: list[Tensor]
 
 
 class DiscriminatorConfig(Config):
@@ -82,9 +89,10 @@ class Discriminators(nn.ModuleList):
             ]
         )
 
-    def forward(self, samples: Tensor) -> list[Verdict]:
-        """Samples (batch, samples) → a verdict of each."""
-        return [discriminator(samples) for discriminator in self]
+    def forward(self, samples: Tensor) -> Verdict:
+        """Samples (batch, samples) → what all of them say."""
+        verdicts = [discriminator(samples) for discriminator in self]
+        return Verdict([s for v in verdicts for s in v.scores], [f for v in verdicts for f in v.features])
 
 
 def _judge(x: Tensor, layers: nn.ModuleList, score: nn.Module) -> Verdict:
@@ -93,4 +101,4 @@ def _judge(x: Tensor, layers: nn.ModuleList, score: nn.Module) -> Verdict:
     for layer in layers:
         x = F.leaky_relu(layer(x), 0.1)
         features.append(x)
-    return score(x), features
+    return Verdict([score(x)], features)

@@ -8,7 +8,6 @@ from torch.nn import functional as F
 
 from vcvae.models.posterior import Gaussian
 from vcvae.pitch import BINS, Pitch, bins
-from vcvae.training.discriminators import Verdict
 
 
 def reconstruction(decoded: Tensor, mel: Tensor, known: Tensor) -> Tensor:
@@ -86,25 +85,26 @@ def energy_distance(distances: list[Tensor], apart: Tensor) -> Tensor:
     return torch.stack(distances).mean() - 0.5 * apart
 
 
-def discrimination(real: list[Verdict], fake: list[Verdict]) -> Tensor:
-    """What discriminators descend: 1 for the real and 0 for the fake. Mao et al. 2017 (LSGAN, arXiv:1611.04076)."""
-    terms = [(1 - a).square().mean() + b.square().mean() for (a, _), (b, _) in zip(real, fake, strict=True)]
-    return torch.stack(terms).mean()
+def discrimination(real: list[Tensor], fake: list[Tensor]) -> Tensor:
+    """What critics descend: scores of 1 for the real and of 0 for the fake. Mao et al. 2017 (LSGAN, arXiv:1611.04076).
+
+    One tensor of scores a critic, or a kind of what is real or fake; each counts the same.
+    """
+    return deception(real) + torch.stack([score.square().mean() for score in fake]).mean()
 
 
-def deception(fake: list[Verdict]) -> Tensor:
-    """What the generator descends: the fake judged as 1."""
-    return torch.stack([(1 - score).square().mean() for score, _ in fake]).mean()
+def deception(fake: list[Tensor]) -> Tensor:
+    """What the generator descends: the fake given a score of 1."""
+    return torch.stack([(1 - score).square().mean() for score in fake]).mean()
 
 
-def feature_matching(real: list[Verdict], fake: list[Verdict]) -> Tensor:
-    """L1 of the discriminators' features of a copy and of its original, in units of the original's mean magnitude.
+def feature_matching(real: list[Tensor], fake: list[Tensor]) -> Tensor:
+    """L1 of critics' features of a copy and of its original, in units of the original's mean magnitude.
 
-    Larsen et al. 2016 (arXiv:1512.09300); relative, as in Défossez et al. 2022 (arXiv:2210.13438, eq. 5).
+    One tensor a layer. Larsen et al. 2016 (arXiv:1512.09300); relative, as in Défossez et al. 2022 (arXiv:2210.13438,
+    eq. 5).
     """
     terms = [
-        (a.detach() - b).abs().mean() / a.detach().abs().mean().clamp(min=1e-6)
-        for (_, features), (_, copied) in zip(real, fake, strict=True)
-        for a, b in zip(features, copied, strict=True)
+        (a.detach() - b).abs().mean() / a.detach().abs().mean().clamp(min=1e-6) for a, b in zip(real, fake, strict=True)
     ]
     return torch.stack(terms).mean()

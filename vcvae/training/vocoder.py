@@ -130,9 +130,9 @@ class VocoderTask(Task):
                 self.discriminators(low_pass(x / level, bandwidth, c.model.mel.sample_rate))
                 for x in (natural, copies[0])
             )
-            totals["discriminator"] = losses.discrimination(real, fake)
-            terms["adversarial"] = losses.deception(fake)
-            terms["features"] = losses.feature_matching(real, fake)
+            totals["discriminator"] = losses.discrimination(real.scores, fake.scores)
+            terms["adversarial"] = losses.deception(fake.scores)
+            terms["features"] = losses.feature_matching(real.features, fake.features)
         totals["generator"] = sum(getattr(weights, name) * term for name, term in terms.items())
         return totals, {name: term.detach() for name, term in terms.items()}
 
