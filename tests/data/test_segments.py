@@ -1,11 +1,13 @@
 import numpy as np
 import pytest
 import soundfile as sf
+import torch
 
 from tests.synthetic import speak
 from vcvae.data.prepare import prepare
 from vcvae.data.segments import SegmentPairs
 from vcvae.errors import VcvaeError
+from vcvae.pitch import yin
 
 RATE = 16000
 
@@ -55,7 +57,7 @@ def test_segments_of_a_single_utterance_do_not_overlap(prepared):
     pairs = SegmentPairs(prepared, segment=12000, sample_rate=RATE)
     lone = pairs.utterances[1]
     rng = np.random.default_rng(0)
-    starts = np.array([[start for _, start in pairs._draw(lone, rng)] for _ in range(200)])
+    starts = np.array([[start for _, start in pairs._draw(lone, 12000, rng)] for _ in range(200)])
     assert (np.abs(np.diff(starts, axis=1)) >= 12000).all()
     assert starts.min() >= 0
     assert starts.max() <= lone[0].samples - 12000
@@ -72,3 +74,17 @@ def test_what_cannot_be_cut_is_one_sentence(prepared, tmp_path):
         SegmentPairs(prepared, segment=100, sample_rate=22050)
     with pytest.raises(VcvaeError, match="no speaker has two segments of 10"):
         SegmentPairs(prepared, segment=160000, sample_rate=RATE)
+
+
+def test_at_another_speed_a_voice_is_another_speaker_of_another_pitch(prepared):
+    both = SegmentPairs(prepared, segment=8192, sample_rate=RATE, speeds=[1.0, 1.25])
+    registers = {n: [] for n in range(2 * len(both.speakers))}
+    for n in range(60):
+        example = both[n]
+        assert example["samples"].shape == (2, 8192)
+        assert example["bandwidth"].max() <= RATE / 2
+        found = yin(torch.from_numpy(example["samples"]), sample_rate=RATE, hop=256).register()
+        registers[int(example["speaker"])].append(found.nanmean().item())
+    for speaker in range(len(both.speakers)):
+        slow, fast = (np.median(registers[2 * speaker + k]) for k in (0, 1))
+        assert fast - slow == pytest.approx(np.log2(1.25), abs=0.15)

@@ -36,14 +36,17 @@ def test_every_term_reaches_the_part_that_it_is_for(batch):
         "pitch": {"pitch"},
         "recognition": {"content", "decoder"},
         "agreement": {"content", "decoder"},
+        "adversarial": {"content", "speaker", "decoder"},
+        "features": {"content", "speaker", "decoder"},
     }
     for term, expected in parts.items():
         others = {name: float(name == term) for name in parts}
+        others["adversarial"] += 1e-9 * (term == "features")  # without the one, nobody looks for the other
         task = make(weights=others, conversions=0.5, conversions_from=0, kl_warmup=0)
         totals, terms = task(batch, 1)
-        (total,) = totals.values()
+        total = totals["model"]
         assert total.item() == pytest.approx(terms[term].item())
-        total.backward()
+        total.backward(inputs=task.players()["model"])
         moved = {n.split(".")[1] for n, p in task.named_parameters() if p.grad is not None and p.grad.abs().sum() > 0}
         assert moved == expected, term
 

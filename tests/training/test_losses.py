@@ -97,3 +97,13 @@ def test_intonation_counts_what_is_voiced_and_near():
     contour = Pitch(torch.tensor([[7.1, 6.9, 9.0, 8.0]]), torch.ones(1, 4))
     assert losses.intonation(contour, measured).item() == pytest.approx(0.1)
     assert losses.intonation(contour, Pitch(measured.log_f0, torch.zeros(1, 4))) == 0
+
+
+def test_what_is_remembered_is_to_be_told_from_unless_it_is_the_speakers_own_or_nobodys():
+    latents, speakers = torch.eye(3).repeat(2, 1), torch.tensor([0, 1, 2, 0, 1, 2])
+    alone = losses.contrastive(latents, speakers, temperature=0.1)
+    for others, whose in ((torch.eye(3), [0, 1, 2]), (torch.ones(5, 3), [-1] * 5)):
+        remembered = losses.contrastive(latents, speakers, others, torch.tensor(whose), temperature=0.1)
+        torch.testing.assert_close(remembered, alone, atol=1e-3, rtol=0)
+    rivals = losses.contrastive(latents, speakers, torch.eye(3), torch.tensor([7, 8, 9]), temperature=0.1)
+    assert rivals.item() == pytest.approx(math.log(2), abs=0.01)  # the partner, and a stranger who is just like it

@@ -7,7 +7,7 @@ from typing import Literal
 import librosa
 import torch
 from pydantic import Field
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from vcvae.config import Config
@@ -15,8 +15,9 @@ from vcvae.mel import MelConfig, MelSpectrogram
 from vcvae.models.disentangling import DisentanglingConfig, DisentanglingVAE, level
 from vcvae.pitch import Pitch, yin
 from vcvae.training import losses
+from vcvae.training.critic import CriticConfig, MelCritic
 from vcvae.training.perturbation import Perturbation, PerturbationConfig
-from vcvae.training.run import RunConfig
+from vcvae.training.run import RunConfig, Speed
 from vcvae.training.task import Batch, Findings, Task
 
 
@@ -29,6 +30,8 @@ class LossWeights(Config):
     pitch: float = Field(0.1, ge=0, description="the pitch encoder against YIN")
     recognition: float = Field(0.0, ge=0, description="conversions: the averaged speaker encoder hears the target")
     agreement: float = Field(0.0, ge=0, description="conversions: the averaged content encoder hears the same words")
+    adversarial: float = Field(0.1, ge=0, description="reconstructions and conversions pass for the speaker's speech")
+    features: float = Field(0.2, ge=0, description="L1 of the critic's features of reconstructions, relative")
 
 
 class ConversionConfig(RunConfig):
@@ -39,10 +42,15 @@ class ConversionConfig(RunConfig):
     weights: LossWeights = LossWeights()
     kl_warmup: int = Field(2000, ge=0, description="steps over which the weight of the KL rises from 0")
     temperature: float = Field(0.1, gt=0, description="of the cosine similarities of speakers")
+    memory: int = Field(1024, ge=0, description="speaker latents of past batches to be told from, besides the batch's")
+    speeds: tuple[Speed, ...] = Field(
+        (0.89, 1.0, 1.125), description="each speaker at each of these speeds is a speaker"
+    )
     content_input: PerturbationConfig = PerturbationConfig(warp=0.25, noise=0.3)
     speaker_input: PerturbationConfig = PerturbationConfig(equalizer=3.0, noise=0.3)
-    conversions: float = Field(0.25, gt=0, le=0.5, description="share of the batch that is also converted")
-    conversions_from: int = Field(4000, ge=0, description="step at which training on conversions begins")
+    conversions: float = Field(0.5, gt=0, le=0.5, description="share of the batch that is also converted")
+    conversions_from: int = Field(2000, ge=0, description="step at which conversions and the critic begin")
+    critic: CriticConfig = CriticConfig()
     average: float = Field(0.999, ge=0, lt=1, description="decay of the averaged weights, which are what is released")
 
 
@@ -56,8 +64,16 @@ class ConversionTask(Task):
         self.model = DisentanglingVAE(config.model)
         self.average = AveragedModel(self.model, multi_avg_fn=get_ema_multi_avg_fn(config.average))
         self.average.requires_grad_(False).eval()
+        self.critic = MelCritic(
+            config.critic, n_mels=config.model.mel.n_mels, speaker_latent=config.model.speaker_latent
+        )
+        self.register_buffer("past_latents", torch.zeros(config.memory, config.model.speaker_latent))
+        self.register_buffer("past_speakers", torch.full((config.memory,), -1))
         self.content_perturbation = Perturbation(config.content_input, config.model.mel)
         self.speaker_perturbation = Perturbation(config.speaker_input, config.model.mel)
+
+    def players(self) -> dict[str, list[nn.Parameter]]:
+        return {"critic": list(self.critic.parameters()), "model": list(self.model.parameters())}
 
     @property
     def released(self) -> DisentanglingVAE:
@@ -94,31 +110,54 @@ class ConversionTask(Task):
         terms = {
             "reconstruction": losses.reconstruction(decoded, mel, known),
             "kl": losses.kl(posterior),
-            "contrastive": losses.contrastive(latents, speakers, temperature=c.temperature),
+            "contrastive": self._tell_apart(latents, speakers),
             "pitch": losses.pitch(scores, voiced, yin(samples, sample_rate=c.model.mel.sample_rate, hop=hop)),
         }
-        if step >= c.conversions_from and (weights.recognition or weights.agreement):
-            terms |= self._convert(mel, content, latents.detach(), pitch, speakers)
+        totals = {}
+        if step >= c.conversions_from and (weights.recognition or weights.agreement or weights.adversarial):
+            # The first half of the batch holds a segment of each speaker in turn: the one before is another speaker.
+            half, count = len(mel) // 2, max(1, int(c.conversions * len(mel)))
+            wanted, names = (x[:half].roll(1, dims=0)[:count] for x in (latents.detach(), speakers))
+            converted = self._convert(content[:count], wanted, pitch, frames=frames)
+            if weights.recognition or weights.agreement:
+                terms |= self._recognise(converted, wanted, names, mel[:count])
+            if weights.adversarial:
+                fillable = known[:count] * known[:half].roll(1, dims=0)[:count]
+                hear, judge = self.critic.hear, self.critic.judge
+                real, rebuilt, changed = hear(mel, known), hear(decoded, known), hear(converted, fillable)
+                true, own = partner.detach(), partner.detach().roll(1, dims=0)
+                fakes = [judge(rebuilt, true), judge(changed, wanted)]
+                totals["critic"] = losses.discrimination([judge(real, true)], [*fakes, judge(real, own)])
+                terms["adversarial"] = losses.deception(fakes)
+                terms["features"] = losses.feature_matching(real, rebuilt)
 
         factors = weights.model_dump()
         factors["kl"] *= min(1.0, step / c.kl_warmup) if c.kl_warmup else 1.0
-        total = sum(factors[name] * term for name, term in terms.items())
-        return {"model": total}, {name: term.detach() for name, term in terms.items()}
+        totals["model"] = sum(factors[name] * term for name, term in terms.items())
+        return totals, {name: term.detach() for name, term in terms.items()}
 
-    def _convert(
-        self, mel: Tensor, content: Tensor, latents: Tensor, pitch: Pitch, speakers: Tensor
-    ) -> dict[str, Tensor]:
-        """The terms of training on conversions: the averaged encoders hear the wanted speaker and the same words."""
-        # The first half of the batch holds a segment of each speaker in turn: the one before is another speaker.
-        half, count = len(mel) // 2, max(1, int(self.config.conversions * len(mel)))
+    def _tell_apart(self, latents: Tensor, speakers: Tensor) -> Tensor:
+        """The contrastive term, against the batch and what is remembered; then the batch is remembered, too."""
+        term = losses.contrastive(
+            latents, speakers, self.past_latents, self.past_speakers, temperature=self.config.temperature
+        )
+        self.past_latents = torch.cat([latents.detach(), self.past_latents])[: self.config.memory]
+        self.past_speakers = torch.cat([speakers, self.past_speakers])[: self.config.memory]
+        return term
+
+    def _convert(self, content: Tensor, wanted: Tensor, pitch: Pitch, *, frames: int) -> Tensor:
+        """Decode contents with the speakers `wanted`, those before them in the batch, in their registers."""
+        half, count = len(pitch.log_f0) // 2, len(content)
         register = pitch.register()[:half]
         octaves = (register.roll(1) - register).nan_to_num(0.0)[:count]
-        wanted, names = (x[:half].roll(1, dims=0)[:count] for x in (latents, speakers))
         contour = Pitch(pitch.log_f0[:count], pitch.voicing[:count]).shift(octaves)
-        converted = self.model.decoder(content[:count], wanted, contour, frames=mel.shape[2])
+        return self.model.decoder(content, wanted, contour, frames=frames)
+
+    def _recognise(self, converted: Tensor, wanted: Tensor, names: Tensor, mel: Tensor) -> dict[str, Tensor]:
+        """The averaged encoders hear the wanted speaker, and the same words."""
         heard = self.released.speaker(converted).mean
         with torch.no_grad():
-            said = self.released.content(mel[:count]).mean
+            said = self.released.content(mel).mean
         return {
             "recognition": losses.recognition(heard, wanted, names, temperature=self.config.temperature),
             "agreement": losses.agreement(self.released.content(converted).mean, said),

@@ -111,8 +111,14 @@ class _Run:
         config, accelerator, console = self.config, self.accelerator, self.console
         mel = config.model.mel
         pairs, dev = (
-            SegmentPairs(folder, segment=config.segment_frames * mel.hop, sample_rate=mel.sample_rate, seed=config.seed)
-            for folder in (config.data.train, config.data.dev)
+            SegmentPairs(
+                folder,
+                segment=config.segment_frames * mel.hop,
+                sample_rate=mel.sample_rate,
+                speeds=speeds,
+                seed=config.seed,
+            )
+            for folder, speeds in ((config.data.train, config.speeds), (config.data.dev, (1.0,)))
         )
         batches = _batches(pairs, config, accelerator, self.step)
         validation = [

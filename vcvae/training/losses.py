@@ -24,14 +24,27 @@ def kl(posterior: Gaussian) -> Tensor:
     return posterior.kl().sum(dim=1).mean()
 
 
-def contrastive(latents: Tensor, speakers: Tensor, *, temperature: float) -> Tensor:
+def contrastive(
+    latents: Tensor,
+    speakers: Tensor,
+    others: Tensor | None = None,
+    other_speakers: Tensor | None = None,
+    *,
+    temperature: float,
+) -> Tensor:
     """Latents of one speaker attract, those of others repel: cross-entropy of finding a partner among the batch.
 
     Latents (batch, latent) of unit length, speakers (batch,) numbers. Khosla et al. 2020 (arXiv:2004.11362, eq. 2).
+    `others` (any, latent) are more to be told from, where they are not the speaker's own, and not of -1, nobody: He et
+    al. 2020 (MoCo, arXiv:1911.05722).
     """
     itself = torch.eye(len(latents), dtype=torch.bool, device=latents.device)
     similarity = (latents @ latents.T / temperature).masked_fill(itself, -torch.inf)
-    log_probability = similarity.log_softmax(dim=1)
+    rivals = similarity
+    if others is not None:
+        own = (speakers[:, None] == other_speakers[None, :]) | (other_speakers < 0)
+        rivals = torch.cat([similarity, (latents @ others.T / temperature).masked_fill(own, -torch.inf)], dim=1)
+    log_probability = similarity - rivals.logsumexp(dim=1, keepdim=True)
     partner = (speakers[:, None] == speakers[None, :]) & ~itself
     return -(log_probability.masked_fill(~partner, 0).sum(dim=1) / partner.sum(dim=1).clamp(min=1)).mean()
 

@@ -11,6 +11,7 @@ from vcvae.config import Config
 
 # YAML reads a bare `no` as false.
 Precision = Annotated[Literal["no", "bf16", "fp16"], BeforeValidator(lambda value: "no" if value is False else value)]
+Speed = Annotated[float, Field(ge=0.5, le=2)]
 Decay = Annotated[float, Field(ge=0, lt=1)]
 
 
@@ -50,6 +51,7 @@ class RunConfig(Config):
     steps: int = Field(20000, gt=0, description="optimizer steps")
     batch_pairs: int = Field(16, gt=1, description="speakers in a batch of one process, two segments each")
     segment_frames: int = Field(128, gt=15, description="mel frames of a segment: 1.5 s")
+    speeds: tuple[Speed, ...] = Field((1.0,), description="each speaker at each of these speeds is a speaker")
     accumulate: int = Field(1, gt=0, description="batches whose gradients make one step")
     precision: Precision = Field("no", description="mixed precision: no, bf16 (for recent GPUs) or fp16")
     workers: int = Field(1, ge=0, description="processes that read audio")

@@ -1,0 +1,45 @@
+import torch
+from torch.nn import functional as F
+
+from vcvae.training import losses
+from vcvae.training.critic import CriticConfig, MelCritic
+
+
+def make():
+    torch.manual_seed(0)
+    return MelCritic(CriticConfig(channels=16), n_mels=20, speaker_latent=8)
+
+
+def test_a_score_for_every_stretch():
+    critic = make()
+    features = critic.hear(torch.randn(3, 20, 30), torch.ones(3, 20))
+    assert [f.shape for f in features] == [(3, 15, 16), (3, 15, 16), (3, 8, 16), (3, 8, 16)]
+    assert critic.judge(features, torch.randn(3, 8)).shape == (3, 8)
+
+
+def test_bands_that_a_recording_does_not_fill_are_not_heard():
+    critic, mel, known = make(), torch.randn(1, 20, 30), torch.ones(1, 20)
+    known[:, 12:] = 0
+    changed = mel.clone()
+    changed[:, 12:] += 3
+    torch.testing.assert_close(critic.hear(mel, known)[-1], critic.hear(changed, known)[-1])
+
+
+def test_it_learns_to_whom_a_mel_belongs():
+    """Mels of two kinds, two speakers, and nothing but the pairing to learn."""
+    critic = make()
+    speakers = F.normalize(torch.randn(2, 8), dim=1)
+    optimizer = torch.optim.Adam(critic.parameters(), lr=3e-3)
+
+    def batch():
+        which = torch.arange(16) % 2
+        return torch.randn(16, 20, 12) + 2.0 * (which[:, None, None] - 0.5) - 4.5, speakers[which], speakers[1 - which]
+
+    for _ in range(60):
+        mel, own, other = batch()
+        features = critic.hear(mel, torch.ones(16, 20))
+        loss = losses.discrimination([critic.judge(features, own)], [critic.judge(features, other)])
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    assert loss < 0.1
