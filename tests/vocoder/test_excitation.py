@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from vcvae.vocoder.excitation import fundamental, phase, pulses
+from vcvae.vocoder.excitation import breath, fundamental, phase, pulses
 
 RATE = 22050
 
@@ -55,3 +55,13 @@ def test_pulses_do_not_alias():
     harmonic = torch.zeros_like(spectrum, dtype=torch.bool)
     harmonic[441::441] = True
     assert spectrum[~harmonic].max() < 1e-3 * spectrum[harmonic].max()
+
+
+def test_breath_has_unit_power_and_is_in_time_with_the_pulses():
+    noise = torch.randn(1, 50 * RATE, generator=torch.Generator().manual_seed(0))
+    cycles = torch.arange(50 * RATE)[None] / 147.0
+    found = breath(noise, cycles)
+    assert found.square().mean().item() == pytest.approx(1, rel=0.02)
+    power = found.square()[0, : 147 * 7000].unflatten(0, (-1, 147)).mean(dim=0)
+    assert power[:8].mean() > 10 * power[60:90].mean()
+    torch.testing.assert_close(power[1:74], power.flip(0)[:73], atol=0.3, rtol=0.3)  # before a pulse as after it

@@ -164,9 +164,7 @@ class VocoderTask(Task):
         run = excitation.phase(f0, sample_rate=c.mel.sample_rate, hop=c.mel.hop)
         return [
             model.synthesise(
-                filters,
-                excitation.pulses(f0, run + torch.rand_like(run[:, :1]), sample_rate=c.mel.sample_rate),
-                torch.randn_like(f0),
+                filters, f0, run + torch.rand_like(run[:, :1]), torch.randn(2, *f0.shape, device=f0.device)
             )
             for _ in range(count)
         ]

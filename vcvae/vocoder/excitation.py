@@ -1,6 +1,6 @@
-"""What a voice is made of before the vocal tract shapes it: pulses at the pitch, and noise.
+"""What a voice is made of before the vocal tract shapes it: pulses at the pitch, and noise, steady or in their time.
 
-Both have unit power and a flat spectrum, so that a filter's gain is the spectrum of what comes out.
+All have unit power and a flat spectrum, so that a filter's gain is the spectrum of what comes out.
 """
 
 from __future__ import annotations
@@ -9,6 +9,8 @@ import math
 
 import torch
 from torch import Tensor
+
+SHARPNESS = 3.0  # of the breath: half of its power lies in a fifth of the cycle
 
 
 def fundamental(log_f0: Tensor, *, hop: int) -> Tensor:
@@ -44,3 +46,14 @@ def pulses(f0: Tensor, phase: Tensor, *, sample_rate: int) -> Tensor:
     kernel = torch.sin((whole + 0.5) * angle) / (2 * half.masked_fill(at_peak, 1.0)) - 0.5
     kernel = torch.where(at_peak, whole, kernel) + (count - whole) * torch.cos((whole + 1) * angle)
     return kernel * torch.sqrt(2 / count)
+
+
+def breath(noise: Tensor, phase: Tensor) -> Tensor:
+    """White noise (batch, samples) in time with the pulses: the air that passes while the glottis is about to close.
+
+    Steady noise beside a voice is heard as a sound of its own; in a voice, noise comes and goes with each cycle
+    (Stylianou 2001, doi:10.1109/89.890068, section II). The envelope is von Mises's curve.
+    """
+    angle = (2 * math.pi * (phase % 1.0)).to(noise)
+    sharpness = torch.tensor(2 * SHARPNESS, device=noise.device)
+    return noise * torch.exp(SHARPNESS * (torch.cos(angle) - 1)) / torch.special.i0e(sharpness).sqrt()

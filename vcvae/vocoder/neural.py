@@ -1,11 +1,11 @@
 """The vocoder that ships: pulses and noise, filtered by what a network hears in the mel.
 
-A voice is a source (pulses at its pitch, and noise) behind a filter (the vocal tract). A network at the frame rate
-finds the pitch, and then the filters of the two sources, as short-time spectra; the sources' own spectra are multiplied
-by them, added, and transformed back.
+A voice is a source (pulses at its pitch, breath in their time, and steady noise) behind a filter (the vocal tract). A
+network at the frame rate finds the pitch, and then the filters of the sources, as short-time spectra; the sources' own
+spectra are multiplied by them, added, and transformed back.
 
 The backbone of ConvNeXt blocks and the inverse transform at the end are those of Vocos (Siuzdak 2023,
-arXiv:2306.00814) and iSTFTNet (Kaneko et al. 2022, arXiv:2203.02395). The two sources are those of NSF (Wang et al.
+arXiv:2306.00814) and iSTFTNet (Kaneko et al. 2022, arXiv:2203.02395). The sources are those of NSF (Wang et al.
 2019, arXiv:1904.12088) and DDSP (Engel et al. 2020, arXiv:2001.04643): with the pulses given, a network need not learn
 how the phases of a hundred harmonics move together, which is what a vocoder of spectra takes the longest to learn.
 """
@@ -35,11 +35,12 @@ LOUDEST = 8.0  # ln of the largest gain, so that no mel makes an overflow
 NOISE = 2**17  # samples until the noise repeats: 6 s
 PIECE = 2048  # mel frames that are spoken at once, so that memory does not grow with the length: 24 s
 
-Filters = tuple[Tensor, Tensor, Tensor]  # log-gain and phase of the pulses, log-gain of the noise: (batch, …, bins)
+# Log-gain of the pulses, of the breath and of the noise, and the phase of the first two: (batch, …, bins) each.
+Filters = tuple[Tensor, Tensor, Tensor, Tensor]
 
 
 class NeuralVocoderConfig(Config):
-    """Sizes of the neural vocoder. The defaults have 3.7 M parameters."""
+    """Sizes of the neural vocoder. The defaults have 3.8 M parameters."""
 
     mel: MelConfig = MelConfig()
     channels: int = Field(256, gt=0, description="width of the backbone")
@@ -102,7 +103,7 @@ class Backbone(nn.Module):
 
 
 class FilterHead(nn.Module):
-    """The backbone's features and the mel → the filters: log-gains of the pulses, their phases, log-gains of the noise.
+    """The backbone's features and the mel → the filters of the three sources.
 
     The gains are what the mel itself says, read off between its bands' centres, plus what the network adds; the phases
     are those of a minimum-phase filter plus what the network adds. So even an untrained network speaks.
@@ -111,27 +112,26 @@ class FilterHead(nn.Module):
     def __init__(self, config: NeuralVocoderConfig) -> None:
         super().__init__()
         mel, self.bins, self.parts = config.mel, config.n_fft // 2 + 1, config.mel.hop // config.hop
-        self.linear = nn.Linear(config.channels, self.parts * 3 * self.bins)
+        self.linear = nn.Linear(config.channels, self.parts * 4 * self.bins)
         nn.init.normal_(self.linear.weight, std=0.01)
         nn.init.zeros_(self.linear.bias)
         edges = librosa.mel_frequencies(mel.n_mels + 2, fmin=mel.f_min, fmax=mel.f_max)
         frequencies = np.linspace(0, mel.sample_rate / 2, self.bins)
         reading = np.stack([np.interp(frequencies, edges[1:-1], row) for row in np.eye(mel.n_mels)])
-        # The ln-mel of white noise of half the power: the two sources share what is heard.
+        # The ln-mel of the three sources together, each at its unit power.
         bands = MelSpectrogram(mel).filters.sum(dim=1).numpy()
-        power = torch.hann_window(mel.window).square().sum().item() / 2
+        power = torch.hann_window(mel.window).square().sum().item() * 3
         white = np.log(bands.clip(min=1e-9) * math.sqrt(power))
         self.register_buffer("reading", torch.tensor(reading, dtype=torch.float32), persistent=False)
         self.register_buffer("white", torch.tensor(white, dtype=torch.float32), persistent=False)
 
     def forward(self, features: Tensor, mel: Tensor) -> Filters:
         """Features (batch, frames, channels), ln-mel (batch, n_mels, frames) → (batch, parts · frames, bins) each."""
-        added = self.linear(features).reshape(len(mel), -1, 3, self.bins)
+        added = self.linear(features).reshape(len(mel), -1, 4, self.bins)
         heard = F.interpolate(mel - self.white[:, None], scale_factor=self.parts, mode="linear")
         heard = heard.transpose(1, 2) @ self.reading
-        pulse_gain, turn, noise_gain = added.unbind(2)
-        pulse_gain = (heard + pulse_gain).clamp(max=LOUDEST)
-        return pulse_gain, minimum_phase(pulse_gain) + turn, (heard + noise_gain).clamp(max=LOUDEST)
+        pulses, breath, noise = (heard[:, :, None] + added[:, :, :3]).clamp(max=LOUDEST).unbind(2)
+        return pulses, breath, noise, minimum_phase(pulses) + added[:, :, 3]
 
 
 class NeuralVocoder(Vocoder, PretrainedModel, config=NeuralVocoderConfig):
@@ -151,7 +151,7 @@ class NeuralVocoder(Vocoder, PretrainedModel, config=NeuralVocoderConfig):
         self.pitch = PitchClassifier(c.mel.n_mels, channels=c.pitch_channels, blocks=c.pitch_blocks, kernel=3)
         self.backbone = Backbone(c.mel.n_mels + 2, c)
         self.head = FilterHead(c)
-        noise = np.random.default_rng(0).standard_normal(NOISE, dtype=np.float32)
+        noise = np.random.default_rng(0).standard_normal((2, NOISE), dtype=np.float32)
         self.register_buffer("noise", torch.from_numpy(noise), persistent=False)
         self.register_buffer("window", torch.hann_window(c.n_fft), persistent=False)
 
@@ -189,12 +189,17 @@ class NeuralVocoder(Vocoder, PretrainedModel, config=NeuralVocoderConfig):
         heard = torch.cat([(mel + 5) / 2, told], dim=1)
         return self.head(self.backbone(heard.transpose(1, 2)), mel)
 
-    def synthesise(self, filters: Filters, pulses: Tensor, noise: Tensor) -> Tensor:
-        """The sources, samples (batch, frames * hop) each, through their filters and added."""
-        pulse_gain, turn, noise_gain = filters
-        pulses, noise = (transform(source, self.window, self.config.hop) for source in (pulses, noise))
-        spectra = torch.polar(pulse_gain.exp(), turn) * pulses + noise_gain.exp() * noise
-        return inverse(spectra, self.window, self.config.hop)
+    def synthesise(self, filters: Filters, f0: Tensor, phase: Tensor, noise: Tensor) -> Tensor:
+        """F0 in Hz, its phase in cycles, (batch, samples), and white noise (2, batch, samples) → (batch, samples)."""
+        pulse_gain, breath_gain, noise_gain, turn = filters
+        sources = (
+            excitation.pulses(f0, phase, sample_rate=self.mel_config.sample_rate),
+            excitation.breath(noise[0], phase),
+            noise[1],
+        )
+        pulses, breath, steady = (transform(source, self.window, self.config.hop) for source in sources)
+        voice = torch.polar(pulse_gain.exp(), turn) * pulses + torch.polar(breath_gain.exp(), turn) * breath
+        return inverse(voice + noise_gain.exp() * steady, self.window, self.config.hop)
 
 
 class Stream:
@@ -246,8 +251,7 @@ class Stream:
         run = excitation.phase(f0, sample_rate=rate, hop=hop)
         run = run + (self.phase - run[:, start - 1 : start] if start else self.phase)
         place = (self.first * hop + torch.arange(f0.shape[1], device=mel.device)) % NOISE
-        pulses = excitation.pulses(f0, run, sample_rate=rate)
-        samples = model.synthesise(model.filters(mel, pitch), pulses, model.noise[place].expand(len(mel), -1))
+        samples = model.synthesise(model.filters(mel, pitch), f0, run, model.noise[:, None, place])
         stop = (end - self.first) * hop
         self.phase, self.spoken = run[:, stop - 1 : stop] % 1.0, end
         # The pitch classifier takes frames two by two: what is kept must begin with an even one.
