@@ -4,13 +4,14 @@
 
 Griffin-Lim is torchaudio's with 32 iterations, behind torchaudio's own inversion of the mel; HiFi-GAN V1, V2 and V3
 have their published sizes and random weights, which cost what trained ones cost. All take the same mel in one process,
-in turn, and the median of five rounds counts; a ratio is to the neural vocoder. Memory is read from Linux's /proc.
+in turn, and the median of the rounds counts; a ratio is to the neural vocoder. Memory is read from Linux's /proc.
 """
 
 from __future__ import annotations
 
 import argparse
 import re
+import statistics
 import subprocess
 import sys
 import time
@@ -69,6 +70,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--seconds", type=float, nargs="+", default=[1, 10, 60])
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--memory", type=float, help="minutes: measure only the memory")
     arguments = parser.parse_args()
     if arguments.memory:
@@ -84,12 +86,12 @@ def main() -> None:
             with torch.inference_mode():
                 for vocoder in vocoders.values():
                     vocoder.eval()(spoken[:, :, :80])
-                for _ in range(5):
+                for _ in range(arguments.rounds):
                     for name, vocoder in vocoders.items():
                         began = time.perf_counter()
                         vocoder(spoken)
                         taken[name].append((time.perf_counter() - began) / seconds)
-            medians = {name: sorted(values)[2] for name, values in taken.items()}
+            medians = {name: statistics.median(values) for name, values in taken.items()}
             figures = [f"{name} {value:.4f} ({value / medians['neural']:.1f} ×)" for name, value in medians.items()]
             print(f"{threads} threads, {seconds:g} s: {'  '.join(figures)}", flush=True)
     for minutes in (1, 10):  # each in a process of its own, as a peak is never forgotten

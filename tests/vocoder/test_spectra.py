@@ -1,7 +1,8 @@
 import pytest
 import torch
 
-from vcvae.vocoder.spectra import inverse, minimum_phase, transform
+from vcvae.mel import MelSpectrogram
+from vcvae.vocoder.spectra import inverse, minimum_phase, toward_mel, transform
 
 WINDOW = torch.hann_window(512)
 
@@ -39,3 +40,27 @@ def test_minimum_phase_of_a_filter_with_its_zeros_inside_the_circle_is_its_own(z
         response = response * (1 - zero / z)
     found = minimum_phase(response.abs().log())
     torch.testing.assert_close(torch.polar(response.abs(), found), response, atol=1e-6, rtol=1e-6)
+
+
+def test_mirrored_spectra_are_the_mels():
+    mel = MelSpectrogram()
+    torch.manual_seed(0)
+    samples = torch.randn(2, 20 * 256)
+    magnitude = transform(samples, mel.window, 256, mirrored=True).abs().transpose(1, 2)
+    torch.testing.assert_close((mel.filters @ magnitude).log(), mel(samples), atol=1e-4, rtol=1e-4)
+
+
+def test_steps_toward_a_mel_arrive_and_keep_the_detail():
+    torch.manual_seed(0)
+    filters = MelSpectrogram().filters
+    wanted = filters @ torch.rand(513, 4)
+    start = magnitude = torch.rand(513, 4)
+    errors = []
+    for _ in range(30):
+        errors.append((filters @ magnitude - wanted).abs().mean().item())
+        magnitude = toward_mel(magnitude, wanted, filters)
+    assert errors == sorted(errors, reverse=True)
+    assert errors[-1] < 0.1 * errors[0]
+    assert torch.corrcoef(torch.stack([start.log().flatten(), magnitude.log().flatten()]))[0, 1] > 0.9
+    above = filters.sum(0) == 0
+    torch.testing.assert_close(magnitude[above], start[above])

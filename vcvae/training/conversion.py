@@ -8,13 +8,13 @@ import librosa
 import torch
 from pydantic import Field
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from vcvae.config import Config
 from vcvae.mel import MelConfig, MelSpectrogram
 from vcvae.models.disentangling import DisentanglingConfig, DisentanglingVAE, level
 from vcvae.pitch import Pitch, yin
 from vcvae.training import losses
+from vcvae.training.average import average
 from vcvae.training.critic import CriticConfig, MelCritic
 from vcvae.training.perturbation import Perturbation, PerturbationConfig
 from vcvae.training.run import RunConfig, Speed
@@ -62,8 +62,7 @@ class ConversionTask(Task):
         self.config = config
         self.spectrogram = MelSpectrogram(config.model.mel)
         self.model = DisentanglingVAE(config.model)
-        self.average = AveragedModel(self.model, multi_avg_fn=get_ema_multi_avg_fn(config.average))
-        self.average.requires_grad_(False).eval()
+        self.average = average(self.model, config.average)
         self.critic = MelCritic(
             config.critic, n_mels=config.model.mel.n_mels, speaker_latent=config.model.speaker_latent
         )

@@ -89,15 +89,6 @@ def agreement(heard: Tensor, said: Tensor) -> Tensor:
     return (heard - said).square().mean()
 
 
-def energy_distance(distances: list[Tensor], apart: Tensor) -> Tensor:
-    """How far a random copy is from an original, less half of how far two copies are from each other.
-
-    It is least where copies vary as originals do; the mean distance alone is least for a dull copy without noise.
-    Gritsenko et al. 2020 (arXiv:2008.01160, eq. 3).
-    """
-    return torch.stack(distances).mean() - 0.5 * apart
-
-
 def discrimination(real: list[Tensor], fake: list[Tensor]) -> Tensor:
     """What critics descend: scores of 1 for the real and of 0 for the fake. Mao et al. 2017 (LSGAN, arXiv:1611.04076).
 

@@ -7,7 +7,6 @@ from typing import Literal
 import torch
 from pydantic import Field
 from torch import Tensor
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from vcvae.config import Config
 from vcvae.errors import VcvaeError
@@ -16,6 +15,7 @@ from vcvae.models.disentangling import DisentanglingVAE
 from vcvae.models.pretrained import PretrainedModel
 from vcvae.pitch import Pitch, yin
 from vcvae.training import losses
+from vcvae.training.average import average
 from vcvae.training.discriminators import DiscriminatorConfig, Discriminators
 from vcvae.training.run import OptimizerConfig, RunConfig
 from vcvae.training.spectral import MultiResolutionSpectrum
@@ -27,7 +27,7 @@ from vcvae.vocoder.neural import NeuralVocoder, NeuralVocoderConfig
 class VocoderWeights(Config):
     """The weight of each term in the sum that the generator descends."""
 
-    spectrum: float = Field(1.0, ge=0, description="energy distance of the log spectra")
+    spectrum: float = Field(1.0, ge=0, description="L1 of the log spectra at several resolutions")
     pitch: float = Field(0.1, ge=0, description="the pitch classifier against YIN, nats")
     intonation: float = Field(1.0, ge=0, description="its contour against YIN's, octaves")
     adversarial: float = Field(0.1, ge=0, description="passing for speech, mean over the discriminators")
@@ -67,8 +67,7 @@ class VocoderTask(Task):
         if config.start:
             self.generator.load_state_dict(self._fetch(NeuralVocoder, config.start).state_dict())
         self.converter = self._fetch(DisentanglingVAE, config.converter) if config.converter else None
-        self.average = AveragedModel(self.generator, multi_avg_fn=get_ema_multi_avg_fn(config.average))
-        self.average.requires_grad_(False).eval()
+        self.average = average(self.generator, config.average)
         self.discriminators = Discriminators(config.discriminators)
         self.spectrum = MultiResolutionSpectrum(mel.sample_rate)
 
@@ -111,14 +110,12 @@ class VocoderTask(Task):
         mel = self.hear(natural)
         scores, voiced = self.generator.listen(mel)
         contour = self.generator.pitch.decode(scores, voiced)
-        copies = self.speak(mel, contour.detach(), count=2)
+        copy = self.speak(mel, contour.detach())
 
-        heard, *spoken = map(self.spectrum, (natural, *copies))
-        distances = [self.spectrum.distance(heard, x, bandwidth) for x in spoken]
-        apart = self.spectrum.distance(*spoken, bandwidth)
+        spectra = self.spectrum(natural), self.spectrum(copy)
         measured = yin(natural, sample_rate=c.model.mel.sample_rate, hop=c.model.mel.hop)
         terms = {
-            "spectrum": losses.energy_distance(distances, apart),
+            "spectrum": self.spectrum.distance(*spectra, bandwidth),
             "pitch": losses.pitch(scores, voiced, measured),
             "intonation": losses.intonation(contour, measured),
         }
@@ -127,8 +124,7 @@ class VocoderTask(Task):
             # At the original's level, whatever it is: quiet speech is to be judged as closely as loud speech.
             level = natural.square().mean(dim=1, keepdim=True).sqrt().clamp(min=1e-4)
             real, fake = (
-                self.discriminators(low_pass(x / level, bandwidth, c.model.mel.sample_rate))
-                for x in (natural, copies[0])
+                self.discriminators(low_pass(x / level, bandwidth, c.model.mel.sample_rate)) for x in (natural, copy)
             )
             totals["discriminator"] = losses.discrimination(real.scores, fake.scores)
             terms["adversarial"] = losses.deception(fake.scores)
@@ -155,19 +151,16 @@ class VocoderTask(Task):
             rebuilt = self.converter.convert(mel[:count], self.converter.voice(mel[:count]))
         return torch.cat([rebuilt, mel[count:]])
 
-    def speak(self, mel: Tensor, contour: Pitch, *, count: int) -> list[Tensor]:
-        """`count` waveforms (batch, samples) of the same filters, with noise and the pulses' phase drawn anew."""
+    def speak(self, mel: Tensor, contour: Pitch) -> Tensor:
+        """A waveform (batch, samples); noise and the phase that the pulses begin with are drawn."""
         model, c = self.generator, self.config.model
         pitch = contour.per_frame(mel.shape[2])
         filters = model.filters(mel, pitch)
         f0 = excitation.fundamental(pitch.log_f0, hop=c.mel.hop)
         run = excitation.phase(f0, sample_rate=c.mel.sample_rate, hop=c.mel.hop)
-        return [
-            model.synthesise(
-                filters, f0, run + torch.rand_like(run[:, :1]), torch.randn(2, *f0.shape, device=f0.device)
-            )
-            for _ in range(count)
-        ]
+        start = torch.rand_like(run[:, :1])
+        samples = model.synthesise(filters, f0, run + start, torch.randn(2, *f0.shape, device=f0.device))
+        return model.correct(samples, mel)
 
     @torch.no_grad()
     def validate(self, batches: list[Batch]) -> Findings:

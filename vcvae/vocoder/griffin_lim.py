@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from vcvae.mel import MelConfig, MelSpectrogram
 from vcvae.vocoder.base import Vocoder
+from vcvae.vocoder.spectra import toward_mel
 
 _TINY = 1e-12  # far below the mel's floor; keeps 0 / 0 at 0
 
@@ -95,5 +96,5 @@ def invert_mel(mel: Tensor, filters: Tensor, *, iterations: int = 16) -> Tensor:
     bins = filters.sum(dim=0)[:, None].clamp(min=_TINY)
     magnitude = filters.T @ (mel / bands) / bins
     for _ in range(iterations):
-        magnitude = magnitude * (filters.T @ (mel / (filters @ magnitude).clamp(min=_TINY))) / bins
+        magnitude = toward_mel(magnitude, mel, filters, floor=_TINY)
     return magnitude

@@ -9,11 +9,18 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+FARTHEST = 20.0  # the largest gain, or its inverse, of one step towards a mel: what is silent is not to be torn up
 
-def transform(samples: Tensor, window: Tensor, hop: int) -> Tensor:
-    """Samples (batch, frames · hop), silent beyond their ends → complex spectra (batch, frames, bins)."""
+
+def transform(samples: Tensor, window: Tensor, hop: int, *, mirrored: bool = False) -> Tensor:
+    """Samples (batch, frames · hop) → complex spectra (batch, frames, bins).
+
+    Beyond its ends the signal is silent, or, if it is longer than what is missing there, `mirrored`, as for the mel.
+    """
     pad = (len(window) - hop) // 2
-    return torch.fft.rfft(F.pad(samples, (pad, pad)).unfold(-1, len(window), hop) * window)
+    mode = "reflect" if mirrored and samples.shape[-1] > pad else "constant"
+    padded = F.pad(samples[:, None], (pad, pad), mode=mode)[:, 0]
+    return torch.fft.rfft(padded.unfold(-1, len(window), hop) * window)
 
 
 def inverse(spectra: Tensor, window: Tensor, hop: int) -> Tensor:
@@ -24,6 +31,17 @@ def inverse(spectra: Tensor, window: Tensor, hop: int) -> Tensor:
     frames = torch.fft.irfft(spectra, len(window)) * window
     power = window.square().expand(1, frames.shape[1], -1)
     return _overlap_add(frames, hop) / _overlap_add(power, hop)
+
+
+def toward_mel(magnitude: Tensor, mel: Tensor, filters: Tensor, *, floor: float = 1e-5) -> Tensor:
+    """Magnitudes (…, bins, frames) → magnitudes of the same detail, whose mel is nearer to `mel` (…, n_mels, frames).
+
+    A multiplicative update for the Kullback-Leibler divergence (Lee and Seung 2001, "Algorithms for non-negative matrix
+    factorization"). Mels are magnitudes, not logarithms; `filters` (n_mels, bins). Bins that no band covers are kept.
+    """
+    bins = filters.sum(dim=0)[:, None]
+    wanted = (mel / (filters @ magnitude).clamp(min=floor)).clamp(1 / FARTHEST, FARTHEST)
+    return magnitude * torch.where(bins > 0, filters.T @ wanted / bins.clamp(min=1e-9), 1.0)
 
 
 def minimum_phase(log_gain: Tensor) -> Tensor:
