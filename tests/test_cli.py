@@ -42,7 +42,7 @@ def test_help_does_not_wait_for_torch():
     )
     code += "assert not {'torch', 'librosa', 'numpy', 'lhotse'} & set(sys.modules), 'heavy imports'"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    for command in ("convert", "encode", "prepare", "train", "export", "env"):
+    for command in ("convert", "vocode", "encode", "prepare", "train", "export", "env"):
         assert command in result.stdout
 
 
@@ -243,3 +243,21 @@ def test_bad_input_is_one_sentence_and_leaves_nothing(vcvae, voices, arguments, 
     assert err.count("\n") == 1
     assert named.format(d=voices) in err
     assert sorted(voices.rglob("*")) == before
+
+
+def test_copies_of_a_file_a_folder_and_a_mel(vcvae, voices):
+    code, out, _ = vcvae("vocode", voices / "src.wav")
+    assert (code, out.strip()) == (0, str(voices / "src.copy.wav"))
+    assert sf.info(voices / "src.copy.wav").frames == RATE
+    assert vcvae("vocode", voices / "src.wav")[0] == 2  # it exists
+    assert vcvae("encode", voices / "src.wav", "--mel", "-o", voices / "src.npy")[0] == 0
+    assert vcvae("vocode", voices / "src.npy", "-o", voices / "from-mel.flac")[0] == 0
+    assert sf.info(voices / "from-mel.flac").frames == -(-RATE // 256) * 256
+    (voices / "talks").mkdir()
+    (voices / "src.wav").rename(voices / "talks" / "a.wav")
+    (voices / "talks" / "b.wav").write_text("no audio")
+    code, out, err = vcvae("vocode", voices / "talks", "-o", voices / "copies", "--vocoder", "griffin-lim")
+    assert code == 1
+    assert "1 of 2 copied" in out
+    assert "b.wav" in err.replace("\n", "")
+    assert sf.info(voices / "copies" / "a.wav").frames == RATE

@@ -7,7 +7,7 @@ import torch
 
 from vcvae.errors import VcvaeError
 from vcvae.mel import MelConfig
-from vcvae.vocoder import GriffinLim, HiFiGAN, HiFiGANConfig, Vocoder, load_vocoder
+from vcvae.vocoder import GriffinLim, HiFiGAN, HiFiGANConfig, NeuralVocoder, Vocoder, load_vocoder
 
 
 @pytest.fixture
@@ -21,7 +21,7 @@ def checkpoint(tmp_path):
 
 def test_every_vocoder_has_one_interface(checkpoint):
     mel = MelConfig()
-    kinds = {"griffin-lim": GriffinLim, f"hifigan:{checkpoint}": HiFiGAN}
+    kinds = {None: NeuralVocoder, "neural": NeuralVocoder, "griffin-lim": GriffinLim, f"hifigan:{checkpoint}": HiFiGAN}
     for name, kind in kinds.items():
         vocoder = load_vocoder(name, mel)
         assert isinstance(vocoder, Vocoder)

@@ -49,7 +49,7 @@ class VocoderConfig(RunConfig):
         None, description="folder or repository of a conversion model; its rebuilt mels are then heard, too"
     )
     rebuilt: float = Field(0.5, ge=0, le=1, description="share of a batch's mels that the conversion model rebuilds")
-    adversarial_from: int = Field(2000, ge=0, description="step at which the discriminators join")
+    adversarial_from: int = Field(1000, ge=0, description="step at which the discriminators join")
     pace: float = Field(4.0, gt=0, description="learning rate of the discriminators, in units of the generator's")
     gain: tuple[float, float] = Field((-20.0, 3.0), description="dB; range of the random gain of a segment")
     average: float = Field(0.999, ge=0, lt=1, description="decay of the averaged weights, which are what is released")

@@ -27,7 +27,7 @@ __all__ = [
 ]
 
 RELEASED = Path(__file__).parents[1] / "pretrained" / "vocoder"
-DEFAULT = "griffin-lim"
+DEFAULT = "neural"
 
 # As it is written on a command line, and how it is made of what follows the colon, the mel and the seed.
 _VOCODERS: dict[str, Callable[[str, MelConfig, int], Vocoder]] = {
