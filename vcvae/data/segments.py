@@ -15,8 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 import soundfile as sf
-import torch
-import torchaudio
+import soxr
 from lhotse import CutSet
 from torch.utils.data import Dataset
 
@@ -114,8 +113,8 @@ class SegmentPairs(Dataset):
         samples = sf.read(utterance.path, frames=self._played(speed), start=start, dtype="float32")[0]
         if speed == 1:
             return samples
-        played = torchaudio.functional.resample(torch.from_numpy(samples), speed.numerator, speed.denominator)
-        return played[: self.segment].numpy()
+        # Not by torch: what it gives depends on the number of threads, and so would a resumed run.
+        return soxr.resample(samples, speed.numerator, speed.denominator)[: self.segment]
 
 
 def utterances(folder: str | Path, sample_rate: int) -> list[tuple[Utterance, str]]:
