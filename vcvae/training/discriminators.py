@@ -21,7 +21,7 @@ class Verdict(NamedTuple):
 
 
 class DiscriminatorConfig(Config):
-    """Sizes of the discriminators. Those of HiFi-GAN and Vocos are in `recipes/vocoder/large.yaml`."""
+    """Sizes of the discriminators. About those of HiFi-GAN and Vocos are in `recipes/vocoder/large.yaml`."""
 
     periods: tuple[int, ...] = Field((2, 3, 5, 7, 11), description="samples; primes, so that they see little twice")
     period_channels: tuple[int, ...] = Field((8, 16, 32, 64), description="of each layer, strided by 3 in time")

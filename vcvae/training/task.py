@@ -28,7 +28,7 @@ class Task(nn.Module):
 
     def players(self) -> dict[str, list[nn.Parameter]]:
         """The parameters of each player."""
-        return {"model": [p for p in self.parameters() if p.requires_grad]}
+        raise NotImplementedError
 
     def pace(self, player: str) -> float:
         """The player's learning rate, in units of the run's."""
