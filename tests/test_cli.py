@@ -157,10 +157,10 @@ def test_prepare_train_export_convert(vcvae, voices, tmp_path):
         "task": "conversion",
         "output": str(tmp_path / "run"),
         "data": {"train": str(tmp_path / "ready"), "dev": str(tmp_path / "ready")},
-        "batch_pairs": 2,
+        "batch_speakers": 2,
         "segment_frames": 16,
         "workers": 0,
-        "validation_pairs": 2,
+        "validation_speakers": 2,
         "model": TINY,
     }
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))

@@ -70,8 +70,8 @@ def test_several_utterances_are_averaged(converter, target):
     other = speak("iuoa", pitch=190, tract=1.15, seconds=2.0, seed=2)
     voices = [converter.voice([x]) for x in (target, other)]
     both = converter.voice([target, other])
-    mean = torch.cat([v.latent for v in voices]).mean(0)
-    torch.testing.assert_close(both.latent[0], mean / mean.norm())
+    mean = torch.cat([v.timbre.latent for v in voices]).mean(0)
+    torch.testing.assert_close(both.timbre.latent[0], mean / mean.norm())
     torch.testing.assert_close(both.register, (voices[0].register + voices[1].register) / 2)
     with pytest.raises(VcvaeError, match="no target utterance"):
         converter.voice([])

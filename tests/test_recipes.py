@@ -47,7 +47,7 @@ def test_the_readme_explains_every_key(folder, defaults):
 @pytest.mark.parametrize("path", sorted(RECIPES.glob("*/*.yaml")), ids=lambda path: str(path.relative_to(RECIPES)))
 def test_a_recipe_runs_in_miniature(path, tmp_path):
     corpus = str(make_corpus(tmp_path / "corpus", speakers=2))
-    smaller = {"steps": 2, "batch_pairs": 2, "segment_frames": 32, "workers": 0, "validation_pairs": 2}
+    smaller = {"steps": 2, "batch_speakers": 2, "segment_frames": 32, "workers": 0, "validation_speakers": 2}
     smaller |= SMALLER[str(path.relative_to(RECIPES))]
     places = {"output": str(tmp_path / "run"), "data": {"train": corpus, "dev": corpus}}
     train(parse(read_yaml(path) | smaller | places, where=str(path)), Console(quiet=True))

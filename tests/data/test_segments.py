@@ -5,7 +5,7 @@ import torch
 
 from tests.synthetic import speak
 from vcvae.data.prepare import prepare
-from vcvae.data.segments import SegmentPairs
+from vcvae.data.segments import Segments
 from vcvae.errors import VcvaeError
 from vcvae.pitch import yin
 
@@ -26,7 +26,7 @@ def prepared(tmp_path_factory):
 
 
 def test_an_example_is_two_segments_of_one_speaker(prepared):
-    pairs = SegmentPairs(prepared, segment=12000, sample_rate=RATE)
+    pairs = Segments(prepared, segment=12000, sample_rate=RATE)
     assert pairs.speakers == ["a", "b"]
     example = pairs[0]
     assert example["samples"].shape == (2, 12000)
@@ -36,15 +36,15 @@ def test_an_example_is_two_segments_of_one_speaker(prepared):
 
 
 def test_example_n_depends_on_the_seed_and_n_alone(prepared):
-    pairs, again = (SegmentPairs(prepared, segment=12000, sample_rate=RATE, seed=3) for _ in range(2))
+    pairs, again = (Segments(prepared, segment=12000, sample_rate=RATE, seed=3) for _ in range(2))
     for n in (7, 0, 12345):
         np.testing.assert_array_equal(pairs[n]["samples"], again[n]["samples"])
-    other = SegmentPairs(prepared, segment=12000, sample_rate=RATE, seed=4)
+    other = Segments(prepared, segment=12000, sample_rate=RATE, seed=4)
     assert any((pairs[n]["samples"] != other[n]["samples"]).any() for n in range(4))
 
 
 def test_a_pass_calls_every_speaker_and_one_with_much_speech_more(prepared):
-    pairs = SegmentPairs(prepared, segment=8000, sample_rate=RATE)
+    pairs = Segments(prepared, segment=8000, sample_rate=RATE)
     calls = len(pairs.calls)
     for start in (0, calls):
         called = sorted(pairs.speakers[pairs[n]["speaker"]] for n in range(start, start + calls))
@@ -54,7 +54,7 @@ def test_a_pass_calls_every_speaker_and_one_with_much_speech_more(prepared):
 
 
 def test_segments_of_a_single_utterance_do_not_overlap(prepared):
-    pairs = SegmentPairs(prepared, segment=12000, sample_rate=RATE)
+    pairs = Segments(prepared, segment=12000, sample_rate=RATE)
     lone = pairs.utterances[1]
     rng = np.random.default_rng(0)
     starts = np.array([[start for _, start in pairs._draw(lone, 12000, rng)] for _ in range(200)])
@@ -64,20 +64,35 @@ def test_segments_of_a_single_utterance_do_not_overlap(prepared):
     assert 0.3 < (starts[:, 0] < starts[:, 1]).mean() < 0.7
 
 
+def test_segments_come_from_as_many_utterances_as_there_are_and_never_overlap(prepared):
+    three = Segments(prepared, segment=8000, count=3, sample_rate=RATE)
+    assert three.speakers == ["a", "b"]
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        assert len({utterance.path for utterance, _ in three._draw(three.utterances[0], 8000, rng)}) == 3
+        starts = sorted(start for _, start in three._draw(three.utterances[1], 8000, rng))
+        assert min(np.diff(starts)) >= 8000
+    five = Segments(prepared, segment=8000, count=5, sample_rate=RATE)
+    assert five.speakers == ["a"]
+    paths = [utterance.path for utterance, _ in five._draw(five.utterances[0], 8000, rng)]
+    assert sorted(paths.count(path) for path in set(paths)) == [1, 1, 1, 2]
+    assert five[0]["samples"].shape == (5, 8000)
+
+
 def test_what_cannot_be_cut_is_one_sentence(prepared, tmp_path):
     with pytest.raises(VcvaeError, match="vcvae prepare SOURCE"):
-        SegmentPairs(tmp_path, segment=100, sample_rate=RATE)
+        Segments(tmp_path, segment=100, sample_rate=RATE)
     (tmp_path / "cuts.jsonl.gz").write_text("{}")
     with pytest.raises(VcvaeError, match="not a manifest"):
-        SegmentPairs(tmp_path, segment=100, sample_rate=RATE)
+        Segments(tmp_path, segment=100, sample_rate=RATE)
     with pytest.raises(VcvaeError, match="prepared at 16000 Hz"):
-        SegmentPairs(prepared, segment=100, sample_rate=22050)
-    with pytest.raises(VcvaeError, match="no speaker has two segments of 10"):
-        SegmentPairs(prepared, segment=160000, sample_rate=RATE)
+        Segments(prepared, segment=100, sample_rate=22050)
+    with pytest.raises(VcvaeError, match="no speaker has 2 segments of 10"):
+        Segments(prepared, segment=160000, sample_rate=RATE)
 
 
 def test_at_another_speed_a_voice_is_another_speaker_of_another_pitch(prepared):
-    both = SegmentPairs(prepared, segment=8192, sample_rate=RATE, speeds=[1.0, 1.25])
+    both = Segments(prepared, segment=8192, sample_rate=RATE, speeds=[1.0, 1.25])
     registers = {n: [] for n in range(2 * len(both.speakers))}
     for n in range(60):
         example = both[n]

@@ -13,6 +13,8 @@ from vcvae.models.disentangling import (
     DisentanglingVAE,
     PitchEncoder,
     SpeakerEncoder,
+    Timbre,
+    Voice,
     band_statistics,
     level,
     restore_variance,
@@ -67,6 +69,9 @@ def test_padding_changes_nothing(model):
         torch.testing.assert_close(speaker[i], model.speaker(mel).mean[0], atol=1e-5, rtol=1e-4)
         torch.testing.assert_close(together[i, :, :frames], model.convert(mel, voice)[0], atol=1e-3, rtol=1e-3)
     assert (content.mean[0, :, 10:] == 0).all()
+    voices = model.voice(batch, lengths)
+    alone = Voice.join([model.voice(short), model.voice(long)])
+    torch.testing.assert_close(model.convert(long, voices[:1]), model.convert(long, alone[:1]), atol=1e-3, rtol=1e-3)
     assert (together[0, :, 37:] == math.log(CONFIG.mel.floor)).all()
 
 
@@ -82,7 +87,7 @@ def test_a_batch_is_its_items(model):
 def test_gain_passes_the_encoders_by_and_reaches_the_output(model):
     mel, gain = speechlike(1, 60), math.log(3.0)
     voice, louder = model.voice(mel), model.voice(mel + gain)
-    torch.testing.assert_close(louder.latent, voice.latent, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(louder.timbre.latent, voice.timbre.latent, atol=1e-5, rtol=1e-4)
     torch.testing.assert_close(model.content(mel + gain).mean, model.content(mel).mean, atol=1e-4, rtol=1e-4)
     torch.testing.assert_close(model.convert(mel + gain, voice), model.convert(mel, voice) + gain, atol=1e-3, rtol=1e-3)
     heard = slice(CONFIG.encoder_bands)
@@ -122,8 +127,29 @@ def test_the_contour_moves_to_the_voice(model):
 def test_the_average_of_voices_is_a_voice(model):
     voices = model.voice(speechlike(3, 40))
     average = replace(voices, register=torch.tensor([7.0, torch.nan, 8.0])).average()
-    torch.testing.assert_close(average.latent.norm(dim=-1), torch.ones(1))
+    torch.testing.assert_close(average.timbre.latent.norm(dim=-1), torch.ones(1))
     assert average.register.item() == pytest.approx(7.5)
+    assert average.timbre.said.shape == (1, 3 * 10, CONFIG.content_latent)
+
+
+def test_the_exemplars_are_a_set_of_what_was_said_and_how(model):
+    """Which order they come in does not matter, padding does not, and what was said with which sound does."""
+    mel, timbre = speechlike(1, 40), model.voice(speechlike(1, 80, seed=5)).timbre
+    assert timbre.said.shape[1] == timbre.sound.shape[1] == 20
+    attend = model.decoder.look_up[0]
+    attend.key.kernel = 1  # keys that see their neighbours know the order
+    attend.key.linear = torch.nn.Linear(CONFIG.content_latent, CONFIG.slow_channels)
+    x = torch.randn(1, 10, CONFIG.slow_channels)
+    expected = attend(x, None, timbre.said, timbre.sound, timbre.exists)
+    shuffled = torch.randperm(20)
+    torch.testing.assert_close(attend(x, None, timbre.said[:, shuffled], timbre.sound[:, shuffled]), expected)
+    assert not torch.allclose(attend(x, None, timbre.said, timbre.sound[:, shuffled]), expected, atol=1e-3)
+    other = model.voice(speechlike(1, 30, seed=6)).timbre
+    padded = Timbre.join([other, timbre])[:1]
+    pitch = model.pitch(mel)
+    torch.testing.assert_close(
+        *(model.decoder(model.content(mel).mean, t, pitch, frames=40) for t in (padded, other)), atol=1e-4, rtol=1e-4
+    )
 
 
 @pytest.mark.parametrize("shape", [(80, 10), (1, 79, 10), (1, 80, 0)])

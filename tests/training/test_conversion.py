@@ -4,6 +4,7 @@ import torch
 from tests.corpus import TINY
 from tests.synthetic import speak
 from vcvae.mel import MelConfig
+from vcvae.models.disentangling import Voice
 from vcvae.training.conversion import ConversionConfig, ConversionTask, equal_error_rate, known_bands
 
 WHERE = {"output": "", "data": {"train": "", "dev": ""}}
@@ -11,14 +12,14 @@ WHERE = {"output": "", "data": {"train": "", "dev": ""}}
 
 @pytest.fixture
 def batch():
-    """Three speakers, two segments each."""
+    """Three speakers, four segments each."""
     samples = [
-        [torch.from_numpy(speak("aiueo", pitch=100 + 50 * k, seconds=0.75, seed=i))[:16384] for i in range(2)]
+        [torch.from_numpy(speak("aiueo", pitch=100 + 50 * k, seconds=0.75, seed=i))[:16384] for i in range(4)]
         for k in range(3)
     ]
     return {
         "samples": torch.stack([torch.stack(pair) for pair in samples]),
-        "bandwidth": torch.tensor([[8000.0, 8000.0], [5500.0, 8000.0], [4000.0, 4000.0]]),
+        "bandwidth": torch.tensor([[8000.0] * 4, [5500.0, 8000.0] * 2, [4000.0] * 4]),
         "speaker": torch.tensor([4, 7, 9]),
     }
 
@@ -34,8 +35,8 @@ def test_every_term_reaches_the_part_that_it_is_for(batch):
         "kl": {"content"},
         "contrastive": {"speaker"},
         "pitch": {"pitch"},
-        "recognition": {"content", "decoder"},
-        "agreement": {"content", "decoder"},
+        "recognition": {"content", "speaker", "decoder"},
+        "agreement": {"content", "speaker", "decoder"},
         "adversarial": {"content", "speaker", "decoder"},
         "features": {"content", "speaker", "decoder"},
     }
@@ -51,27 +52,64 @@ def test_every_term_reaches_the_part_that_it_is_for(batch):
         assert moved == expected, term
 
 
-@pytest.mark.parametrize("share", [0.1, 0.25, 0.5])
-def test_conversions_go_to_other_speakers(batch, monkeypatch, share):
-    task = make(weights={"recognition": 1.0}, conversions_from=0, conversions=share)
-    latents = []
-    task.model.speaker.register_forward_hook(lambda _module, _inputs, output: latents.append(output.mean))
-    decoded = []
-    task.model.decoder.register_forward_pre_hook(lambda _module, inputs: decoded.append(inputs[1]))
-    task(batch, 0)
-    converted = decoded[1]
-    assert len(converted) == max(1, int(share * 6))
-    for i, wanted in enumerate(converted):
-        torch.testing.assert_close(wanted, latents[0][(i - 1) % 3])
+def spy(task):
+    """Where the timbre of each segment, and what the decoder is given, will be found."""
+    timbres, decoded = [], []
+    heard = task.model.timbre
+    task.model.timbre = lambda *arguments: timbres.append(heard(*arguments)) or timbres[-1]
+    task.model.decoder.register_forward_pre_hook(lambda _module, inputs: decoded.append(inputs))
+    return timbres, decoded
 
 
-def test_the_decoder_gets_the_speaker_of_the_other_segment(batch):
+def test_a_segment_is_rebuilt_with_the_timbre_of_the_others(batch):
     task = make()
-    latents, decoded = [], []
-    task.model.speaker.register_forward_hook(lambda _module, _inputs, output: latents.append(output.mean))
-    task.model.decoder.register_forward_pre_hook(lambda _module, inputs: decoded.append(inputs[1]))
+    timbres, decoded = spy(task)
     task(batch, 0)
-    torch.testing.assert_close(decoded[0], latents[0].roll(3, 0))
+    given, (own,) = decoded[0][1], timbres
+    for i in range(12):
+        others = [(i + 3 * k) % 12 for k in (1, 2, 3)]
+        mean = own.latent[others].mean(0)
+        torch.testing.assert_close(given.latent[i], mean / mean.norm())
+        frames = {tuple(frame.tolist()) for j in others for frame in own.said[j]}
+        assert {tuple(frame.tolist()) for frame in given.said[i]} == frames
+        assert given.sound.shape[1] == given.exists.shape[1] == 3 * own.sound.shape[1]
+
+
+@pytest.mark.parametrize("share", [0.1, 0.25, 0.5])
+def test_conversions_go_to_the_speaker_before_in_that_speakers_register(batch, share):
+    task = make(weights={"recognition": 1.0}, conversions_from=0, conversions=share)
+    _, decoded = spy(task)
+    task(batch, 0)
+    (_, rebuilt, contour), (_, converted, moved) = decoded
+    assert len(converted.latent) == max(1, round(share * 12))
+    register = contour.register().reshape(4, 3).nanmean(0)
+    for i in range(len(converted.latent)):
+        source, target = i % 3, (i - 1) % 3
+        torch.testing.assert_close(converted.latent[i], rebuilt.latent[3 * (i // 3) + target])
+        octaves = register[target] - register[source]
+        torch.testing.assert_close(moved.log_f0[i], contour.log_f0[i] + octaves.nan_to_num(0.0))
+
+
+def test_what_is_disguised_is_heard_in_another_voice_and_rebuilt_as_it_was(batch):
+    task = make(disguise=0.5, conversions_from=3, content_input={}, speaker_input={})
+    heard = []
+    task.model.content.register_forward_pre_hook(lambda _module, inputs: heard.append(inputs[0]))
+    task(batch, 2)
+    task(batch, 3)
+    plain, disguised = heard
+    torch.testing.assert_close(disguised[:6], plain[:6])
+    for i in range(6, 12):
+        with torch.no_grad():
+            target = Voice.join(
+                task.released.voice(plain[j : j + 1]) for j in range(12) if j % 3 == (i - 1) % 3 and j // 3 != i // 3
+            )
+            expected = task.released.decoder(
+                task.released.content(plain[i : i + 1]).mean,
+                target.average().timbre,
+                task._change_register(task.released.pitch(plain))[i : i + 1],
+                frames=64,
+            )
+        torch.testing.assert_close(disguised[i : i + 1], expected, atol=1e-3, rtol=1e-3)
 
 
 def test_the_kl_warms_up(batch):

@@ -35,11 +35,11 @@ def values(corpus, tmp_path):
         "output": str(tmp_path / "run"),
         "data": {"train": str(corpus), "dev": str(corpus)},
         "steps": 6,
-        "batch_pairs": 2,
+        "batch_speakers": 2,
         "segment_frames": 32,
         "workers": 0,
         "validate_every": 1000,
-        "validation_pairs": 4,
+        "validation_speakers": 4,
         "checkpoint_every": 2,
         "log_every": 2,
         "model": TINY,
@@ -129,7 +129,7 @@ def test_accumulated_batches_are_averaged(values, tmp_path, monkeypatch):
     monkeypatch.setattr(ConversionTask, "forward", forward)
     norms = []
     for name, sizes in (("whole", (1, 4)), ("parts", (2, 2))):
-        folder = run(values, output=str(tmp_path / name), steps=2, accumulate=sizes[0], batch_pairs=sizes[1])
+        folder = run(values, output=str(tmp_path / name), steps=2, accumulate=sizes[0], batch_speakers=sizes[1])
         norms.append([event.value for event in events(folder).Scalars("train/gradient_model")])
     assert norms[0] == pytest.approx(norms[1])
     assert norms[0][0] > 0

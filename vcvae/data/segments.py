@@ -1,4 +1,4 @@
-"""Training examples: pairs of short segments by one speaker, cut from prepared audio.
+"""Training examples: short segments by one speaker, cut from prepared audio.
 
 Which segments make example n is a function of the seed and n alone. So nothing about the order needs saving: a run goes
 on at the example where it stopped, on any number of workers.
@@ -29,11 +29,12 @@ class Utterance(NamedTuple):
     bandwidth: float  # Hz
 
 
-class SegmentPairs(Dataset):
-    """Endless: example n is two segments of one speaker, from two utterances where there are two.
+class Segments(Dataset):
+    """Endless: example n is some segments of one speaker, from as many utterances as there are.
 
-    An example is a dict of `samples` (2, segment) float32, `bandwidth` (2,) in Hz and `speaker`, a number. A pass
-    over the data calls each speaker in a fresh order, those with much speech more often (as the root of its length).
+    An example is a dict of `samples` (count, segment) float32, `bandwidth` (count,) in Hz and `speaker`, a number. A
+    pass over the data calls each speaker in a fresh order, those with much speech more often (as the root of its
+    length).
 
     Played faster or slower, a voice is another voice: its pitch and its tract are scaled. Each of `speeds` makes a
     speaker more of each speaker, as is usual where speakers are recognised (Yamamoto et al. 2019, Interspeech).
@@ -44,6 +45,7 @@ class SegmentPairs(Dataset):
         folder: str | Path,
         *,
         segment: int,
+        count: int = 2,
         sample_rate: int,
         speeds: Sequence[float] = (1.0,),
         seed: int = 0,
@@ -51,9 +53,9 @@ class SegmentPairs(Dataset):
         """`segment` in samples.
 
         Raises:
-            VcvaeError: `folder` is not prepared, or for another rate, or holds no utterance of two segments.
+            VcvaeError: `folder` is not prepared, or for another rate, or no speaker in it has `count` segments.
         """
-        self.segment, self.seed, self.sample_rate = segment, seed, sample_rate
+        self.segment, self.count, self.seed, self.sample_rate = segment, count, seed, sample_rate
         # Ratios of small numbers, which are quick to resample by.
         self.speeds = [Fraction(speed).limit_denominator(20) for speed in speeds]
         longest = self._played(max(self.speeds))
@@ -62,11 +64,11 @@ class SegmentPairs(Dataset):
             if utterance.samples >= longest:
                 speakers[speaker].append(utterance)
         usable = {
-            name: list_ for name, list_ in sorted(speakers.items()) if sum(u.samples for u in list_) >= 2 * longest
+            name: list_ for name, list_ in sorted(speakers.items()) if sum(u.samples // longest for u in list_) >= count
         }
         if not usable:
             raise VcvaeError(
-                f"{folder}: no speaker has two segments of {segment / sample_rate:.2f} s; "
+                f"{folder}: no speaker has {count} segments of {segment / sample_rate:.2f} s; "
                 "lower segment_frames or add longer recordings."
             )
         self.speakers = list(usable)
@@ -86,10 +88,10 @@ class SegmentPairs(Dataset):
         rng = np.random.default_rng([self.seed, 1, n])
         which = int(rng.integers(len(self.speeds)))
         speed = self.speeds[which]
-        pair = self._draw(self.utterances[speaker], self._played(speed), rng)
+        cuts = self._draw(self.utterances[speaker], self._played(speed), rng)
         return {
-            "samples": np.stack([self._read(*cut, speed) for cut in pair]),
-            "bandwidth": np.array([min(speed * u.bandwidth, self.sample_rate / 2) for u, _ in pair], dtype=np.float32),
+            "samples": np.stack([self._read(*cut, speed) for cut in cuts]),
+            "bandwidth": np.array([min(speed * u.bandwidth, self.sample_rate / 2) for u, _ in cuts], dtype=np.float32),
             "speaker": np.int64(speaker * len(self.speeds) + which),
         }
 
@@ -98,16 +100,18 @@ class SegmentPairs(Dataset):
         return math.ceil(self.segment * speed)
 
     def _draw(self, choices: list[Utterance], segment: int, rng: np.random.Generator) -> list[tuple[Utterance, int]]:
-        """Two (utterance, start) of `segment` samples, from different utterances or apart in the same one."""
-        length = np.array([u.samples for u in choices], dtype=float)
-        if len(choices) > 1:
-            picks = rng.choice(len(choices), size=2, replace=False, p=length / length.sum())
-            return [(u := choices[i], int(rng.integers(u.samples - segment + 1))) for i in picks]
-        utterance = choices[0]
-        room = utterance.samples - 2 * segment
-        early, late = np.sort(rng.integers(room + 1, size=2))
-        starts = rng.permutation([early, late + segment])
-        return [(utterance, int(start)) for start in starts]
+        """(utterance, start) of `segment` samples each, none overlapping, from as many utterances as can be."""
+        length = np.array([u.samples for u in choices])
+        cuts = np.zeros(len(choices), int)
+        for _ in range(self.count):
+            room = (cuts + 1) * segment <= length
+            chance = length * (room & (cuts == cuts[room].min()))
+            cuts[rng.choice(len(choices), p=chance / chance.sum())] += 1
+        drawn = []
+        for i in np.flatnonzero(cuts):
+            gaps = np.sort(rng.integers(length[i] - cuts[i] * segment + 1, size=cuts[i]))
+            drawn += [(choices[i], int(gap) + k * segment) for k, gap in enumerate(gaps)]
+        return [drawn[i] for i in rng.permutation(self.count)]
 
     def _read(self, utterance: Utterance, start: int, speed: Fraction) -> np.ndarray:
         samples = sf.read(utterance.path, frames=self._played(speed), start=start, dtype="float32")[0]

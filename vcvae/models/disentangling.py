@@ -28,6 +28,7 @@ from vcvae.mel import MelConfig
 from vcvae.models.layers import (
     AdaptiveInstanceNorm,
     Convolution,
+    CrossAttention,
     FrameNorm,
     InstanceNorm,
     Mask,
@@ -64,6 +65,9 @@ class DisentanglingConfig(Config):
     pitch_channels: int = Field(96, gt=0, description="width of the pitch encoder")
     pitch_blocks: int = Field(2, ge=0, description="residual blocks at 43 frames per second")
     decoder_slow_blocks: int = Field(3, ge=0, description="residual blocks at 21.5 frames per second")
+    exemplar_heads: int = Field(
+        4, ge=0, description="of the attention to the speaker's frames after each of these; 0 for none"
+    )
     decoder_fast_blocks: int = Field(3, ge=0, description="residual blocks at 43 frames per second")
 
     @cached_property
@@ -74,14 +78,54 @@ class DisentanglingConfig(Config):
 
 
 @dataclass(frozen=True)
-class Voice:
-    """A target: what conversion needs to know of the speakers of a batch of utterances.
+class Timbre:
+    """How the speakers of a batch of utterances sound: what the decoder is told of them.
 
-    The speaker latent (batch, speaker_latent); the register, mean log2 F0, (batch,); and each band's `spread`
-    (batch, n_mels), its standard deviation over the frames with speech, of which there are `frames` (batch,).
+    In general, the speaker latent (batch, speaker_latent); and frame by frame, at a quarter of the mel's rate, the
+    exemplars: what each frame has `said` (batch, frames, content_latent), how it did `sound` (batch, frames,
+    speaker_channels), and whether it `exists` (batch, frames, 1) or is padding.
     """
 
     latent: Tensor
+    said: Tensor
+    sound: Tensor
+    exists: Tensor
+
+    @classmethod
+    def join(cls, timbres: Iterable[Timbre]) -> Timbre:
+        """Several batches as one."""
+        timbres = list(timbres)
+        longest = max(timbre.said.shape[1] for timbre in timbres)
+        frames = [[t.said, t.sound, t.exists] for t in timbres]
+        padded = [[F.pad(x, (0, 0, 0, longest - x.shape[1])) for x in xs] for xs in frames]
+        return cls(torch.cat([t.latent for t in timbres]), *map(torch.cat, zip(*padded, strict=True)))
+
+    def average(self) -> Timbre:
+        """The one timbre, (1, …), that a batch of utterances by one speaker shows: the mean latent, and all frames."""
+        exists = self.exists[..., 0] > 0
+        return Timbre(
+            F.normalize(self.latent.mean(dim=0, keepdim=True), dim=-1),
+            *(x[exists][None] for x in (self.said, self.sound, self.exists)),
+        )
+
+    def expand(self, batch: int) -> Timbre:
+        """One timbre for a whole batch."""
+        return Timbre(*(x.expand(batch, *x.shape[1:]) for x in (self.latent, self.said, self.sound, self.exists)))
+
+    def __getitem__(self, index: Tensor | slice) -> Timbre:
+        """The timbres of some of the batch's items."""
+        return Timbre(*(getattr(self, field.name)[index] for field in fields(self)))
+
+
+@dataclass(frozen=True)
+class Voice:
+    """A target: what conversion needs to know of the speakers of a batch of utterances.
+
+    The timbre; the register, mean log2 F0, (batch,); and each band's `spread` (batch, n_mels), its standard deviation
+    over the frames with speech, of which there are `frames` (batch,).
+    """
+
+    timbre: Timbre
     register: Tensor
     spread: Tensor
     frames: Tensor
@@ -90,12 +134,15 @@ class Voice:
     def join(cls, voices: Iterable[Voice]) -> Voice:
         """Several batches as one."""
         voices = list(voices)
-        return cls(*(torch.cat([getattr(voice, field.name) for voice in voices]) for field in fields(cls)))
+        return cls(
+            Timbre.join(voice.timbre for voice in voices),
+            *(torch.cat([getattr(voice, field.name) for voice in voices]) for field in fields(cls)[1:]),
+        )
 
     def average(self) -> Voice:
         """The one voice, (1, …), that a batch of utterances by one speaker shows."""
         return Voice(
-            F.normalize(self.latent.mean(dim=0, keepdim=True), dim=-1),
+            self.timbre.average(),
             self.register.nanmean(dim=0, keepdim=True),
             self.spread.mean(dim=0, keepdim=True),
             self.frames.sum(dim=0, keepdim=True),
@@ -229,13 +276,21 @@ class SpeakerEncoder(nn.Module):
 
     def forward(self, mel: Tensor, lengths: Tensor | None = None) -> Point:
         """Mel (batch, n_mels, frames), lengths (batch,) in frames → Point of (batch, speaker_latent)."""
+        return self.summary(*self.frames(mel, lengths))
+
+    def frames(self, mel: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Mask]:
+        """How each frame sounds: mel → (batch, ceil(frames / 4), speaker_channels), and the mask of those."""
         x, mask = _hear(mel, lengths, self.config)
         x, mask = self.stem(x), halved(mask)
         x, mask = self.reduce(masked(F.gelu(x), mask)), halved(mask)
         x = masked(x, mask)
         for block in self.blocks:
             x = block(x, mask)
-        return Point(F.normalize(self.head(self.pool(self.norm(x, mask), mask)), dim=-1))
+        return self.norm(x, mask), mask
+
+    def summary(self, frames: Tensor, mask: Mask = None) -> Point:
+        """What `frames` gave → Point of (batch, speaker_latent)."""
+        return Point(F.normalize(self.head(self.pool(frames, mask)), dim=-1))
 
 
 class PitchEncoder(PitchClassifier):
@@ -257,12 +312,16 @@ class PitchEncoder(PitchClassifier):
 
 
 class Decoder(nn.Module):
-    """Content, speaker and pitch → log-mel at level zero.
+    """Content, timbre and pitch → log-mel at level zero.
+
+    A speaker latent alone makes of a new voice the nearest of those that were learned from. So after each slow block
+    every frame also looks up how the speaker sounds where he says the like, in the exemplars.
 
     Example:
         >>> import torch
         >>> pitch = Pitch(torch.full((2, 51), 7.0), torch.ones(2, 51))
-        >>> Decoder(DisentanglingConfig())(torch.randn(2, 64, 26), torch.randn(2, 128), pitch, frames=101).shape
+        >>> timbre = Timbre(torch.randn(2, 128), torch.randn(2, 70, 64), torch.randn(2, 70, 160), torch.ones(2, 70, 1))
+        >>> Decoder(DisentanglingConfig())(torch.randn(2, 64, 26), timbre, pitch, frames=101).shape
         torch.Size([2, 80, 101])
     """
 
@@ -280,6 +339,10 @@ class Decoder(nn.Module):
 
         self.stem = Convolution(config.content_latent, slow, kernel=3)
         self.slow = blocks(config.decoder_slow_blocks, slow)
+        sizes = {"keys": config.content_latent, "values": config.speaker_channels, "heads": config.exemplar_heads}
+        self.look_up = nn.ModuleList(
+            CrossAttention(slow, **sizes) for _ in range(config.decoder_slow_blocks if config.exemplar_heads else 0)
+        )
         self.expand = nn.Linear(slow, 2 * fast)
         self.pitch = Convolution(BINS, fast, kernel=3)
         self.fast = blocks(config.decoder_fast_blocks, fast)
@@ -288,15 +351,17 @@ class Decoder(nn.Module):
         nn.init.constant_(self.head.bias, -4.5)
 
     def forward(
-        self, content: Tensor, speaker: Tensor, pitch: Pitch, *, frames: int, lengths: Tensor | None = None
+        self, content: Tensor, timbre: Timbre, pitch: Pitch, *, frames: int, lengths: Tensor | None = None
     ) -> Tensor:
-        """Content (batch, latent, ceil(frames / 4)), speaker (batch, latent) and pitch → (batch, n_mels, frames)."""
+        """Content (batch, latent, ceil(frames / 4)), timbre and pitch → (batch, n_mels, frames)."""
         mask = frame_mask(lengths, frames)
         half, quarter = halved(mask), halved(halved(mask))
-        style = self.style(speaker * self.config.speaker_latent**0.5)
+        style = self.style(timbre.latent * self.config.speaker_latent**0.5)
         x = masked(self.stem(masked(content.transpose(1, 2), quarter)), quarter)
-        for block in self.slow:
+        for i, block in enumerate(self.slow):
             x = block(x, quarter, style)
+            if self.look_up:
+                x = self.look_up[i](x, quarter, timbre.said, timbre.sound, timbre.exists)
         x = self.expand(x).reshape(len(x), -1, self.config.fast_channels)[:, : -(-frames // 2)]
         x = masked(x + self.pitch(masked(pitch.salience(), half)), half)
         for block in self.fast:
@@ -329,10 +394,16 @@ class DisentanglingVAE(PretrainedModel, config=DisentanglingConfig):
         """The voice heard in mels (batch, n_mels, frames), one an utterance; `.average()` joins them."""
         mask = frame_mask(lengths, mel.shape[2])
         return Voice(
-            self.speaker(mel, lengths).mean,
+            self.timbre(mel, self.content(mel, lengths).mean, lengths),
             self.pitch(mel, lengths).register(),
             *band_statistics(mel, mask)[1:],
         )
+
+    def timbre(self, mel: Tensor, content: Tensor, lengths: Tensor | None = None) -> Timbre:
+        """The timbre heard in mels (batch, n_mels, frames) that say `content` (batch, latent, ceil(frames / 4))."""
+        sound, mask = self.speaker.frames(mel, lengths)
+        exists = torch.ones_like(sound[..., :1]) if mask is None else mask
+        return Timbre(self.speaker.summary(sound, mask).mean, content.mT, sound, exists)
 
     def convert(
         self,
@@ -354,7 +425,7 @@ class DisentanglingVAE(PretrainedModel, config=DisentanglingConfig):
         octaves = (voice.register - register).nan_to_num(0.0) + pitch_shift / 12
         decoded = self.decoder(
             self.content(mel, lengths).mean,
-            voice.latent.expand(len(mel), -1),
+            voice.timbre.expand(len(mel)),
             pitch.shift(octaves.expand(len(mel))),
             frames=mel.shape[2],
             lengths=lengths,

@@ -110,6 +110,28 @@ class ResidualBlock(nn.Module):
         return masked(x + y, mask)
 
 
+class CrossAttention(nn.Module):
+    """Adds to each frame what the frames of a reference that match it hold (Vaswani et al. 2017, arXiv:1706.03762)."""
+
+    def __init__(self, channels: int, *, keys: int, values: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.norm = FrameNorm(channels)
+        self.query = nn.Linear(channels, channels)
+        self.key = Convolution(keys, channels, kernel=3)
+        self.value = nn.Linear(values, channels)
+        self.project = nn.Linear(channels, channels)
+
+    def forward(self, x: Tensor, mask: Mask, keys: Tensor, values: Tensor, exists: Mask = None) -> Tensor:
+        """x (batch, frames, channels); of the reference, keys and values (batch, others, …), and its mask → like x."""
+        heads = [
+            y.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+            for y in (self.query(self.norm(x)), self.key(keys), self.value(values))
+        ]
+        attended = F.scaled_dot_product_attention(*heads, None if exists is None else exists.mT[:, None] > 0)
+        return masked(x + self.project(attended.transpose(1, 2).flatten(2)), mask)
+
+
 class StatisticsPooling(nn.Module):
     """Any number of frames to one vector: attention-weighted mean and standard deviation.
 

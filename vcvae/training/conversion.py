@@ -1,4 +1,4 @@
-"""Training the disentangling VAE: rebuild an utterance from its perturbed self and another segment of its speaker."""
+"""Training the disentangling VAE: rebuild an utterance from its perturbed self and other segments of its speaker."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ import librosa
 import torch
 from pydantic import Field
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from vcvae.config import Config
 from vcvae.mel import MelConfig, MelSpectrogram
-from vcvae.models.disentangling import DisentanglingConfig, DisentanglingVAE, level
+from vcvae.models.disentangling import DisentanglingConfig, DisentanglingVAE, Timbre, Voice, level
 from vcvae.pitch import Pitch, yin
 from vcvae.training import losses
 from vcvae.training.average import average
@@ -40,6 +41,7 @@ class ConversionConfig(RunConfig):
     task: Literal["conversion"] = Field("conversion", description="what is trained: conversion")
     model: DisentanglingConfig = DisentanglingConfig()
     weights: LossWeights = LossWeights()
+    segments: int = Field(4, gt=1, description="of each of these; each is rebuilt with the timbre of the others")
     kl_warmup: int = Field(2000, ge=0, description="steps over which the weight of the KL rises from 0")
     temperature: float = Field(0.1, gt=0, description="of the cosine similarities of speakers")
     memory: int = Field(1024, ge=0, description="speaker latents of past batches to be told from, besides the batch's")
@@ -49,7 +51,10 @@ class ConversionConfig(RunConfig):
     content_input: PerturbationConfig = PerturbationConfig(warp=0.25, noise=0.3)
     speaker_input: PerturbationConfig = PerturbationConfig(equalizer=3.0, noise=0.3)
     conversions: float = Field(0.5, gt=0, le=0.5, description="share of the batch that is also converted")
-    conversions_from: int = Field(2000, ge=0, description="step at which conversions and the critic begin")
+    disguise: float = Field(
+        0.5, ge=0, le=1, description="share of the batch whose words are heard from another voice, converted"
+    )
+    conversions_from: int = Field(2000, ge=0, description="step at which conversions, disguise and the critic begin")
     critic: CriticConfig = CriticConfig()
     average: float = Field(0.999, ge=0, lt=1, description="decay of the averaged weights, which are what is released")
 
@@ -83,15 +88,15 @@ class ConversionTask(Task):
         self.average.update_parameters(self.model)
 
     def analyse(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Pairs → segments one below the other: samples, level-zero mels, known bands (…, n_mels), speakers.
+        """Segments one below the other: samples, level-zero mels, known bands (…, n_mels), speakers.
 
-        Segment i + half is the partner of segment i.
+        First comes one segment of each speaker, then another of each, in the same order.
         """
-        samples = torch.cat(tuple(batch["samples"].unbind(1)))
+        samples = batch["samples"].transpose(0, 1).flatten(0, 1)
         mel = self.spectrogram(samples)
         mel = mel - level(mel[:, : self.config.model.encoder_bands])
-        known = known_bands(torch.cat(tuple(batch["bandwidth"].unbind(1))), self.config.model.mel)
-        return samples, mel, known, batch["speaker"].repeat(2)
+        known = known_bands(batch["bandwidth"].T.flatten(), self.config.model.mel)
+        return samples, mel, known, batch["speaker"].repeat(self.config.segments)
 
     def forward(self, batch: Batch, step: int) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """The total to descend, and its terms before weighting."""
@@ -99,12 +104,13 @@ class ConversionTask(Task):
         samples, mel, known, speakers = self.analyse(batch)
         frames, hop = mel.shape[2], c.model.mel.hop
 
-        posterior = model.content(self.content_perturbation(mel))
-        latents = model.speaker(self.speaker_perturbation(mel)).mean
+        posterior = model.content(self.content_perturbation(self._disguise(mel) if step >= c.conversions_from else mel))
+        timbre = model.timbre(self.speaker_perturbation(mel), posterior.mean)
+        latents, others = timbre.latent, self._others(timbre)
         scores, voiced = model.pitch.logits(mel)
         pitch = model.pitch.decode(scores.detach(), voiced.detach())
-        content, partner = posterior.sample(), latents.roll(len(latents) // 2, dims=0)
-        decoded = model.decoder(content, partner, pitch, frames=frames)
+        content = posterior.sample()
+        decoded = model.decoder(content, others, pitch, frames=frames)
 
         terms = {
             "reconstruction": losses.reconstruction(decoded, mel, known),
@@ -114,19 +120,20 @@ class ConversionTask(Task):
         }
         totals = {}
         if step >= c.conversions_from and (weights.recognition or weights.agreement or weights.adversarial):
-            # The first half of the batch holds a segment of each speaker in turn: the one before is another speaker.
-            half, count = len(mel) // 2, max(1, int(c.conversions * len(mel)))
-            wanted, names = (x[:half].roll(1, dims=0)[:count] for x in (latents.detach(), speakers))
-            converted = self._convert(content[:count], wanted, pitch, frames=frames)
+            converted_ones = slice(max(1, round(c.conversions * len(mel))))
+            before = self._before(torch.arange(len(mel), device=mel.device))
+            wanted, moved = others[before[converted_ones]], self._change_register(pitch)[converted_ones]
+            converted = model.decoder(content[converted_ones], wanted, moved, frames=frames)
             if weights.recognition or weights.agreement:
-                terms |= self._recognise(converted, wanted, names, mel[:count])
+                names = speakers[before][converted_ones]
+                terms |= self._recognise(converted, wanted.latent.detach(), names, mel[converted_ones])
             if weights.adversarial:
-                fillable = known[:count] * known[:half].roll(1, dims=0)[:count]
+                fillable = (known * known[before])[converted_ones]
                 hear, judge = self.critic.hear, self.critic.judge
                 real, rebuilt, changed = hear(mel, known), hear(decoded, known), hear(converted, fillable)
-                true, own = partner.detach(), partner.detach().roll(1, dims=0)
-                fakes = [judge(rebuilt, true), judge(changed, wanted)]
-                totals["critic"] = losses.discrimination([judge(real, true)], [*fakes, judge(real, own)])
+                true, wrong = others.latent.detach(), others.latent.detach()[before]
+                fakes = [judge(rebuilt, true), judge(changed, wrong[converted_ones])]
+                totals["critic"] = losses.discrimination([judge(real, true)], [*fakes, judge(real, wrong)])
                 terms["adversarial"] = losses.deception(fakes)
                 terms["features"] = losses.feature_matching(real, rebuilt)
 
@@ -134,6 +141,23 @@ class ConversionTask(Task):
         factors["kl"] *= min(1.0, step / c.kl_warmup) if c.kl_warmup else 1.0
         totals["model"] = sum(factors[name] * term for name, term in terms.items())
         return totals, {name: term.detach() for name, term in terms.items()}
+
+    @torch.no_grad()
+    def _disguise(self, mel: Tensor) -> Tensor:
+        """The last of the segments as the averaged model says them in the voice of the speaker before.
+
+        To rebuild the original from that is a conversion whose answer is known: what comes from another voice, to what
+        its own speaker truly said. So are translators trained on one language alone (Sennrich et al. 2016,
+        arXiv:1511.06709).
+        """
+        count, model = round(self.config.disguise * len(mel)), self.released
+        if not count:
+            return mel
+        content, pitch = model.content(mel).mean, model.pitch(mel)
+        timbre = self._others(model.timbre(mel, content))[self._before(torch.arange(len(mel), device=mel.device))]
+        moved = self._change_register(pitch)[-count:]
+        disguised = model.decoder(content[-count:], timbre[-count:], moved, frames=mel.shape[2])
+        return torch.cat([mel[:-count], disguised])
 
     def _tell_apart(self, latents: Tensor, speakers: Tensor) -> Tensor:
         """The contrastive term, against the batch and what is remembered; then the batch is remembered, too."""
@@ -144,13 +168,31 @@ class ConversionTask(Task):
         self.past_speakers = torch.cat([speakers, self.past_speakers])[: self.config.memory]
         return term
 
-    def _convert(self, content: Tensor, wanted: Tensor, pitch: Pitch, *, frames: int) -> Tensor:
-        """Decode contents with the speakers `wanted`, those before them in the batch, in their registers."""
-        half, count = len(pitch.log_f0) // 2, len(content)
-        register = pitch.register()[:half]
-        octaves = (register.roll(1) - register).nan_to_num(0.0)[:count]
-        contour = Pitch(pitch.log_f0[:count], pitch.voicing[:count]).shift(octaves)
-        return self.model.decoder(content, wanted, contour, frames=frames)
+    def _by_segment(self, x: Tensor) -> Tensor:
+        """(batch, …) → (segments, speakers, …)."""
+        return x.unflatten(0, (self.config.segments, -1))
+
+    def _before(self, x: Tensor) -> Tensor:
+        """For each item of a batch (batch, …), the same segment of the speaker before: another speaker's."""
+        return self._by_segment(x).roll(1, dims=1).flatten(0, 1)
+
+    def _others(self, timbre: Timbre) -> Timbre:
+        """For each segment, the timbre that the other segments of its speaker show together."""
+        count = self.config.segments
+        others = torch.tensor([[j for j in range(count) if j != i] for i in range(count)])
+
+        def gather(x: Tensor) -> Tensor:
+            """(batch, frames, …) → (batch, (segments - 1) · frames, …)."""
+            return self._by_segment(x)[others].transpose(1, 2).flatten(2, 3).flatten(0, 1)
+
+        latent = F.normalize(gather(timbre.latent[:, None]).mean(dim=1), dim=-1)
+        return Timbre(latent, gather(timbre.said), gather(timbre.sound), gather(timbre.exists))
+
+    def _change_register(self, pitch: Pitch) -> Pitch:
+        """Each contour in the register of the speaker before."""
+        register = self._by_segment(pitch.register()).nanmean(dim=0)
+        octaves = (register.roll(1) - register).nan_to_num(0.0)
+        return pitch.shift(octaves.repeat(self.config.segments))
 
     def _recognise(self, converted: Tensor, wanted: Tensor, names: Tensor, mel: Tensor) -> dict[str, Tensor]:
         """The averaged encoders hear the wanted speaker, and the same words."""
@@ -175,17 +217,18 @@ class ConversionTask(Task):
         enrolled, tested, converted_latents = [], [], []
         for batch in batches:
             _, mel, known, _ = self.analyse(batch)
-            source, other = mel.chunk(2)
-            own, partner = model.voice(source), model.voice(other)
+            source, *rest = mel.chunk(self.config.segments)
+            own, other = model.voice(source), [model.voice(x) for x in rest]
+            partner = Voice.join(Voice.join(o[i : i + 1] for o in other).average() for i in range(len(source)))
             content = model.content(source).mean
-            decoded = model.decoder(content, partner.latent, model.pitch(source), frames=mel.shape[2])
+            decoded = model.decoder(content, partner.timbre, model.pitch(source), frames=mel.shape[2])
             found["reconstruction"].append(losses.reconstruction(decoded, source, known[: len(source)]))
             before = torch.arange(len(source), device=source.device).roll(1)
             converted = model.convert(source, partner[before])
             said, heard = (x - x.mean(2, keepdim=True) for x in (content, model.content(converted).mean))
             found["content_consistency"].append(torch.cosine_similarity(said.flatten(1), heard.flatten(1)).mean())
-            enrolled.append(partner.latent)
-            tested.append(own.latent)
+            enrolled.append(partner.timbre.latent)
+            tested.append(own.timbre.latent)
             converted_latents.append(model.speaker(converted).mean.roll(-1, 0))
         enrolled, tested, converted_latents = map(torch.cat, (enrolled, tested, converted_latents))
         speakers = torch.cat([batch["speaker"] for batch in batches])
@@ -197,7 +240,7 @@ class ConversionTask(Task):
             "retrieval": same[rows, similarity.argmax(1)].float().mean().item(),
             "converted_retrieval": same[rows, converted_similarity.argmax(1)].float().mean().item(),
         }
-        pictures = {"source": source[0], "decoded": decoded[0], "target": other[-1], "converted": converted[0]}
+        pictures = {"source": source[0], "decoded": decoded[0], "target": rest[0][-1], "converted": converted[0]}
         return Findings(figures, pictures)
 
 

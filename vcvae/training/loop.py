@@ -24,7 +24,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from torch import Tensor
 from torch.utils.data import DataLoader, Sampler, default_collate
 
-from vcvae.data.segments import SegmentPairs
+from vcvae.data.segments import Segments
 from vcvae.environment import environment
 from vcvae.errors import VcvaeError, disk_errors
 from vcvae.training import checkpoint
@@ -41,7 +41,7 @@ FREE_TO_CHANGE = {
     "workers",
     "log_every",
     "validate_every",
-    "validation_pairs",
+    "validation_speakers",
     "checkpoint_every",
     "optimizer",
 }
@@ -111,9 +111,10 @@ class _Run:
         config, accelerator, console = self.config, self.accelerator, self.console
         mel = config.model.mel
         pairs, dev = (
-            SegmentPairs(
+            Segments(
                 folder,
                 segment=config.segment_frames * mel.hop,
+                count=config.segments,
                 sample_rate=mel.sample_rate,
                 speeds=speeds,
                 seed=config.seed,
@@ -122,11 +123,17 @@ class _Run:
         )
         batches = _batches(pairs, config, accelerator, self.step)
         validation = [
-            _to(default_collate([dev[n] for n in range(i, i + config.batch_pairs)]), accelerator.device)
-            for i in range(0, config.validation_pairs, config.batch_pairs)
+            _to(default_collate([dev[n] for n in range(i, i + config.batch_speakers)]), accelerator.device)
+            for i in range(0, config.validation_speakers, config.batch_speakers)
         ]
         log = self._begin(pairs) if self.leads else None
-        frames = 2 * config.batch_pairs * config.segment_frames * config.accumulate * accelerator.num_processes
+        frames = (
+            config.batch_speakers
+            * config.segments
+            * config.segment_frames
+            * config.accumulate
+            * accelerator.num_processes
+        )
         sums, since, began = defaultdict(float), 0, time.perf_counter()
         with _Stop() as stop, _progress(console, self.leads) as progress:
             bar = progress.add_task("training", total=config.steps, completed=self.step, rate="")
@@ -167,7 +174,7 @@ class _Run:
         accelerator.end_training()
         return self.folder
 
-    def _begin(self, pairs: SegmentPairs) -> Log:
+    def _begin(self, pairs: Segments) -> Log:
         """Make the run's folder, say what is about to happen, and open the log."""
         with disk_errors(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -314,9 +321,9 @@ class _Batches(Sampler):
             batch += self.processes
 
 
-def _batches(pairs: SegmentPairs, config: RunConfig, accelerator: Accelerator, step: int) -> Iterator[Batch]:
+def _batches(pairs: Segments, config: RunConfig, accelerator: Accelerator, step: int) -> Iterator[Batch]:
     sampler = _Batches(
-        config.batch_pairs, step * config.accumulate, accelerator.process_index, accelerator.num_processes
+        config.batch_speakers, step * config.accumulate, accelerator.process_index, accelerator.num_processes
     )
     return iter(
         DataLoader(

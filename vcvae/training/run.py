@@ -49,7 +49,8 @@ class RunConfig(Config):
     data: DataConfig
     seed: int = Field(0, ge=0, description="of weights, data and noise")
     steps: int = Field(20000, gt=0, description="optimizer steps")
-    batch_pairs: int = Field(16, gt=1, description="speakers in a batch of one process, two segments each")
+    batch_speakers: int = Field(8, gt=1, description="speakers in a batch of one process")
+    segments: int = Field(2, gt=1, description="of each of these")
     segment_frames: int = Field(128, gt=15, description="mel frames of a segment: 1.5 s")
     speeds: tuple[Speed, ...] = Field((1.0,), description="each speaker at each of these speeds is a speaker")
     accumulate: int = Field(1, gt=0, description="batches whose gradients make one step")
@@ -58,5 +59,7 @@ class RunConfig(Config):
     optimizer: OptimizerConfig = OptimizerConfig()
     log_every: int = Field(50, gt=0, description="steps between scalars")
     validate_every: int = Field(1000, gt=0, description="steps between validations")
-    validation_pairs: int = Field(64, gt=1, description="examples of a validation")
+    validation_speakers: int = Field(
+        64, gt=1, description="speakers in a validation; one that comes again has other segments"
+    )
     checkpoint_every: int = Field(250, gt=0, description="steps between checkpoints: what a killed run can lose")

@@ -42,7 +42,6 @@ class VocoderConfig(RunConfig):
     discriminators: DiscriminatorConfig = DiscriminatorConfig()
     weights: VocoderWeights = VocoderWeights()
     optimizer: OptimizerConfig = OptimizerConfig(learning_rate=5e-4, betas=(0.8, 0.99))
-    batch_pairs: int = Field(8, gt=1, description="speakers in a batch of one process, two segments each")
     segment_frames: int = Field(32, gt=15, description="mel frames of a segment: .37 s")
     start: str | None = Field(None, description="folder or repository of a vocoder to start from; by default, chance")
     converter: str | None = Field(
