@@ -18,7 +18,7 @@ _HOMES = {
     "PitchEncoder": "models.disentangling",
     "SpeakerEncoder": "models.disentangling",
     "VcvaeError": "errors",
-    "Voice": "models.disentangling",
+    "Voice": "models.voice",
     "load_model": "models",
     "load_vocoder": "vocoder",
 }

@@ -17,7 +17,8 @@ from vcvae import audio
 from vcvae.errors import VcvaeError
 from vcvae.mel import MelSpectrogram
 from vcvae.models import load_model
-from vcvae.models.disentangling import DisentanglingVAE, Voice
+from vcvae.models.disentangling import DisentanglingVAE
+from vcvae.models.voice import Voice
 from vcvae.vocoder import Vocoder, load_vocoder
 
 PIECE = 2560  # frames between the starts of two pieces: 29.7 s

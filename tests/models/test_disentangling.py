@@ -13,12 +13,8 @@ from vcvae.models.disentangling import (
     DisentanglingVAE,
     PitchEncoder,
     SpeakerEncoder,
-    Timbre,
-    Voice,
-    band_statistics,
-    level,
-    restore_variance,
 )
+from vcvae.models.voice import Timbre, Voice, band_statistics, level, restore_variance
 
 CONFIG = DisentanglingConfig(
     fast_channels=24, slow_channels=32, content_latent=8, speaker_latent=16, speaker_channels=24, pitch_channels=16

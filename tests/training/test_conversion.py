@@ -4,7 +4,7 @@ import torch
 from tests.corpus import TINY
 from tests.synthetic import speak
 from vcvae.mel import MelConfig
-from vcvae.models.disentangling import Voice
+from vcvae.models.voice import Voice
 from vcvae.training.conversion import ConversionConfig, ConversionTask, equal_error_rate, known_bands
 
 WHERE = {"output": "", "data": {"train": "", "dev": ""}}

@@ -12,7 +12,8 @@ from torch.nn import functional as F
 
 from vcvae.config import Config
 from vcvae.mel import MelConfig, MelSpectrogram
-from vcvae.models.disentangling import DisentanglingConfig, DisentanglingVAE, Timbre, Voice, level
+from vcvae.models.disentangling import DisentanglingConfig, DisentanglingVAE
+from vcvae.models.voice import Timbre, Voice, level
 from vcvae.pitch import Pitch, yin
 from vcvae.training import losses
 from vcvae.training.average import average
