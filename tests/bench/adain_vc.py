@@ -94,7 +94,7 @@ def main() -> None:
     torch.set_num_threads(arguments.threads)
     torch.manual_seed(0)
 
-    theirs, ours = AdaINVC(80), ConversionTask(ConversionConfig(output="", data={"train": "", "dev": ""}))
+    theirs, ours = AdaINVC(80), ConversionTask(ConversionConfig(output="", data={"train": "", "dev": ""}), speakers=64)
     optimizers = [torch.optim.Adam(m.parameters()) for m in (theirs, ours.model)]
     mel, samples = torch.randn(BATCH, 80, FRAMES), 0.1 * torch.randn(BATCH // 2, 2, FRAMES * 256)
     batch = {

@@ -26,14 +26,14 @@ def batch():
 
 def make(**changes):
     torch.manual_seed(0)
-    return ConversionTask(ConversionConfig(**WHERE, model=TINY, **changes))
+    return ConversionTask(ConversionConfig(**WHERE, model=TINY, **changes), speakers=10)
 
 
 def test_every_term_reaches_the_part_that_it_is_for(batch):
     parts = {
         "reconstruction": {"content", "speaker", "decoder"},
         "kl": {"content"},
-        "contrastive": {"speaker"},
+        "identification": {"speaker", "prototypes"},
         "pitch": {"pitch"},
         "recognition": {"content", "speaker", "decoder"},
         "agreement": {"content", "speaker", "decoder"},
@@ -48,7 +48,11 @@ def test_every_term_reaches_the_part_that_it_is_for(batch):
         total = totals["model"]
         assert total.item() == pytest.approx(terms[term].item())
         total.backward(inputs=task.players()["model"])
-        moved = {n.split(".")[1] for n, p in task.named_parameters() if p.grad is not None and p.grad.abs().sum() > 0}
+        moved = {
+            n.removeprefix("model.").split(".")[0]
+            for n, p in task.named_parameters()
+            if p.grad is not None and p.grad.abs().sum() > 0
+        }
         assert moved == expected, term
 
 
@@ -113,7 +117,7 @@ def test_what_is_disguised_is_heard_in_another_voice_and_rebuilt_as_it_was(batch
 
 
 def test_the_kl_warms_up(batch):
-    task = make(weights={"reconstruction": 0, "contrastive": 0, "pitch": 0, "kl": 1.0}, kl_warmup=100)
+    task = make(weights={"reconstruction": 0, "identification": 0, "pitch": 0, "kl": 1.0}, kl_warmup=100)
     for step, share in ((0, 0.0), (50, 0.5), (1000, 1.0)):
         torch.manual_seed(1)
         totals, terms = task(batch, step)

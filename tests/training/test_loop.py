@@ -139,9 +139,16 @@ def test_a_longer_run_goes_on_and_a_different_one_is_refused(values):
     folder = run(values, steps=4)
     run(values, steps=6)
     assert checkpoint.load(folder)["step"] == 6
-    with pytest.raises(VcvaeError, match="'temperature' differs"):
-        run(values, temperature=0.2)
+    with pytest.raises(VcvaeError, match="'margin' differs"):
+        run(values, margin=0.1)
     run(values, steps=7, optimizer={"learning_rate": 1e-5})  # as the message about a loss that is not finite advises
+
+
+def test_a_run_does_not_go_on_with_other_speakers(values, tmp_path):
+    run(values, steps=2)
+    fewer = str(make_corpus(tmp_path / "fewer", speakers=3))
+    with pytest.raises(VcvaeError, match=r"holds 9 voices, where the run in .* began with 12; give the same data"):
+        run(values, steps=4, data={"train": fewer, "dev": fewer})
 
 
 def test_a_loss_that_is_not_finite_ends_the_run_and_keeps_its_checkpoint(values, monkeypatch):
@@ -165,7 +172,7 @@ def test_a_broken_checkpoint_is_one_sentence(values, tmp_path):
 
 
 def test_a_checkpoint_that_cannot_be_written_leaves_the_last(tmp_path, monkeypatch):
-    state = {"task": {}, "optimizers": {}, "step": 1, "config": ""}
+    state = {"task": {}, "optimizers": {}, "step": 1, "voices": 1, "config": ""}
     checkpoint.save(tmp_path, state)
 
     def full(state, path):

@@ -21,25 +21,23 @@ def test_kl_is_nats_a_frame():
     assert losses.kl(posterior).item() == pytest.approx(3 * 0.5 * 4)
 
 
-def test_contrastive_is_least_when_speakers_are_apart():
-    speakers = torch.tensor([0, 1, 2, 0, 1, 2])
-    apart, together = torch.eye(3).repeat(2, 1), torch.ones(6, 3) / math.sqrt(3)
-    low = losses.contrastive(apart, speakers, temperature=0.1)
-    high = losses.contrastive(together, speakers, temperature=0.1)
-    assert low < 0.01
-    assert high.item() == pytest.approx(math.log(5))  # one partner among five others, all alike
-
-
-def test_recognition_is_cross_entropy_over_the_batch():
+def test_identification_is_cross_entropy_of_scaled_cosines():
     torch.manual_seed(0)
-    heard, wanted = (F.normalize(torch.randn(4, 8), dim=1) for _ in range(2))
-    expected = -torch.log_softmax(heard @ wanted.T / 0.5, dim=1).diagonal().mean()
-    torch.testing.assert_close(losses.recognition(heard, wanted, torch.arange(4), temperature=0.5), expected)
-    twice = torch.cat([heard, heard[:1]]), torch.cat([wanted, wanted[:1]]), torch.tensor([0, 1, 2, 3, 0])
-    alone = losses.recognition(heard[:1], wanted[:1], torch.zeros(1), temperature=0.5)
-    assert alone == 0
-    pair = losses.recognition(twice[0][[0, 4]], twice[1][[0, 4]], twice[2][[0, 4]], temperature=0.5)
-    assert pair == 0  # a speaker who is wanted twice is no rival of himself
+    latents, prototypes = F.normalize(torch.randn(5, 8), dim=1), 3 * torch.randn(4, 8)
+    speakers = torch.tensor([0, 3, 1, 1, 2])
+    expected = F.cross_entropy(10 * latents @ F.normalize(prototypes, dim=1).T, speakers)
+    torch.testing.assert_close(losses.identification(latents, speakers, prototypes, scale=10.0), expected)
+
+
+def test_the_margin_is_an_angle_that_the_right_speaker_must_be_nearer_by():
+    def direction(angle):
+        return torch.tensor([[math.cos(angle), math.sin(angle)]])
+
+    prototypes, first = torch.cat([direction(0.0), direction(1.0)]), torch.tensor([0])
+    fair = losses.identification(direction(0.3), first, prototypes, scale=10.0, margin=0.4)
+    assert fair.item() == pytest.approx(math.log(2), abs=1e-4)  # 0.3 and a margin of 0.4 is as far as the other's 0.7
+    hindmost = losses.identification(-direction(0.0), first, prototypes, scale=10.0, margin=0.4)
+    assert hindmost > losses.identification(-direction(0.1), first, prototypes, scale=10.0) > 0
 
 
 def test_pitch_is_least_at_the_truth():
@@ -82,13 +80,3 @@ def test_intonation_counts_what_is_voiced_and_near():
     contour = Pitch(torch.tensor([[7.1, 6.9, 9.0, 8.0]]), torch.ones(1, 4))
     assert losses.intonation(contour, measured).item() == pytest.approx(0.1)
     assert losses.intonation(contour, Pitch(measured.log_f0, torch.zeros(1, 4))) == 0
-
-
-def test_what_is_remembered_is_to_be_told_from_unless_it_is_the_speakers_own_or_nobodys():
-    latents, speakers = torch.eye(3).repeat(2, 1), torch.tensor([0, 1, 2, 0, 1, 2])
-    alone = losses.contrastive(latents, speakers, temperature=0.1)
-    for others, whose in ((torch.eye(3), [0, 1, 2]), (torch.ones(5, 3), [-1] * 5)):
-        remembered = losses.contrastive(latents, speakers, others, torch.tensor(whose), temperature=0.1)
-        torch.testing.assert_close(remembered, alone, atol=1e-3, rtol=0)
-    rivals = losses.contrastive(latents, speakers, torch.eye(3), torch.tensor([7, 8, 9]), temperature=0.1)
-    assert rivals.item() == pytest.approx(math.log(2), abs=0.01)  # the partner, and a stranger who is just like it

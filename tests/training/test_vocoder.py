@@ -26,7 +26,9 @@ def batch():
 
 def make(**changes):
     torch.manual_seed(0)
-    return VocoderTask(VocoderConfig.parse(WHERE | {"model": SMALL, "discriminators": SLIM} | changes, where="test"))
+    return VocoderTask(
+        VocoderConfig.parse(WHERE | {"model": SMALL, "discriminators": SLIM} | changes, where="test"), speakers=2
+    )
 
 
 def test_players_own_all_that_learns_and_share_nothing():

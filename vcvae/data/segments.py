@@ -78,6 +78,11 @@ class Segments(Dataset):
         self.calls = np.repeat(np.arange(len(calls)), calls)
 
     @property
+    def voices(self) -> int:
+        """How many speakers the examples number: each at each speed."""
+        return len(self.speakers) * len(self.speeds)
+
+    @property
     def samples(self) -> int:
         """Of all the utterances together."""
         return sum(u.samples for list_ in self.utterances for u in list_)

@@ -39,7 +39,7 @@ def load(folder: Path) -> dict[str, Any] | None:
         return None
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-        if not isinstance(state, dict) or not {"task", "optimizers", "step", "config"} <= state.keys():
+        if not isinstance(state, dict) or not {"task", "optimizers", "step", "voices", "config"} <= state.keys():
             raise TypeError("it holds something else")
         return state
     except Exception as error:

@@ -28,7 +28,7 @@ class LossWeights(Config):
 
     reconstruction: float = Field(1.0, ge=0, description="L1 of the mel, natural-log units")
     kl: float = Field(0.002, ge=0, description="nats per content frame; what the content latent costs")
-    contrastive: float = Field(0.1, ge=0, description="speaker latents: one speaker attracts, others repel")
+    identification: float = Field(0.1, ge=0, description="the speaker encoder tells the speakers apart, nats")
     pitch: float = Field(0.1, ge=0, description="the pitch encoder against YIN")
     recognition: float = Field(0.0, ge=0, description="conversions: the averaged speaker encoder hears the target")
     agreement: float = Field(0.0, ge=0, description="conversions: the averaged content encoder hears the same words")
@@ -44,8 +44,8 @@ class ConversionConfig(RunConfig):
     weights: LossWeights = LossWeights()
     segments: int = Field(4, gt=1, description="of each of these; each is rebuilt with the timbre of the others")
     kl_warmup: int = Field(2000, ge=0, description="steps over which the weight of the KL rises from 0")
-    temperature: float = Field(0.1, gt=0, description="of the cosine similarities of speakers")
-    memory: int = Field(1024, ge=0, description="speaker latents of past batches to be told from, besides the batch's")
+    scale: float = Field(20.0, gt=0, description="of the cosines by which speakers are told apart")
+    margin: float = Field(0.2, ge=0, description="radians by which the right speaker must be nearer")
     speeds: tuple[Speed, ...] = Field(
         (0.89, 1.0, 1.125), description="each speaker at each of these speeds is a speaker"
     )
@@ -63,22 +63,20 @@ class ConversionConfig(RunConfig):
 class ConversionTask(Task):
     """The model, its running average, and what a batch costs."""
 
-    def __init__(self, config: ConversionConfig) -> None:
-        super().__init__()
-        self.config = config
+    def __init__(self, config: ConversionConfig, speakers: int) -> None:
+        super().__init__(config, speakers)
         self.spectrogram = MelSpectrogram(config.model.mel)
         self.model = DisentanglingVAE(config.model)
         self.average = average(self.model, config.average)
         self.critic = MelCritic(
             config.critic, n_mels=config.model.mel.n_mels, speaker_latent=config.model.speaker_latent
         )
-        self.register_buffer("past_latents", torch.zeros(config.memory, config.model.speaker_latent))
-        self.register_buffer("past_speakers", torch.full((config.memory,), -1))
+        self.prototypes = nn.Parameter(torch.randn(speakers, config.model.speaker_latent))
         self.content_perturbation = Perturbation(config.content_input, config.model.mel)
         self.speaker_perturbation = Perturbation(config.speaker_input, config.model.mel)
 
     def players(self) -> dict[str, list[nn.Parameter]]:
-        return {"critic": list(self.critic.parameters()), "model": list(self.model.parameters())}
+        return {"critic": list(self.critic.parameters()), "model": [*self.model.parameters(), self.prototypes]}
 
     @property
     def released(self) -> DisentanglingVAE:
@@ -116,7 +114,7 @@ class ConversionTask(Task):
         terms = {
             "reconstruction": losses.reconstruction(decoded, mel, known),
             "kl": losses.kl(posterior),
-            "contrastive": self._tell_apart(latents, speakers),
+            "identification": losses.identification(latents, speakers, self.prototypes, scale=c.scale, margin=c.margin),
             "pitch": losses.pitch(scores, voiced, yin(samples, sample_rate=c.model.mel.sample_rate, hop=hop)),
         }
         totals = {}
@@ -126,8 +124,7 @@ class ConversionTask(Task):
             wanted, moved = others[before[converted_ones]], self._change_register(pitch)[converted_ones]
             converted = model.decoder(content[converted_ones], wanted, moved, frames=frames)
             if weights.recognition or weights.agreement:
-                names = speakers[before][converted_ones]
-                terms |= self._recognise(converted, wanted.latent.detach(), names, mel[converted_ones])
+                terms |= self._recognise(converted, speakers[before][converted_ones], mel[converted_ones])
             if weights.adversarial:
                 fillable = (known * known[before])[converted_ones]
                 hear, judge = self.critic.hear, self.critic.judge
@@ -160,15 +157,6 @@ class ConversionTask(Task):
         disguised = model.decoder(content[-count:], timbre[-count:], moved, frames=mel.shape[2])
         return torch.cat([mel[:-count], disguised])
 
-    def _tell_apart(self, latents: Tensor, speakers: Tensor) -> Tensor:
-        """The contrastive term, against the batch and what is remembered; then the batch is remembered, too."""
-        term = losses.contrastive(
-            latents, speakers, self.past_latents, self.past_speakers, temperature=self.config.temperature
-        )
-        self.past_latents = torch.cat([latents.detach(), self.past_latents])[: self.config.memory]
-        self.past_speakers = torch.cat([speakers, self.past_speakers])[: self.config.memory]
-        return term
-
     def _by_segment(self, x: Tensor) -> Tensor:
         """(batch, …) → (segments, speakers, …)."""
         return x.unflatten(0, (self.config.segments, -1))
@@ -195,13 +183,13 @@ class ConversionTask(Task):
         octaves = (register.roll(1) - register).nan_to_num(0.0)
         return pitch.shift(octaves.repeat(self.config.segments))
 
-    def _recognise(self, converted: Tensor, wanted: Tensor, names: Tensor, mel: Tensor) -> dict[str, Tensor]:
-        """The averaged encoders hear the wanted speaker, and the same words."""
+    def _recognise(self, converted: Tensor, speakers: Tensor, mel: Tensor) -> dict[str, Tensor]:
+        """The averaged encoders hear the wanted speakers, and the same words."""
         heard = self.released.speaker(converted).mean
         with torch.no_grad():
             said = self.released.content(mel).mean
         return {
-            "recognition": losses.recognition(heard, wanted, names, temperature=self.config.temperature),
+            "recognition": losses.identification(heard, speakers, self.prototypes.detach(), scale=self.config.scale),
             "agreement": losses.agreement(self.released.content(converted).mean, said),
         }
 

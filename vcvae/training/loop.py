@@ -77,12 +77,29 @@ class _Run:
     def __init__(self, config: RunConfig, console: Console) -> None:
         self.config, self.console, self.folder = config, console, Path(config.output)
         self.accelerator = Accelerator(mixed_precision=config.precision)
+        mel = config.model.mel
+        self.data, self.dev = (
+            Segments(
+                folder,
+                segment=config.segment_frames * mel.hop,
+                count=config.segments,
+                sample_rate=mel.sample_rate,
+                speeds=speeds,
+                seed=config.seed,
+            )
+            for folder, speeds in ((config.data.train, config.speeds), (config.data.dev, (1.0,)))
+        )
         torch.manual_seed(config.seed)
-        self.task = TASKS[config.task][1](config)
+        self.task = TASKS[config.task][1](config, self.data.voices)
         self.step = 0
         saved = checkpoint.load(self.folder)
         if saved:
             _require_same(config, parse(yaml.safe_load(saved["config"]), where=str(self.folder)), self.folder)
+            if saved["voices"] != self.data.voices:
+                raise VcvaeError(
+                    f"{config.data.train}: holds {self.data.voices} voices, where the run in {self.folder} began with "
+                    f"{saved['voices']}; give the same data, or another output."
+                )
             self.task.load_state_dict(saved["task"])
             self.step = saved["step"]
             if self.accelerator.scaler and saved["scaler"]:
@@ -110,23 +127,12 @@ class _Run:
     def train(self) -> Path:
         config, accelerator, console = self.config, self.accelerator, self.console
         mel = config.model.mel
-        pairs, dev = (
-            Segments(
-                folder,
-                segment=config.segment_frames * mel.hop,
-                count=config.segments,
-                sample_rate=mel.sample_rate,
-                speeds=speeds,
-                seed=config.seed,
-            )
-            for folder, speeds in ((config.data.train, config.speeds), (config.data.dev, (1.0,)))
-        )
-        batches = _batches(pairs, config, accelerator, self.step)
+        batches = _batches(self.data, config, accelerator, self.step)
         validation = [
-            _to(default_collate([dev[n] for n in range(i, i + config.batch_speakers)]), accelerator.device)
+            _to(default_collate([self.dev[n] for n in range(i, i + config.batch_speakers)]), accelerator.device)
             for i in range(0, config.validation_speakers, config.batch_speakers)
         ]
-        log = self._begin(pairs) if self.leads else None
+        log = self._begin() if self.leads else None
         frames = (
             config.batch_speakers
             * config.segments
@@ -174,7 +180,7 @@ class _Run:
         accelerator.end_training()
         return self.folder
 
-    def _begin(self, pairs: Segments) -> Log:
+    def _begin(self) -> Log:
         """Make the run's folder, say what is about to happen, and open the log."""
         with disk_errors(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -187,8 +193,8 @@ class _Run:
             for name, parameters in self.players.items()
         )
         self.console.print(
-            f"{self.folder}: {len(pairs.speakers)} speakers, "
-            f"{pairs.samples / self.config.model.mel.sample_rate / 3600:.1f} h, {sizes} on "
+            f"{self.folder}: {len(self.data.speakers)} speakers, "
+            f"{self.data.samples / self.config.model.mel.sample_rate / 3600:.1f} h, {sizes} on "
             f"{self.accelerator.num_processes} × {self.accelerator.device.type}; "
             + (f"going on from step {self.step}." if self.step else "starting.")
         )
@@ -247,6 +253,7 @@ class _Run:
                 "optimizers": {name: optimizer.state_dict() for name, optimizer in self.optimizers.items()},
                 "scaler": self.accelerator.scaler.state_dict() if self.accelerator.scaler else None,
                 "step": self.step,
+                "voices": self.data.voices,
                 "config": yaml.safe_dump(self.config.model_dump(mode="json")),
             }
             checkpoint.save(self.folder, state)
@@ -263,7 +270,7 @@ def load_run(folder: Path) -> tuple[RunConfig, Task]:
     if saved is None:
         raise VcvaeError(f"{folder}: no checkpoint here; give the output folder of a training run.")
     config = parse(yaml.safe_load(saved["config"]), where=str(folder))
-    task = TASKS[config.task][1](config)
+    task = TASKS[config.task][1](config, saved["voices"])
     task.load_state_dict(saved["task"])
     return config, task.eval()
 
@@ -321,13 +328,13 @@ class _Batches(Sampler):
             batch += self.processes
 
 
-def _batches(pairs: Segments, config: RunConfig, accelerator: Accelerator, step: int) -> Iterator[Batch]:
+def _batches(data: Segments, config: RunConfig, accelerator: Accelerator, step: int) -> Iterator[Batch]:
     sampler = _Batches(
         config.batch_speakers, step * config.accumulate, accelerator.process_index, accelerator.num_processes
     )
     return iter(
         DataLoader(
-            pairs,
+            data,
             batch_sampler=sampler,
             num_workers=config.workers,
             prefetch_factor=4 if config.workers else None,

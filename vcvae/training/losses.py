@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -24,29 +26,18 @@ def kl(posterior: Gaussian) -> Tensor:
     return posterior.kl().sum(dim=1).mean()
 
 
-def contrastive(
-    latents: Tensor,
-    speakers: Tensor,
-    others: Tensor | None = None,
-    other_speakers: Tensor | None = None,
-    *,
-    temperature: float,
+def identification(
+    latents: Tensor, speakers: Tensor, prototypes: Tensor, *, scale: float, margin: float = 0.0
 ) -> Tensor:
-    """Latents of one speaker attract, those of others repel: cross-entropy of finding a partner among the batch.
+    """Cross-entropy of telling who speaks among all speakers, made harder by an angle between right and wrong.
 
-    Latents (batch, latent) of unit length, speakers (batch,) numbers. Khosla et al. 2020 (arXiv:2004.11362, eq. 2).
-    `others` (any, latent) are more to be told from, where they are not the speaker's own, and not of -1, nobody: He et
-    al. 2020 (MoCo, arXiv:1911.05722).
+    Latents (batch, latent) of unit length, speakers (batch,) numbers of rows of prototypes (speakers, latent), `margin`
+    in radians. Deng et al. 2019 (ArcFace, arXiv:1801.07698, eq. 3).
     """
-    itself = torch.eye(len(latents), dtype=torch.bool, device=latents.device)
-    similarity = (latents @ latents.T / temperature).masked_fill(itself, -torch.inf)
-    rivals = similarity
-    if others is not None:
-        own = (speakers[:, None] == other_speakers[None, :]) | (other_speakers < 0)
-        rivals = torch.cat([similarity, (latents @ others.T / temperature).masked_fill(own, -torch.inf)], dim=1)
-    log_probability = similarity - rivals.logsumexp(dim=1, keepdim=True)
-    partner = (speakers[:, None] == speakers[None, :]) & ~itself
-    return -(log_probability.masked_fill(~partner, 0).sum(dim=1) / partner.sum(dim=1).clamp(min=1)).mean()
+    cosine = latents @ F.normalize(prototypes, dim=1).T
+    angle = cosine.gather(1, speakers[:, None]).clamp(-1 + 1e-6, 1 - 1e-6).arccos()
+    harder = cosine.scatter(1, speakers[:, None], (angle + margin).clamp(max=math.pi).cos())
+    return F.cross_entropy(scale * harder, speakers)
 
 
 def pitch(scores: Tensor, voiced: Tensor, measured: Pitch) -> Tensor:
@@ -70,18 +61,6 @@ def intonation(contour: Pitch, measured: Pitch) -> Tensor:
     error = (contour.log_f0 - measured.log_f0).abs()
     counted = measured.voicing * (error < 0.25)
     return (error * counted).sum() / counted.sum().clamp(min=1)
-
-
-def recognition(heard: Tensor, wanted: Tensor, speakers: Tensor, *, temperature: float) -> Tensor:
-    """Cross-entropy of recognising each converted utterance's wanted speaker among all that the batch wants.
-
-    Heard and wanted are (batch, latent) of unit length, `speakers` (batch,) the numbers of the wanted; one that is
-    wanted twice is not its own rival. InfoNCE, van den Oord et al. 2018 (arXiv:1807.03748).
-    """
-    itself = torch.eye(len(heard), dtype=torch.bool, device=heard.device)
-    same = (speakers[:, None] == speakers[None, :]) & ~itself
-    scores = (heard @ wanted.T / temperature).masked_fill(same, -torch.inf)
-    return F.cross_entropy(scores, torch.arange(len(heard), device=heard.device))
 
 
 def agreement(heard: Tensor, said: Tensor) -> Tensor:

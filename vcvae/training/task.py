@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 
 from torch import Tensor, nn
 
+from vcvae.training.run import RunConfig
+
 Batch = dict[str, Tensor]
 
 
@@ -25,6 +27,11 @@ class Task(nn.Module):
     discriminator). Each player has an optimizer of its own and descends its own total; the totals of one forward pass
     may share parts of the graph.
     """
+
+    def __init__(self, config: RunConfig, speakers: int) -> None:
+        """What `config` describes, for data with so many `speakers`, who are numbered from 0."""
+        super().__init__()
+        self.config = config
 
     def players(self) -> dict[str, list[nn.Parameter]]:
         """The parameters of each player."""

@@ -57,9 +57,8 @@ class VocoderConfig(RunConfig):
 class VocoderTask(Task):
     """The generator, its running average, its discriminators, and what a batch costs."""
 
-    def __init__(self, config: VocoderConfig) -> None:
-        super().__init__()
-        self.config = config
+    def __init__(self, config: VocoderConfig, speakers: int) -> None:
+        super().__init__(config, speakers)
         mel = config.model.mel
         self.analysis = MelSpectrogram(mel)
         self.generator = NeuralVocoder(config.model)
