@@ -171,7 +171,7 @@ def test_what_is_not_a_model_is_one_sentence(model, tmp_path):
     config = tmp_path / "config.json"
     values = json.loads(config.read_text())
     config.write_text(json.dumps(values | {"class": "GaussianMixture"}))
-    with pytest.raises(VcvaeError, match="holds a GaussianMixture, where a DisentanglingVAE"):
+    with pytest.raises(VcvaeError, match="holds GaussianMixture, where DisentanglingVAE"):
         load_model(tmp_path)
     config.write_text(json.dumps(values | {"slow_chanels": 1}))
     with pytest.raises(VcvaeError, match="did you mean 'slow_channels'"):

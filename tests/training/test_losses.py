@@ -21,6 +21,15 @@ def test_kl_is_nats_a_frame():
     assert losses.kl(posterior).item() == pytest.approx(3 * 0.5 * 4)
 
 
+def test_contrastive_is_least_when_speakers_are_apart():
+    speakers = torch.tensor([0, 1, 2, 0, 1, 2])
+    apart, together = torch.eye(3).repeat(2, 1), torch.ones(6, 3) / math.sqrt(3)
+    low = losses.contrastive(apart, speakers, temperature=0.1)
+    high = losses.contrastive(together, speakers, temperature=0.1)
+    assert low < 0.01
+    assert high.item() == pytest.approx(math.log(5))  # one partner among five others, all alike
+
+
 def test_identification_is_cross_entropy_of_scaled_cosines():
     torch.manual_seed(0)
     latents, prototypes = F.normalize(torch.randn(5, 8), dim=1), 3 * torch.randn(4, 8)

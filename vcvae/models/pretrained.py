@@ -66,7 +66,7 @@ class PretrainedModel(nn.Module, ModelHubMixin):
         except (ValueError, KeyError, AttributeError, TypeError):
             raise VcvaeError(f"{config_file}: not the configuration of a vcvae model.") from None
         if kind != cls.__name__:
-            raise VcvaeError(f"{source}: holds a {kind}, where a {cls.__name__} is needed.")
+            raise VcvaeError(f"{source}: holds {kind}, where {cls.__name__} is needed.")
         model = cls(cls.config_class.parse(values, where=str(config_file)))
         try:
             model.load_state_dict(load_file(weights_file))

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vcvae.config import Config
+from vcvae.evaluate.speakers import equal_error_rate
 from vcvae.mel import MelConfig, MelSpectrogram
 from vcvae.models.disentangling import DisentanglingConfig, DisentanglingVAE
 from vcvae.models.voice import Timbre, Voice, level
@@ -28,7 +29,8 @@ class LossWeights(Config):
 
     reconstruction: float = Field(1.0, ge=0, description="L1 of the mel, natural-log units")
     kl: float = Field(0.002, ge=0, description="nats per content frame; what the content latent costs")
-    identification: float = Field(0.1, ge=0, description="the speaker encoder tells the speakers apart, nats")
+    contrastive: float = Field(0.1, ge=0, description="speaker latents: in a batch, one speaker attracts, others repel")
+    identification: float = Field(0.03, ge=0, description="… and each is told from all speakers by a margin, nats")
     pitch: float = Field(0.1, ge=0, description="the pitch encoder against YIN")
     recognition: float = Field(0.0, ge=0, description="conversions: the averaged speaker encoder hears the target")
     agreement: float = Field(0.0, ge=0, description="conversions: the averaged content encoder hears the same words")
@@ -44,7 +46,8 @@ class ConversionConfig(RunConfig):
     weights: LossWeights = LossWeights()
     segments: int = Field(4, gt=1, description="of each of these; each is rebuilt with the timbre of the others")
     kl_warmup: int = Field(2000, ge=0, description="steps over which the weight of the KL rises from 0")
-    scale: float = Field(20.0, gt=0, description="of the cosines by which speakers are told apart")
+    temperature: float = Field(0.1, gt=0, description="of the cosines of a batch's speakers")
+    scale: float = Field(20.0, gt=0, description="of the cosines by which all speakers are told apart")
     margin: float = Field(0.2, ge=0, description="radians by which the right speaker must be nearer")
     speeds: tuple[Speed, ...] = Field(
         (0.89, 1.0, 1.125), description="each speaker at each of these speeds is a speaker"
@@ -71,7 +74,10 @@ class ConversionTask(Task):
         self.critic = MelCritic(
             config.critic, n_mels=config.model.mel.n_mels, speaker_latent=config.model.speaker_latent
         )
-        self.prototypes = nn.Parameter(torch.randn(speakers, config.model.speaker_latent))
+        # Of about unit length: only their directions count, and long ones would turn slowly.
+        self.prototypes = nn.Parameter(
+            torch.randn(speakers, config.model.speaker_latent) / config.model.speaker_latent**0.5
+        )
         self.content_perturbation = Perturbation(config.content_input, config.model.mel)
         self.speaker_perturbation = Perturbation(config.speaker_input, config.model.mel)
 
@@ -114,6 +120,7 @@ class ConversionTask(Task):
         terms = {
             "reconstruction": losses.reconstruction(decoded, mel, known),
             "kl": losses.kl(posterior),
+            "contrastive": losses.contrastive(latents, speakers, temperature=c.temperature),
             "identification": losses.identification(latents, speakers, self.prototypes, scale=c.scale, margin=c.margin),
             "pitch": losses.pitch(scores, voiced, yin(samples, sample_rate=c.model.mel.sample_rate, hop=hop)),
         }
@@ -237,12 +244,3 @@ def known_bands(bandwidth: Tensor, mel: MelConfig) -> Tensor:
     """Bandwidths (batch,) in Hz → (batch, n_mels), 1 for a band whose centre the recording reaches."""
     centres = librosa.mel_frequencies(mel.n_mels + 2, fmin=mel.f_min, fmax=mel.f_max)[1:-1]
     return (torch.tensor(centres, dtype=torch.float32, device=bandwidth.device) <= bandwidth[:, None]).float()
-
-
-def equal_error_rate(genuine: Tensor, impostor: Tensor) -> float:
-    """Where as many genuine scores lie below a threshold as impostors' above it."""
-    thresholds = torch.cat([genuine, impostor]).sort().values
-    missed = torch.searchsorted(genuine.sort().values, thresholds) / len(genuine)
-    accepted = 1 - torch.searchsorted(impostor.sort().values, thresholds) / len(impostor)
-    nearest = (missed - accepted).abs().argmin()
-    return ((missed + accepted)[nearest] / 2).item()

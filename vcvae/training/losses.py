@@ -26,6 +26,18 @@ def kl(posterior: Gaussian) -> Tensor:
     return posterior.kl().sum(dim=1).mean()
 
 
+def contrastive(latents: Tensor, speakers: Tensor, *, temperature: float) -> Tensor:
+    """Latents of one speaker attract, those of others repel: cross-entropy of finding a partner among the batch.
+
+    Latents (batch, latent) of unit length, speakers (batch,) numbers. Khosla et al. 2020 (arXiv:2004.11362, eq. 2).
+    """
+    itself = torch.eye(len(latents), dtype=torch.bool, device=latents.device)
+    similarity = (latents @ latents.T / temperature).masked_fill(itself, -torch.inf)
+    log_probability = similarity - similarity.logsumexp(dim=1, keepdim=True)
+    partner = (speakers[:, None] == speakers[None, :]) & ~itself
+    return -(log_probability.masked_fill(~partner, 0).sum(dim=1) / partner.sum(dim=1).clamp(min=1)).mean()
+
+
 def identification(
     latents: Tensor, speakers: Tensor, prototypes: Tensor, *, scale: float, margin: float = 0.0
 ) -> Tensor:

@@ -1,0 +1,1 @@
+"""Measures of models and conversions that need no other network."""
