@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from vcvae.errors import VcvaeError
-from vcvae.mel import MelConfig, MelSpectrogram
+from vcvae.mel import MelConfig, MelSpectrogram, known_bands
 
 CONFIG = MelConfig()
 
@@ -112,3 +112,10 @@ def test_an_unknown_key_and_a_wrong_value_are_named():
         MelConfig.parse({"hop_size": 256}, where="mel.yaml")
     with pytest.raises(VcvaeError, match=r"^mel.yaml: 'hop' is wrong: .* \(it is 0\)\.$"):
         MelConfig.parse({"hop": 0}, where="mel.yaml")
+
+
+def test_known_bands_end_at_the_bandwidth():
+    known = known_bands(torch.tensor([3000.0, 7750.0, 11025.0]), MelConfig())
+    assert known.sum(dim=1).tolist()[1:] == [80, 80]
+    assert 45 < known[0].sum() < 60
+    assert (known[0].diff() <= 0).all()

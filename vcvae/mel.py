@@ -91,3 +91,9 @@ class MelSpectrogram(nn.Module):
         spectrum = torch.stft(padded, c.n_fft, c.hop, c.window, self.window, center=False, return_complex=True)
         magnitude = spectrum[:, : self.bins].abs()
         return torch.log(torch.clamp(self.filters[:, : self.bins] @ magnitude, min=c.floor))
+
+
+def known_bands(bandwidth: Tensor, config: MelConfig) -> Tensor:
+    """Bandwidths (batch,) in Hz → (batch, n_mels), 1 for a band whose centre the recording reaches."""
+    centres = librosa.mel_frequencies(config.n_mels + 2, fmin=config.f_min, fmax=config.f_max)[1:-1]
+    return (torch.tensor(centres, dtype=torch.float32, device=bandwidth.device) <= bandwidth[:, None]).float()

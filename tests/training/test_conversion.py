@@ -3,9 +3,8 @@ import torch
 
 from tests.corpus import TINY
 from tests.synthetic import speak
-from vcvae.mel import MelConfig
 from vcvae.models.voice import Voice
-from vcvae.training.conversion import ConversionConfig, ConversionTask, known_bands
+from vcvae.training.conversion import ConversionConfig, ConversionTask
 
 WHERE = {"output": "", "data": {"train": "", "dev": ""}}
 
@@ -125,13 +124,6 @@ def test_the_kl_warms_up(batch):
         torch.manual_seed(1)
         totals, terms = task(batch, step)
         assert totals["model"].item() == pytest.approx(share * terms["kl"].item())
-
-
-def test_known_bands_end_at_the_bandwidth():
-    known = known_bands(torch.tensor([3000.0, 7750.0, 11025.0]), MelConfig())
-    assert known.sum(dim=1).tolist()[1:] == [80, 80]
-    assert 45 < known[0].sum() < 60
-    assert (known[0].diff() <= 0).all()
 
 
 def test_validation_tells_a_figure_for_each_question(batch):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Literal
 
-import librosa
 import torch
 from pydantic import Field
 from torch import Tensor, nn
@@ -12,7 +11,7 @@ from torch.nn import functional as F
 
 from vcvae.config import Config
 from vcvae.evaluate.speakers import equal_error_rate
-from vcvae.mel import MelConfig, MelSpectrogram
+from vcvae.mel import MelSpectrogram, known_bands
 from vcvae.models.disentangling import DisentanglingConfig, DisentanglingVAE
 from vcvae.models.voice import Timbre, Voice, level
 from vcvae.pitch import Pitch, yin
@@ -238,9 +237,3 @@ class ConversionTask(Task):
         }
         pictures = {"source": source[0], "decoded": decoded[0], "target": rest[0][-1], "converted": converted[0]}
         return Findings(figures, pictures)
-
-
-def known_bands(bandwidth: Tensor, mel: MelConfig) -> Tensor:
-    """Bandwidths (batch,) in Hz → (batch, n_mels), 1 for a band whose centre the recording reaches."""
-    centres = librosa.mel_frequencies(mel.n_mels + 2, fmin=mel.f_min, fmax=mel.f_max)[1:-1]
-    return (torch.tensor(centres, dtype=torch.float32, device=bandwidth.device) <= bandwidth[:, None]).float()

@@ -29,11 +29,25 @@ from vcvae.environment import environment
 from vcvae.errors import VcvaeError, disk_errors
 from vcvae.training import checkpoint
 from vcvae.training.conversion import ConversionConfig, ConversionTask
+from vcvae.training.family import (
+    AutoEncoderRun,
+    AutoEncoderTask,
+    DenoisingRun,
+    DenoisingTask,
+    VAERun,
+    VAETask,
+)
 from vcvae.training.run import RunConfig
 from vcvae.training.task import Batch, Task
 from vcvae.training.vocoder import VocoderConfig, VocoderTask
 
-TASKS = {"conversion": (ConversionConfig, ConversionTask), "vocoder": (VocoderConfig, VocoderTask)}
+TASKS = {
+    "conversion": (ConversionConfig, ConversionTask),
+    "vocoder": (VocoderConfig, VocoderTask),
+    "autoencoder": (AutoEncoderRun, AutoEncoderTask),
+    "denoising": (DenoisingRun, DenoisingTask),
+    "vae": (VAERun, VAETask),
+}
 FREE_TO_CHANGE = {
     "output",
     "data",
