@@ -79,6 +79,8 @@ def convert(
     force: Force = False,
 ) -> None:
     """Say what SOURCE says in the voice of --target."""
+    if _is_for_a_pair(model):
+        return _convert_pair(source, target, output, pairs, model, vocoder, seed, pitch_shift, force)
     jobs = _jobs(source, target or [], output, pairs)
     single = len(jobs) == 1 and not (pairs or source.is_dir())
     from vcvae import audio
@@ -246,6 +248,32 @@ def main() -> None:
         sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(130)
+
+
+def _is_for_a_pair(model: str | None) -> bool:
+    """Whether the model knows its target: one that was fitted to two speakers."""
+    if model is None:
+        return False
+    from vcvae.models.pretrained import describe
+
+    return describe(model)[0] == "GMMConversion"
+
+
+def _convert_pair(source, target, output, pairs, model, vocoder, seed, pitch_shift, force) -> None:
+    if target or pairs or not source:
+        raise VcvaeError(f"--model {model}: knows its one target; give a SOURCE, and neither --target nor --pairs.")
+    jobs, single = _outputs(source, output, f"to-{Path(model).name}"), not source.is_dir()
+    from vcvae.models.gmm_conversion import GMMConversion
+    from vcvae.pair import PairConverter
+    from vcvae.vocoder import load_vocoder
+
+    loaded = GMMConversion.from_pretrained(model)
+    converter = PairConverter(loaded, load_vocoder(vocoder, loaded.config.mel, seed=seed))
+
+    def convert_one(source: Path, output: Path) -> None:
+        converter.convert_file(source, output, pitch_shift=pitch_shift, force=force)
+
+    _each(jobs, convert_one, "converted", single=single)
 
 
 Job = tuple[Path, tuple[Path, ...], Path]

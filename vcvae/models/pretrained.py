@@ -59,12 +59,8 @@ class PretrainedModel(nn.Module, ModelHubMixin):
         Raises:
             VcvaeError: nothing is found there, or not this class of model, or weights that do not fit.
         """
-        config_file, weights_file = (fetch(source, name, **options) for name in (CONFIG, WEIGHTS))
-        try:
-            values = json.loads(config_file.read_text(encoding="utf-8"))
-            kind = values.pop("class")
-        except (ValueError, KeyError, AttributeError, TypeError):
-            raise VcvaeError(f"{config_file}: not the configuration of a vcvae model.") from None
+        kind, values, config_file = describe(source, **options)
+        weights_file = fetch(source, WEIGHTS, **options)
         if kind != cls.__name__:
             raise VcvaeError(f"{source}: holds {kind}, where {cls.__name__} is needed.")
         model = cls(cls.config_class.parse(values, where=str(config_file)))
@@ -75,6 +71,20 @@ class PretrainedModel(nn.Module, ModelHubMixin):
                 f"{weights_file}: not the weights that {CONFIG} beside it describes ({str(error).splitlines()[0]})."
             ) from None
         return model.eval()
+
+
+def describe(source: str | Path, **options: Any) -> tuple[str, dict[str, Any], Path]:
+    """The class of a saved model, the values of its configuration, and the file that says so.
+
+    Raises:
+        VcvaeError: nothing is found there, or something that is not of a vcvae model.
+    """
+    file = fetch(source, CONFIG, **options)
+    try:
+        values = json.loads(file.read_text(encoding="utf-8"))
+        return values.pop("class"), values, file
+    except (ValueError, KeyError, AttributeError, TypeError):
+        raise VcvaeError(f"{file}: not the configuration of a vcvae model.") from None
 
 
 def fetch(source: str | Path, name: str, *, give: str = "one that save_pretrained wrote", **options: Any) -> Path:

@@ -37,6 +37,7 @@ from vcvae.training.family import (
     VAERun,
     VAETask,
 )
+from vcvae.training.parallel import ParallelConfig, fit
 from vcvae.training.run import RunConfig
 from vcvae.training.task import Batch, Task
 from vcvae.training.vocoder import VocoderConfig, VocoderTask
@@ -48,6 +49,7 @@ TASKS = {
     "denoising": (DenoisingRun, DenoisingTask),
     "vae": (VAERun, VAETask),
 }
+CONFIGS = {name: config for name, (config, _) in TASKS.items()} | {"gmm_conversion": ParallelConfig}
 FREE_TO_CHANGE = {
     "output",
     "data",
@@ -61,19 +63,19 @@ FREE_TO_CHANGE = {
 }
 
 
-def parse(values: dict[str, Any], *, where: str) -> RunConfig:
+def parse(values: dict[str, Any], *, where: str) -> RunConfig | ParallelConfig:
     """The configuration that nested `values` describe; their `task` says of which kind.
 
     Raises:
         VcvaeError: an unknown task, an unknown key, a wrong value.
     """
     name = values.get("task")
-    if not isinstance(name, str) or name not in TASKS:
-        raise VcvaeError(f"{where}: the key 'task' must be one of: {', '.join(TASKS)} (it is {name!r}).")
-    return TASKS[name][0].parse(values, where=where)
+    if not isinstance(name, str) or name not in CONFIGS:
+        raise VcvaeError(f"{where}: the key 'task' must be one of: {', '.join(CONFIGS)} (it is {name!r}).")
+    return CONFIGS[name].parse(values, where=where)
 
 
-def train(config: RunConfig, console: Console | None = None) -> Path:
+def train(config: RunConfig | ParallelConfig, console: Console | None = None) -> Path:
     """Train as `config` says, or go on from where its output folder stands; returns that folder.
 
     Raises:
@@ -81,6 +83,8 @@ def train(config: RunConfig, console: Console | None = None) -> Path:
             is not finite (the last checkpoint stays).
     """
     console = console or Console()
+    if isinstance(config, ParallelConfig):
+        return fit(config, console)
     _require_tensorboard()
     return _Run(config, console).train()
 

@@ -44,7 +44,7 @@ class OptimizerConfig(Config):
 class RunConfig(Config):
     """The keys that all tasks share."""
 
-    task: str = Field(description="what is trained: conversion, vocoder, autoencoder, denoising or vae")
+    task: str = Field(description="what is trained")
     output: str = Field(description="folder of the run; the same command again goes on from what it holds")
     data: DataConfig
     seed: int = Field(0, ge=0, description="of weights, data and noise")
