@@ -2,32 +2,23 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import math
 import os
 import sys
-from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
-from vcvae.errors import VcvaeError, disk_errors
+from vcvae.errors import VcvaeError, check_absent, disk_errors, replacing
+from vcvae.jobs import conversions, destinations, each, out, recordings, say, show, track
 
 app = typer.Typer(
     help="Voice conversion: change who speaks in a recording and keep what is said.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-)
-# Where there is no terminal, lines are not folded, so that they can be searched.
-out, err = (
-    Console(stderr=error, emoji=False, width=None if (sys.stderr if error else sys.stdout).isatty() else 1000)
-    for error in (False, True)
 )
 
 
@@ -81,7 +72,7 @@ def convert(
     """Say what SOURCE says in the voice of --target."""
     if _is_for_a_pair(model):
         return _convert_pair(source, target, output, pairs, model, vocoder, seed, pitch_shift, force)
-    jobs = _jobs(source, target or [], output, pairs)
+    jobs = conversions(source, target or [], output, pairs)
     single = len(jobs) == 1 and not (pairs or source.is_dir())
     from vcvae import audio
     from vcvae.convert import Converter
@@ -94,10 +85,10 @@ def convert(
     def convert_one(source: Path, targets: tuple[Path, ...], output: Path) -> None:
         nonlocal voices
         if targets not in voices:
-            voices = {targets: converter.voice([f for t in targets for f in _recordings(t)])}
+            voices = {targets: converter.voice([f for t in targets for f in recordings(t)])}
         converter.convert_file(source, voices[targets], output, pitch_shift=pitch_shift, force=force)
 
-    _each(jobs, convert_one, "converted", single=single)
+    each(jobs, convert_one, "converted", single=single)
 
 
 @app.command()
@@ -112,7 +103,7 @@ def vocode(
     force: Force = False,
 ) -> None:
     """Take recordings apart into mels and put them together again: what the vocoder alone does to a voice."""
-    jobs, single = _outputs(source, output, "copy"), not source.is_dir()
+    jobs, single = destinations(source, output, "copy"), not source.is_dir()
     from vcvae import audio
     from vcvae.convert import find_device
     from vcvae.vocode import vocode
@@ -126,44 +117,108 @@ def vocode(
         audio.check_output(output, force)
         audio.write(output, vocode(source, speaker), speaker.mel_config.sample_rate, force=force)
 
-    _each(jobs, copy_one, "copied", single=single)
+    each(jobs, copy_one, "copied", single=single)
 
 
 @app.command()
 def encode(
     source: Annotated[Path, typer.Argument(help="A recording.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="A .npy file.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="A .npy file; of --code, a .npz file.")],
     speaker: Annotated[bool, typer.Option("--speaker", help="The speaker latent, (speaker_latent,).")] = False,
     content: Annotated[bool, typer.Option("--content", help="The content latent's mean, (latent, frames).")] = False,
     mel: Annotated[bool, typer.Option("--mel", help="The ln-mel that the encoders hear, (n_mels, frames).")] = False,
+    code: Annotated[
+        bool, typer.Option("--code", help="The code of an auto-encoder, from which decode speaks.")
+    ] = False,
+    bits: Annotated[int, typer.Option(help="Of each value of the code: 8 or 16.")] = 16,
     model: Model = None,
     device: Device = "auto",
     force: Force = False,
 ) -> None:
-    """Write a recording's speaker latent, content latent or mel, float32."""
-    if speaker + content + mel != 1:
-        raise VcvaeError("encode: give one of --speaker, --content and --mel.")
+    """Write a recording's speaker latent, content latent or mel, float32, or its code."""
+    if speaker + content + mel + code != 1:
+        raise VcvaeError("encode: give one of --speaker, --content, --mel and --code.")
+    if code:
+        return _encode(source, output, bits, model, force)
     if output.suffix != ".npy":
         raise VcvaeError(f"{output}: an array is written as .npy; end the name so.")
-    if output.exists() and not force:
-        raise VcvaeError(f"{output}: exists already; give --force to overwrite it.")
+    check_absent(output, force)
     import numpy as np
 
     from vcvae.convert import Encoder
 
     encoder = Encoder.from_pretrained(model, device=device)
     array = (encoder.speaker if speaker else encoder.content if content else encoder.mel)(source)
-    unfinished = output.with_name(f".{output.name}.unfinished")
-    with disk_errors(output):
-        try:
-            with open(unfinished, "wb") as file:
-                np.save(file, array)
-            os.replace(unfinished, output)
-        except OSError:
-            with contextlib.suppress(OSError):
-                unfinished.unlink()
-            raise
+    with replacing(output) as file:
+        np.save(file, array)
     say(f"{output}: float32 {array.shape}")
+
+
+def _encode(source: Path, output: Path, bits: int, model: str | None, force: bool) -> None:
+    from vcvae import code
+    from vcvae.models import load_autoencoder
+    from vcvae.vocode import hear
+
+    encoder = load_autoencoder(model)
+    made = code.encode(encoder, hear(source, encoder.config.mel)[0])
+    code.write(output, made, bits=bits, force=force)
+    rate = code.bits_per_second(made, bits, encoder.config.mel.frame_rate) / 1000
+    say(f"{output}: {made.values.shape[0]} × {made.values.shape[1]} values of {bits} bits, {rate:.2f} kbit/s")
+
+
+@app.command()
+def decode(
+    source: Annotated[Path, typer.Argument(help="A .npz file that encode --code wrote.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="WAV or FLAC.")],
+    model: Annotated[str, typer.Option(help="Folder or Hugging Face repository of the auto-encoder that made it.")],
+    vocoder: Speaks = None,
+    seed: Seed = 0,
+    force: Force = False,
+) -> None:
+    """Speak what a code holds."""
+    from vcvae import audio, code
+    from vcvae.models import load_autoencoder
+    from vcvae.vocode import speak
+    from vcvae.vocoder import load_vocoder
+
+    audio.check_output(output, force)
+    decoder = load_autoencoder(model)
+    mel = code.decode(decoder, code.read(source))
+    samples = speak(load_vocoder(vocoder, decoder.config.mel, seed=seed).eval(), mel)
+    audio.write(output, samples, decoder.config.mel.sample_rate, force=force)
+    say(str(output))
+
+
+@app.command()
+def denoise(
+    source: Annotated[Path, typer.Argument(help="A recording, or a folder of them.", parser=_path)],
+    model: Annotated[str, typer.Option(help="Folder or Hugging Face repository of a denoising auto-encoder.")],
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="WAV or FLAC; a folder where the source is one.")
+    ] = None,
+    vocoder: Speaks = None,
+    seed: Seed = 0,
+    force: Force = False,
+) -> None:
+    """Say what SOURCE says, without the noise and the room, by a denoising auto-encoder."""
+    jobs, single = destinations(source, output, "clean"), not source.is_dir()
+    from vcvae import audio
+    from vcvae.models import load_autoencoder
+    from vcvae.vocode import hear, speak
+    from vcvae.vocoder import load_vocoder
+
+    if single:
+        audio.check_output(jobs[0][1], force)
+    denoiser = load_autoencoder(model, denoising=True)
+    config = denoiser.config.mel
+    speaker = load_vocoder(vocoder, config, seed=seed).eval()
+
+    def denoise_one(source: Path, output: Path) -> None:
+        audio.check_output(output, force)
+        noisy, samples = hear(source, config)
+        audio.write(output, speak(speaker, denoiser.denoise(noisy))[:samples], config.sample_rate, force=force)
+
+    each(jobs, denoise_one, "denoised", single=single)
 
 
 @app.command()
@@ -180,14 +235,14 @@ def prepare(
     from vcvae.mel import MelConfig
 
     results = list(
-        _track(
+        track(
             prepare(source, destination, sample_rate=MelConfig().sample_rate, minimum_seconds=minimum, jobs=jobs),
             "preparing",
         )
     )
     left_out = [(result.path, result.reason) for result in results if isinstance(result, LeftOut)]
     if left_out:
-        _show("left out", ("file", "why"), left_out)
+        show("left out", ("file", "why"), left_out)
     say(f"{destination}: {len(results) - len(left_out)} utterances")
 
 
@@ -262,7 +317,7 @@ def _is_for_a_pair(model: str | None) -> bool:
 def _convert_pair(source, target, output, pairs, model, vocoder, seed, pitch_shift, force) -> None:
     if target or pairs or not source:
         raise VcvaeError(f"--model {model}: knows its one target; give a SOURCE, and neither --target nor --pairs.")
-    jobs, single = _outputs(source, output, f"to-{Path(model).name}"), not source.is_dir()
+    jobs, single = destinations(source, output, f"to-{Path(model).name}"), not source.is_dir()
     from vcvae.models.gmm_conversion import GMMConversion
     from vcvae.pair import PairConverter
     from vcvae.vocoder import load_vocoder
@@ -273,112 +328,4 @@ def _convert_pair(source, target, output, pairs, model, vocoder, seed, pitch_shi
     def convert_one(source: Path, output: Path) -> None:
         converter.convert_file(source, output, pitch_shift=pitch_shift, force=force)
 
-    _each(jobs, convert_one, "converted", single=single)
-
-
-Job = tuple[Path, tuple[Path, ...], Path]
-
-
-def _jobs(source: Path | None, targets: list[Path], output: Path | None, pairs: Path | None) -> list[Job]:
-    """What to convert: (source, targets, output), in the order given."""
-    if pairs:
-        if source or targets or output:
-            raise VcvaeError("--pairs: names sources, targets and outputs itself; give nothing beside it.")
-        return _read_pairs(pairs)
-    if not source:
-        raise VcvaeError("convert: give a SOURCE, or a table with --pairs.")
-    if not targets:
-        raise VcvaeError("--target: missing; give a recording of the wanted voice.")
-    outputs = _outputs(source, output, f"to-{targets[0].resolve().stem}")
-    return [(file, tuple(targets), result) for file, result in outputs]
-
-
-def _outputs(source: Path, output: Path | None, name: str) -> list[tuple[Path, Path]]:
-    """Each recording of `source`, and where its result goes; `name` marks a result whose place is not given."""
-    if not source.is_dir():
-        return [(source, output or source.with_name(f"{source.stem}.{name}.wav"))]
-    from vcvae import audio
-
-    here = source.resolve()
-    folder = output or here.with_name(f"{here.name}.{name}")
-    if folder.is_file():
-        raise VcvaeError(f"{folder}: is a file; the source is a folder, so give a folder.")
-    if folder.resolve().is_relative_to(here):
-        raise VcvaeError(f"{folder}: lies within {source}, and would be a source the next time; choose another place.")
-    files = audio.find(source)
-    stems = Counter(file.with_suffix("") for file in files)
-    outputs = []
-    for file in files:
-        # a.wav and a.flac beside each other must not become one a.wav.
-        result = f"{file.stem if stems[file.with_suffix('')] == 1 else file.name}.wav"
-        outputs.append((file, folder / file.relative_to(source).with_name(result)))
-    return outputs
-
-
-def _each(jobs: list[tuple], work: Callable[..., None], done: str, *, single: bool) -> None:
-    """Do `work(*job)` for each job, whose last part is its output. A bad file in a folder does not end the others."""
-    failed = []
-    for job in _track(jobs, done, shown=not single):
-        try:
-            if not single:
-                _make_folder(job[-1].parent)
-            work(*job)
-        except VcvaeError as error:
-            if single:
-                raise
-            failed.append((job[0], error))
-    if single:
-        say(str(jobs[0][-1]))
-        return
-    say(f"{len(jobs) - len(failed)} of {len(jobs)} {done}")
-    if failed:
-        _show("failed", ("source", "why"), failed)
-        raise typer.Exit(1)
-
-
-def _read_pairs(path: Path) -> list[Job]:
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise VcvaeError(f"{path}: cannot be read as a table ({error}).") from None
-    jobs = []
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        fields = [field.strip() for field in line.split("\t")]
-        if len(fields) != 3 or not all(fields):
-            raise VcvaeError(f"{path}: line {number} is not source, target[;target…] and output with tabs between.")
-        source, targets, output = fields
-        jobs.append((Path(source), tuple(Path(t) for t in targets.split(";") if t), Path(output)))
-    if not jobs:
-        raise VcvaeError(f"{path}: holds no lines; each is source, target[;target…] and output with tabs between.")
-    return jobs
-
-
-def _recordings(target: Path) -> list[Path]:
-    from vcvae import audio
-
-    with disk_errors(target, "read"):
-        return audio.find(target) if target.is_dir() else [target]
-
-
-def _make_folder(folder: Path) -> None:
-    with disk_errors(folder, "made"):
-        folder.mkdir(parents=True, exist_ok=True)
-
-
-def _track(items, description: str, *, shown: bool = True):
-    from rich.progress import track
-
-    return track(items, description, console=err, disable=not (shown and err.is_terminal), transient=True)
-
-
-def _show(title: str, columns: tuple[str, ...], rows) -> None:
-    table = Table(*columns, title=title)
-    for row in rows:
-        table.add_row(*map(str, row))
-    err.print(table, markup=False)
-
-
-def say(text: str) -> None:
-    out.print(text, markup=False, highlight=False, soft_wrap=True)
+    each(jobs, convert_one, "converted", single=single)

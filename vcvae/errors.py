@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import BinaryIO
 
 
 class VcvaeError(Exception):
@@ -19,3 +21,24 @@ def disk_errors(path: str | Path, verb: str = "written") -> Iterator[None]:
     except (OSError, RuntimeError, ValueError, AssertionError) as error:  # soundfile asserts that all was written
         reason = getattr(error, "strerror", None) or str(error).rstrip(".") or "the disk may be full"
         raise VcvaeError(f"{path}: cannot be {verb} ({reason}); give another path.") from None
+
+
+def check_absent(path: str | Path, force: bool) -> None:
+    """Raise a VcvaeError where `path` is there already and may not be overwritten."""
+    if Path(path).exists() and not force:
+        raise VcvaeError(f"{path}: exists already; give --force to overwrite it.")
+
+
+@contextmanager
+def replacing(path: str | Path) -> Iterator[BinaryIO]:
+    """A file to write, which takes the place of `path` once all is written; where that fails, nothing is left of it."""
+    unfinished = Path(path).with_name(f".{Path(path).name}.unfinished")
+    with disk_errors(path):
+        try:
+            with open(unfinished, "wb") as file:
+                yield file
+            os.replace(unfinished, path)
+        except BaseException:
+            with suppress(OSError):
+                unfinished.unlink()
+            raise

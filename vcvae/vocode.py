@@ -40,16 +40,26 @@ def vocode(source: str | Path, vocoder: Vocoder) -> np.ndarray:
         VcvaeError: a file that cannot be used.
     """
     config = vocoder.mel_config
-    device = next(vocoder.buffers()).device
     if Path(source).suffix == ".npy":
-        return _speak(vocoder, read_mel(source, config).to(device))
-    samples = audio.read(source, config.sample_rate, min_samples=config.minimum_samples)
-    padded = torch.from_numpy(np.pad(samples, (0, -len(samples) % config.hop))).to(device)
-    with torch.inference_mode():
-        mel = MelSpectrogram(config).to(device)(padded[None])[0]
-    return _speak(vocoder, mel)[: len(samples)]
+        return speak(vocoder, read_mel(source, config))
+    mel, samples = hear(source, config)
+    return speak(vocoder, mel)[:samples]
 
 
 @torch.inference_mode()
-def _speak(vocoder: Vocoder, mel: Tensor) -> np.ndarray:
-    return vocoder(mel[None])[0].float().cpu().numpy()
+def hear(source: str | Path, config: MelConfig) -> tuple[Tensor, int]:
+    """A recording's ln-mel (n_mels, frames), and how many samples it has.
+
+    Raises:
+        VcvaeError: a file that cannot be used.
+    """
+    samples = audio.read(source, config.sample_rate, min_samples=config.minimum_samples)
+    padded = torch.from_numpy(np.pad(samples, (0, -len(samples) % config.hop)))
+    return MelSpectrogram(config)(padded[None])[0], len(samples)
+
+
+@torch.inference_mode()
+def speak(vocoder: Vocoder, mel: Tensor) -> np.ndarray:
+    """An ln-mel (n_mels, frames) → samples (samples,), float32."""
+    device = next(vocoder.buffers()).device
+    return vocoder(mel[None].to(device))[0].float().cpu().numpy()

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from vcvae.training.corruption import CorruptionConfig, coloured_noise, corrupt, mask, reverberate
+from vcvae.training.corruption import CorruptionConfig, amplify, coloured_noise, corrupt, mask, reverberate
 
 RATE = 16000
 NOTHING = {"noise": 0.0, "babble": 0.0, "reverberation": 0.0}
@@ -11,6 +11,12 @@ def tones(batch=3):
     torch.manual_seed(0)
     frequency = torch.tensor([200.0, 333.0, 500.0])[:batch, None]
     return 0.3 * torch.sin(2 * torch.pi * frequency * torch.arange(RATE) / RATE)
+
+
+def test_a_gain_keeps_within_full_scale():
+    samples = tones()
+    torch.testing.assert_close(amplify(samples, (20.0, 30.0)).abs().amax(dim=1), torch.ones(3))
+    torch.testing.assert_close(amplify(samples, (-20.0, -20.0)), 0.1 * samples)
 
 
 def test_nothing_changes_nothing():

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from vcvae.errors import VcvaeError
+from vcvae.models.autoencoder import VAE, AutoEncoder, DenoisingAutoEncoder
 from vcvae.models.disentangling import DisentanglingVAE
+from vcvae.models.pretrained import describe
 
 RELEASED = Path(__file__).parents[1] / "pretrained" / "conversion"
 
@@ -16,3 +19,19 @@ def load_model(source: str | Path | None = None) -> DisentanglingVAE:
         VcvaeError: nothing is found there, or something else than a converter's model.
     """
     return DisentanglingVAE.from_pretrained(str(source or RELEASED))
+
+
+def load_autoencoder(source: str | Path | None, *, denoising: bool = False) -> AutoEncoder:
+    """The auto-encoder, of whichever kind, that is saved in a folder or a Hugging Face repository.
+
+    Raises:
+        VcvaeError: nothing is found there, or something else, or, where a denoising one is asked for, another kind.
+    """
+    if source is None:
+        raise VcvaeError("--model: name an auto-encoder; none ships, and 'vcvae train recipes/family/…' makes one.")
+    kinds = (DenoisingAutoEncoder,) if denoising else (AutoEncoder, DenoisingAutoEncoder, VAE)
+    name = describe(source)[0]
+    for kind in kinds:
+        if kind.__name__ == name:
+            return kind.from_pretrained(str(source))
+    raise VcvaeError(f"{source}: holds {name}, where one of {', '.join(kind.__name__ for kind in kinds)} is needed.")

@@ -96,8 +96,13 @@ class AutoEncoder(PretrainedModel, config=AutoEncoderConfig):
 class DenoisingAutoEncoder(AutoEncoder, config=AutoEncoderConfig):
     """Noisy x → code → clean x (Vincent et al. 2008, doi:10.1145/1390156.1390294).
 
-    The same network; what differs is what it was trained to hear. `copy` is here to denoise.
+    The same network; what differs is what it was trained to hear.
     """
+
+    @torch.inference_mode()
+    def denoise(self, mel: Tensor) -> Tensor:
+        """A noisy log-mel (n_mels, frames) → the clean one, as far as it can be told."""
+        return self.copy(mel[None])[0]
 
 
 class VAE(AutoEncoder, config=AutoEncoderConfig):

@@ -32,6 +32,13 @@ class CorruptionConfig(Config):
         return self
 
 
+def amplify(samples: Tensor, decibels: tuple[float, float]) -> Tensor:
+    """Each item (batch, samples) by a random gain between two, in dB, at most to full scale."""
+    gain = torch.empty(len(samples), 1, device=samples.device).uniform_(*decibels)
+    peak = samples.abs().amax(dim=1, keepdim=True).clamp(min=1e-3)
+    return samples * torch.minimum(10 ** (gain / 20), 1 / peak)
+
+
 def corrupt(samples: Tensor, config: CorruptionConfig, *, sample_rate: int) -> Tensor:
     """Samples (batch, samples) as they might have been recorded, at the same level of speech."""
     batch = len(samples)

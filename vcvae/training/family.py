@@ -12,7 +12,7 @@ from vcvae.mel import MelSpectrogram, known_bands
 from vcvae.models.autoencoder import VAE, AutoEncoder, AutoEncoderConfig, DenoisingAutoEncoder
 from vcvae.training import losses
 from vcvae.training.average import average
-from vcvae.training.corruption import CorruptionConfig, corrupt, mask
+from vcvae.training.corruption import CorruptionConfig, amplify, corrupt, mask
 from vcvae.training.run import RunConfig
 from vcvae.training.task import Batch, Findings, Task
 
@@ -22,6 +22,7 @@ class AutoEncoderRun(RunConfig):
 
     task: Literal["autoencoder"] = Field("autoencoder", description="what is trained: autoencoder")
     model: AutoEncoderConfig = AutoEncoderConfig()
+    gain: tuple[float, float] = Field((-12.0, 6.0), description="dB; range of the random gain of a segment")
     average: float = Field(0.999, ge=0, lt=1, description="decay of the averaged weights, which are what is released")
 
 
@@ -69,7 +70,7 @@ class AutoEncoderTask(Task):
         return self.spectrogram(samples)
 
     def forward(self, batch: Batch, step: int) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        samples = batch["samples"].flatten(0, 1)
+        samples = amplify(batch["samples"].flatten(0, 1), self.config.gain)
         mel, known = self.spectrogram(samples), known_bands(batch["bandwidth"].flatten(), self.config.model.mel)
         posterior = self.model.encode(self.hear(samples))
         likelihood = self.model.decode(posterior.sample(), mel.shape)

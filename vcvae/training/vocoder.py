@@ -16,6 +16,7 @@ from vcvae.models.pretrained import PretrainedModel
 from vcvae.pitch import Pitch, yin
 from vcvae.training import losses
 from vcvae.training.average import average
+from vcvae.training.corruption import amplify
 from vcvae.training.discriminators import DiscriminatorConfig, Discriminators
 from vcvae.training.run import OptimizerConfig, RunConfig
 from vcvae.training.spectral import MultiResolutionSpectrum
@@ -102,7 +103,7 @@ class VocoderTask(Task):
     def forward(self, batch: Batch, step: int) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """The totals of generator and discriminators, and the generator's terms before weighting."""
         c, weights = self.config, self.config.weights
-        natural = self.amplify(batch["samples"].flatten(0, 1))
+        natural = amplify(batch["samples"].flatten(0, 1), c.gain)
         # Where the mel has bands, a recording's silence is to be heard; above, it says nothing of what was there.
         bandwidth = batch["bandwidth"].flatten().clamp(min=c.model.mel.f_max)
         mel = self.hear(natural)
@@ -129,12 +130,6 @@ class VocoderTask(Task):
             terms["features"] = losses.feature_matching(real.features, fake.features)
         totals["generator"] = sum(getattr(weights, name) * term for name, term in terms.items())
         return totals, {name: term.detach() for name, term in terms.items()}
-
-    def amplify(self, samples: Tensor) -> Tensor:
-        """Each item (batch, samples) by a random gain, at most to full scale."""
-        decibels = torch.empty(len(samples), 1, device=samples.device).uniform_(*self.config.gain)
-        peak = samples.abs().amax(dim=1, keepdim=True).clamp(min=1e-3)
-        return samples * torch.minimum(10 ** (decibels / 20), 1 / peak)
 
     def hear(self, natural: Tensor) -> Tensor:
         """The mels that the generator is given: those of the natural speech, or such as a conversion would give it.
