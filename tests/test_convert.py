@@ -28,6 +28,12 @@ def converter():
     return Converter.from_pretrained(device="cpu")
 
 
+@pytest.fixture(autouse=True)
+def quick(monkeypatch):
+    """How a voice is learned has tests of its own."""
+    monkeypatch.setattr("vcvae.convert.adapt", lambda model, *_, **__: model)
+
+
 @pytest.fixture(scope="module")
 def source():
     return speak("aisoeufa uio", pitch=110, seconds=3.0)

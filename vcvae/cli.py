@@ -67,6 +67,9 @@ def convert(
     pitch_shift: Annotated[
         float, typer.Option(callback=_finite, help="Semitones, on top of the move to the target's register.")
     ] = 0.0,
+    steps: Annotated[
+        int, typer.Option(min=0, help="Of learning the target's voice from its utterances first; 0 is quick.")
+    ] = 80,
     force: Force = False,
 ) -> None:
     """Say what SOURCE says in the voice of --target."""
@@ -85,8 +88,9 @@ def convert(
     def convert_one(source: Path, targets: tuple[Path, ...], output: Path) -> None:
         nonlocal voices
         if targets not in voices:
-            voices = {targets: converter.voice([f for t in targets for f in recordings(t)])}
-        converter.convert_file(source, voices[targets], output, pitch_shift=pitch_shift, force=force)
+            voices = {targets: converter.adapted([f for t in targets for f in recordings(t)], steps=steps)}
+        learned, voice = voices[targets]
+        learned.convert_file(source, voice, output, pitch_shift=pitch_shift, force=force)
 
     each(jobs, convert_one, "converted", single=single)
 

@@ -14,8 +14,10 @@ import torch
 from torch import Tensor
 
 from vcvae import audio
+from vcvae.adapt import STEPS, adapt
+from vcvae.data.prepare import bandwidth
 from vcvae.errors import VcvaeError
-from vcvae.mel import MelSpectrogram
+from vcvae.mel import MelSpectrogram, known_bands
 from vcvae.models import load_model
 from vcvae.models.disentangling import DisentanglingVAE
 from vcvae.models.voice import Voice
@@ -135,6 +137,24 @@ class Converter(Encoder):
         loaded = load_model(model)
         return cls(loaded, load_vocoder(vocoder, loaded.config.mel, seed=seed), device=device)
 
+    def adapted(
+        self, targets: Iterable[Source], *, sample_rate: int | None = None, steps: int = STEPS
+    ) -> tuple[Converter, Voice]:
+        """A converter whose decoder has learned a voice from its utterances, in some seconds; and that voice.
+
+        Raises:
+            VcvaeError: a file that cannot be used, or no file.
+        """
+        targets = list(targets)
+        voice = self.voice(targets, sample_rate=sample_rate)
+        mels, known, config = [], [], self.mel_config
+        for target in targets if steps else ():
+            samples = self._load(target, sample_rate, trim=True)
+            limit = torch.tensor([bandwidth(samples, config.sample_rate)])
+            mels.append(self._mel(samples))
+            known.append(known_bands(limit, config).to(self.device))
+        return Converter(adapt(self.model, mels, known, steps=steps), self.vocoder, device=str(self.device)), voice
+
     def convert(
         self,
         source: Source,
@@ -142,6 +162,7 @@ class Converter(Encoder):
         *,
         sample_rate: int | None = None,
         pitch_shift: float = 0.0,
+        steps: int = STEPS,
     ) -> tuple[np.ndarray, int]:
         """The words of `source` in the voice of `target` → float32 samples (samples,), and their rate in Hz.
 
@@ -150,6 +171,8 @@ class Converter(Encoder):
             target: the same, or several of one speaker, or a voice that `voice` gave.
             sample_rate: of arrays, in Hz; the model's own where it is not given.
             pitch_shift: semitones, on top of the move to the target's register.
+            steps: of learning the target's voice first, where it is no `Voice`; 0 for none. To convert more than once
+                to a voice, call `adapted` and give what it returns.
 
         Raises:
             VcvaeError: audio that cannot be used.
@@ -157,7 +180,8 @@ class Converter(Encoder):
         samples = self._load(source, sample_rate)
         if not isinstance(target, Voice):
             targets = [target] if isinstance(target, str | Path | np.ndarray) else target
-            target = self.voice(targets, sample_rate=sample_rate)
+            learned, voice = self.adapted(targets, sample_rate=sample_rate, steps=steps)
+            return learned.convert(source, voice, sample_rate=sample_rate, pitch_shift=pitch_shift)
         loudness, pieces = _Loudness(), []
         block = PIECE * self.mel_config.hop
         starts = range(0, len(samples), block)

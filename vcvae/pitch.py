@@ -33,8 +33,8 @@ class Pitch:
         octaves = torch.as_tensor(octaves, dtype=self.log_f0.dtype, device=self.log_f0.device)
         return Pitch(self.log_f0 + octaves.reshape(-1, 1), self.voicing)
 
-    def __getitem__(self, index: Tensor | slice) -> Pitch:
-        """The contours of some of the batch's items."""
+    def __getitem__(self, index: Tensor | slice | tuple[slice, slice]) -> Pitch:
+        """The contours of some of the batch's items, or stretches of them."""
         return Pitch(self.log_f0[index], self.voicing[index])
 
     def detach(self) -> Pitch:

@@ -59,7 +59,7 @@ class ConversionConfig(RunConfig):
     )
     conversions_from: int = Field(2000, ge=0, description="step at which conversions, disguise and the critic begin")
     critic: CriticConfig = CriticConfig()
-    pace: float = Field(4.0, gt=0, description="learning rate of the critic, in units of the model's")
+    pace: float = Field(1.0, gt=0, description="learning rate of the critic, in units of the model's")
     average: float = Field(0.999, ge=0, lt=1, description="decay of the averaged weights, which are what is released")
 
 
