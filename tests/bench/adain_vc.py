@@ -95,12 +95,12 @@ def main() -> None:
     torch.manual_seed(0)
 
     theirs, ours = AdaINVC(80), ConversionTask(ConversionConfig(output="", data={"train": "", "dev": ""}), speakers=64)
-    optimizers = [torch.optim.Adam(m.parameters()) for m in (theirs, ours.model)]
-    mel, samples = torch.randn(BATCH, 80, FRAMES), 0.1 * torch.randn(BATCH // 2, 2, FRAMES * 256)
+    optimizers = [torch.optim.Adam(m.parameters()) for m in (theirs, ours.model, ours.critic)]
+    mel, samples = torch.randn(BATCH, 80, FRAMES), 0.1 * torch.randn(BATCH // 4, 4, FRAMES * 256)
     batch = {
         "samples": samples,
-        "bandwidth": torch.full((BATCH // 2, 2), 8000.0),
-        "speaker": torch.arange(BATCH // 2),
+        "bandwidth": torch.full((BATCH // 4, 4), 8000.0),
+        "speaker": torch.arange(BATCH // 4),
     }
 
     def their_step() -> None:
@@ -109,9 +109,13 @@ def main() -> None:
         ((decoded - mel).abs().mean() + kl).backward()
         finish(theirs, optimizers[0])
 
-    def our_step() -> None:
-        ours(batch, 0)[0].backward()
-        finish(ours, optimizers[1])
+    def our_step(step: int) -> None:
+        totals, _ = ours(batch, step)
+        for name, total in totals.items():
+            total.backward(inputs=ours.players()[name], retain_graph=name == "critic")
+        finish(ours.model, optimizers[1])
+        if "critic" in totals:
+            finish(ours.critic, optimizers[2])
         ours.after_step()
 
     def finish(model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
@@ -119,11 +123,13 @@ def main() -> None:
         optimizer.step()
         optimizer.zero_grad()
 
-    seconds = compare(their_step, our_step, arguments.rounds)
-    rates = [BATCH * FRAMES / s for s in seconds]
     print(f"training, {arguments.threads} threads, {BATCH} × {FRAMES} frames")
-    print(f"  AdaIN-VC, {size(theirs):.1f} M parameters: {rates[0]:8,.0f} frames/s")
-    print(f"  vcvae,    {size(ours.model):.1f} M parameters: {rates[1]:8,.0f} frames/s   {rates[1] / rates[0]:.2f} ×")
+    for step, what in ((0, "as it begins"), (10**6, "with conversions and a critic")):
+        seconds = compare(their_step, lambda step=step: our_step(step), arguments.rounds)
+        rates = [BATCH * FRAMES / s for s in seconds]
+        print(f"  AdaIN-VC, {size(theirs):.1f} M parameters: {rates[0]:8,.0f} frames/s")
+        found = f"{rates[1]:8,.0f} frames/s   {rates[1] / rates[0]:.2f} ×, {what}"
+        print(f"  vcvae,    {size(ours.model):.1f} M parameters: {found}")
 
     theirs, model = AdaINVC(512).eval(), DisentanglingVAE().eval()
     mels = torch.randn(1, 512, 800), torch.randn(1, 80, 864)  # 10 s of 12.5 ms and of 11.6 ms frames

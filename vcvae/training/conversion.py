@@ -27,7 +27,7 @@ class LossWeights(Config):
     """The weight of each term in the sum that training descends."""
 
     reconstruction: float = Field(1.0, ge=0, description="L1 of the mel, natural-log units")
-    kl: float = Field(0.002, ge=0, description="nats per content frame; what the content latent costs")
+    kl: float = Field(0.0003, ge=0, description="nats per content frame; what the content latent costs")
     contrastive: float = Field(0.1, ge=0, description="speaker latents: in a batch, one speaker attracts, others repel")
     identification: float = Field(0.03, ge=0, description="… and each is told from all speakers by a margin, nats")
     pitch: float = Field(0.1, ge=0, description="the pitch encoder against YIN")
@@ -44,7 +44,7 @@ class ConversionConfig(RunConfig):
     model: DisentanglingConfig = DisentanglingConfig()
     weights: LossWeights = LossWeights()
     segments: int = Field(4, gt=1, description="of each of these; each is rebuilt with the timbre of the others")
-    kl_warmup: int = Field(2000, ge=0, description="steps over which the weight of the KL rises from 0")
+    kl_warmup: int = Field(1000, ge=0, description="steps over which the weight of the KL rises from 0")
     temperature: float = Field(0.1, gt=0, description="of the cosines of a batch's speakers")
     scale: float = Field(20.0, gt=0, description="of the cosines by which all speakers are told apart")
     margin: float = Field(0.2, ge=0, description="radians by which the right speaker must be nearer")
@@ -52,12 +52,12 @@ class ConversionConfig(RunConfig):
         (0.89, 1.0, 1.125), description="each speaker at each of these speeds is a speaker"
     )
     content_input: PerturbationConfig = PerturbationConfig(warp=0.25, noise=0.3)
-    speaker_input: PerturbationConfig = PerturbationConfig(equalizer=3.0, noise=0.3)
+    speaker_input: PerturbationConfig = PerturbationConfig(equalizer=1.5, noise=0.3)
     conversions: float = Field(0.5, gt=0, le=0.5, description="share of the batch that is also converted")
     disguise: float = Field(
         0.5, ge=0, le=1, description="share of the batch whose words are heard from another voice, converted"
     )
-    conversions_from: int = Field(2000, ge=0, description="step at which conversions, disguise and the critic begin")
+    conversions_from: int = Field(1000, ge=0, description="step at which conversions, disguise and the critic begin")
     critic: CriticConfig = CriticConfig()
     pace: float = Field(1.0, gt=0, description="learning rate of the critic, in units of the model's")
     average: float = Field(0.999, ge=0, lt=1, description="decay of the averaged weights, which are what is released")
