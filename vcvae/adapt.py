@@ -17,7 +17,7 @@ from vcvae.models.disentangling import DisentanglingVAE
 from vcvae.models.voice import Timbre, Voice, level
 from vcvae.training.perturbation import Perturbation, PerturbationConfig
 
-STEPS = 80
+STEPS = 30
 RATE = 2e-4
 SEGMENT = 256  # frames that a step rebuilds: 3 s
 REST = 20  # exemplars that must be left beside them; where fewer are, the segment's own are kept

@@ -69,7 +69,7 @@ def convert(
     ] = 0.0,
     steps: Annotated[
         int, typer.Option(min=0, help="Of learning the target's voice from its utterances first; 0 is quick.")
-    ] = 80,
+    ] = 30,
     force: Force = False,
 ) -> None:
     """Say what SOURCE says in the voice of --target."""
