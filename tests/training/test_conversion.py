@@ -118,7 +118,9 @@ def test_what_is_disguised_is_heard_in_another_voice_and_rebuilt_as_it_was(batch
 
 def test_the_kl_warms_up(batch):
     task = make(
-        weights={"reconstruction": 0, "contrastive": 0, "identification": 0, "pitch": 0, "kl": 1.0}, kl_warmup=100
+        weights={"reconstruction": 0, "contrastive": 0, "identification": 0, "pitch": 0, "kl": 1.0},
+        kl_warmup=100,
+        conversions_from=10_000,
     )
     for step, share in ((0, 0.0), (50, 0.5), (1000, 1.0)):
         torch.manual_seed(1)
