@@ -80,6 +80,12 @@ def test_bands_that_a_recording_does_not_fill_are_not_learned(model, mel):
     torch.testing.assert_close(head["empty"][:, 60:], model.state_dict()["decoder.head.bias"].reshape(2, 80)[:, 60:])
 
 
+def test_a_recording_that_fills_no_band_teaches_nothing(model, mel):
+    learned = adapt(model, [mel], [torch.zeros(1, 80)], steps=2)
+    for name, value in model.state_dict().items():
+        torch.testing.assert_close(learned.state_dict()[name], value)
+
+
 @pytest.mark.parametrize("seconds", [0.1, 0.5, 4.0])
 def test_any_length_and_number_of_utterances(model, seconds):
     converter = Converter(model, GriffinLim())

@@ -2,7 +2,7 @@
 
 What the decoder makes of a new voice is near it, and not it: the exemplars tell how it sounds, but which of all that is
 heard matters was learned from other voices. A few steps on the target's own speech, rebuilt from its content and the
-rest of its frames, move the decoder to it (so do AdaSpeech, Chen et al. 2021, arXiv:2103.00993, with more of it).
+rest of its frames, move the decoder to it (as in AdaSpeech, Chen et al. 2021, arXiv:2103.00993, with more of both).
 Only few: what the steps win in likeness they begin to lose in words.
 """
 
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from vcvae.models.disentangling import DisentanglingVAE
-from vcvae.models.voice import Timbre, Voice, level
+from vcvae.models.voice import Timbre, level
 from vcvae.training.perturbation import Perturbation, PerturbationConfig
 
 STEPS = 30
@@ -39,9 +39,9 @@ def adapt(
     perturb = Perturbation(PerturbationConfig(warp=WARP), model.config.mel)
     with torch.no_grad():
         mels = [mel - level(mel[:, : model.config.encoder_bands]) for mel in mels]
-        voices = [model.voice(mel) for mel in mels]
+        timbres = [model.timbre(mel, model.content(mel).mean) for mel in mels]
         pitches = [model.pitch(mel) for mel in mels]
-    latent = Voice.join(voices).average().timbre.latent
+    latent = Timbre.join(timbres).average().latent
     length = torch.tensor([float(mel.shape[2]) for mel in mels])
     optimizer = torch.optim.Adam(decoder.parameters(), lr=RATE)
     with torch.random.fork_rng(devices=[]), torch.enable_grad():
@@ -54,11 +54,11 @@ def adapt(
             place = slice(start, start + frames)
             with torch.no_grad():
                 content = model.content(perturb(mel[:, :, place])).sample()
-            timbre = _without([voice.timbre for voice in voices], which, start // 4, content.shape[2], latent)
+            timbre = _without(timbres, which, start // 4, content.shape[2], latent)
             decoded = decoder(content, timbre, pitch[:, start // 2 : (start + frames + 1) // 2], frames=frames)
             error = (decoded - mel[:, :, place]).abs().mean(dim=2)
             optimizer.zero_grad()
-            ((error * known[which]).sum() / known[which].sum()).backward()
+            ((error * known[which]).sum() / known[which].sum().clamp(min=1)).backward()
             optimizer.step()
     tuned.requires_grad_(False).eval()
     return tuned

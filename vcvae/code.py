@@ -31,7 +31,7 @@ class Code:
 
 
 def fingerprint(model: AutoEncoder) -> str:
-    """A short name that two models share only if their encoders' weights are the same."""
+    """A short name that two models share only if their weights are the same."""
     digest = hashlib.sha256()
     for name, value in sorted(model.state_dict().items()):
         digest.update(name.encode() + value.half().contiguous().cpu().numpy().tobytes())

@@ -15,9 +15,8 @@ from torch import Tensor
 
 from vcvae import audio
 from vcvae.adapt import STEPS, adapt
-from vcvae.data.prepare import bandwidth
 from vcvae.errors import VcvaeError
-from vcvae.mel import MelSpectrogram, known_bands
+from vcvae.mel import MelSpectrogram, bandwidth, known_bands
 from vcvae.models import load_model
 from vcvae.models.disentangling import DisentanglingVAE
 from vcvae.models.voice import Voice

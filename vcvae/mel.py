@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import librosa
+import numpy as np
 import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
@@ -10,6 +11,10 @@ from torch.nn import functional as F
 
 from vcvae.config import Config
 from vcvae.errors import VcvaeError
+
+# A frequency is in use where its mean level is above both of these: dB below the strongest one, under which codecs and
+# resamplers leave their remains, and dB of full scale in one bin, where the rounding noise of 16-bit audio lies at -77.
+RELATIVE_FLOOR, ABSOLUTE_FLOOR = -75.0, -71.0
 
 
 class MelConfig(Config):
@@ -91,6 +96,18 @@ class MelSpectrogram(nn.Module):
         spectrum = torch.stft(padded, c.n_fft, c.hop, c.window, self.window, center=False, return_complex=True)
         magnitude = spectrum[:, : self.bins].abs()
         return torch.log(torch.clamp(self.filters[:, : self.bins] @ magnitude, min=c.floor))
+
+
+def bandwidth(samples: np.ndarray, sample_rate: int) -> float:
+    """The highest frequency (Hz) that a recording uses: the last at which its mean spectrum is above the floors.
+
+    Only the louder half of the frames counts. MP3s and up-sampled files claim a rate that they do not fill.
+    """
+    power = np.abs(librosa.stft(samples, n_fft=1024, hop_length=512)) ** 2
+    energy = power.sum(axis=0)
+    spectrum = 10 * np.log10(power[:, energy >= np.median(energy)] + 1e-12).mean(axis=1)
+    used = np.flatnonzero(spectrum > max(spectrum.max() + RELATIVE_FLOOR, ABSOLUTE_FLOOR))
+    return float((used.max(initial=0) + 1) * sample_rate / 1024)
 
 
 def known_bands(bandwidth: Tensor, config: MelConfig) -> Tensor:

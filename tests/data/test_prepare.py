@@ -5,8 +5,9 @@ import soxr
 from lhotse import CutSet
 
 from tests.synthetic import speak
-from vcvae.data.prepare import MANIFEST, LeftOut, bandwidth, prepare
+from vcvae.data.prepare import MANIFEST, LeftOut, prepare
 from vcvae.errors import VcvaeError
+from vcvae.mel import bandwidth
 
 
 @pytest.fixture

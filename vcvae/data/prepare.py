@@ -9,18 +9,15 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-import librosa
 import numpy as np
 import soundfile
 from lhotse import AudioSource, CutSet, MonoCut, Recording, SupervisionSegment
 
 from vcvae import audio
 from vcvae.errors import VcvaeError, disk_errors
+from vcvae.mel import bandwidth
 
 MANIFEST = "cuts.jsonl.gz"
-# A frequency is in use where its mean level is above both of these: dB below the strongest one, under which codecs and
-# resamplers leave their remains, and dB of full scale in one bin, where the rounding noise of 16-bit audio lies at -77.
-RELATIVE_FLOOR, ABSOLUTE_FLOOR = -75.0, -71.0
 
 
 @dataclass(frozen=True)
@@ -29,18 +26,6 @@ class LeftOut:
 
     path: Path
     reason: str
-
-
-def bandwidth(samples: np.ndarray, sample_rate: int) -> float:
-    """The highest frequency (Hz) that a recording uses: the last at which its mean spectrum is above the floors.
-
-    Only the louder half of the frames counts. MP3s and up-sampled files claim a rate that they do not fill.
-    """
-    power = np.abs(librosa.stft(samples, n_fft=1024, hop_length=512)) ** 2
-    energy = power.sum(axis=0)
-    spectrum = 10 * np.log10(power[:, energy >= np.median(energy)] + 1e-12).mean(axis=1)
-    used = np.flatnonzero(spectrum > max(spectrum.max() + RELATIVE_FLOOR, ABSOLUTE_FLOOR))
-    return float((used.max(initial=0) + 1) * sample_rate / 1024)
 
 
 def prepare(

@@ -7,6 +7,7 @@ says how sure it is: then it is a density of x with a lower bound in nats, and n
 
 from __future__ import annotations
 
+import math
 from typing import ClassVar, Literal
 
 import torch
@@ -89,8 +90,7 @@ class AutoEncoder(PretrainedModel, config=AutoEncoderConfig):
     def _likelihood(self, mean: Tensor, log_scale: Tensor) -> Likelihood:
         """Of x itself, from statistics of the standardised x."""
         c = self.config
-        log_spread = torch.log(torch.tensor(c.spread))
-        return LIKELIHOODS[c.likelihood](c.centre + c.spread * mean, log_scale + log_spread.to(mean))
+        return LIKELIHOODS[c.likelihood](c.centre + c.spread * mean, log_scale + math.log(c.spread))
 
 
 class DenoisingAutoEncoder(AutoEncoder, config=AutoEncoderConfig):

@@ -46,7 +46,7 @@ REDUCTION = 4  # mel frames per content frame
 
 
 class DisentanglingConfig(Config):
-    """Sizes of the disentangling VAE. The defaults have 4.0 M parameters."""
+    """Sizes of the disentangling VAE. The defaults have 4.7 M parameters."""
 
     mel: MelConfig = MelConfig()
     encoder_f_max: float = Field(5200.0, gt=0, description="Hz; the encoders hear no band that reaches above")

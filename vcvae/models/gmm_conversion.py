@@ -15,9 +15,9 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from vcvae.cepstrum import CEPSTRA, align, cepstrum, from_cepstrum
 from vcvae.config import Config
 from vcvae.errors import VcvaeError
-from vcvae.evaluate.distortion import CEPSTRA, align, cepstrum, from_cepstrum
 from vcvae.mel import MelConfig
 from vcvae.models.gmm import GaussianMixture, GaussianMixtureConfig
 from vcvae.models.pretrained import PretrainedModel

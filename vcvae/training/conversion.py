@@ -59,7 +59,6 @@ class ConversionConfig(RunConfig):
     )
     conversions_from: int = Field(1000, ge=0, description="step at which conversions, disguise and the critic begin")
     critic: CriticConfig = CriticConfig()
-    pace: float = Field(1.0, gt=0, description="learning rate of the critic, in units of the model's")
     average: float = Field(0.999, ge=0, lt=1, description="decay of the averaged weights, which are what is released")
 
 
@@ -83,10 +82,6 @@ class ConversionTask(Task):
 
     def players(self) -> dict[str, list[nn.Parameter]]:
         return {"critic": list(self.critic.parameters()), "model": [*self.model.parameters(), self.prototypes]}
-
-    def pace(self, player: str) -> float:
-        """A critic that learns faster keeps up with the model (Heusel et al. 2017, arXiv:1706.08500)."""
-        return self.config.pace if player == "critic" else 1.0
 
     @property
     def released(self) -> DisentanglingVAE:
