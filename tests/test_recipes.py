@@ -13,8 +13,9 @@ from vcvae.models.gmm_conversion import GMMConversion
 from vcvae.training import checkpoint
 from vcvae.training.conversion import ConversionConfig
 from vcvae.training.family import AutoEncoderRun, DenoisingRun, VAERun
-from vcvae.training.loop import parse, train
+from vcvae.training.loop import train
 from vcvae.training.parallel import ParallelConfig
+from vcvae.training.tasks import parse
 from vcvae.training.vocoder import VocoderConfig
 
 RECIPES = Path(__file__).parents[1] / "recipes"

@@ -44,6 +44,7 @@ Speaks = Annotated[
 ]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
 Seed = Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Of the phases that Griffin-Lim starts from.")]
+Output = Annotated[Path | None, typer.Option("--output", "-o", help="WAV or FLAC; a folder where the source is one.")]
 Force = Annotated[bool, typer.Option("--force", help="Overwrite outputs that exist.")]
 
 
@@ -54,9 +55,7 @@ def convert(
         list[Path] | None,
         typer.Option(help="A recording of the wanted voice, or a folder of them; give several to average them."),
     ] = None,
-    output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="WAV or FLAC; a folder where the source is one.")
-    ] = None,
+    output: Output = None,
     pairs: Annotated[
         Path | None, typer.Option(help="A table: source, target[;target…], output, with tabs between.")
     ] = None,
@@ -98,9 +97,7 @@ def convert(
 @app.command()
 def vocode(
     source: Annotated[Path, typer.Argument(help="A recording, a mel (.npy), or a folder of recordings.", parser=_path)],
-    output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="WAV or FLAC; a folder where the source is one.")
-    ] = None,
+    output: Output = None,
     vocoder: Speaks = None,
     device: Device = "auto",
     seed: Seed = 0,
@@ -197,9 +194,7 @@ def decode(
 def denoise(
     source: Annotated[Path, typer.Argument(help="A recording, or a folder of them.", parser=_path)],
     model: Annotated[str, typer.Option(help="Folder or Hugging Face repository of a denoising auto-encoder.")],
-    output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="WAV or FLAC; a folder where the source is one.")
-    ] = None,
+    output: Output = None,
     vocoder: Speaks = None,
     seed: Seed = 0,
     force: Force = False,
@@ -261,7 +256,8 @@ def train(
     from vcvae.config import override, read_yaml
 
     values = override(read_yaml(config), assignments or [])
-    from vcvae.training.loop import parse, train
+    from vcvae.training.loop import train
+    from vcvae.training.tasks import parse
 
     train(parse(values, where=str(config)), out)
 

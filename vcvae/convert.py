@@ -52,20 +52,29 @@ class Encoder:
 
     @torch.inference_mode()
     def voice(self, targets: Iterable[Source], *, sample_rate: int | None = None) -> Voice:
-        """The voice that utterances of one speaker share: their latents' and registers' average.
+        """The voice that utterances of one speaker share: all their frames, and the average of the rest.
 
         Raises:
             VcvaeError: a file that cannot be used, or no file.
         """
-        heard = []
+        return self._voice(self._listen(targets, sample_rate))
+
+    def _voice(self, heard: list[tuple[Tensor, Tensor]]) -> Voice:
+        return Voice.join(self.model.voice(mel) for mel, _ in heard).average()
+
+    @torch.inference_mode(False)
+    def _listen(self, targets: Iterable[Source], sample_rate: int | None) -> list[tuple[Tensor, Tensor]]:
+        """Log-mels (1, n_mels, frames) of a speaker's utterances, and the bands (1, n_mels) that each one fills."""
+        config, heard = self.mel_config, []
         for target in targets:
             samples = self._load(target, sample_rate, trim=True)
-            # The encoder averages over time; pieces keep the memory of a long target bounded.
-            pieces = np.array_split(samples, max(1, len(samples) // (PIECE * self.mel_config.hop)))
-            heard += [self.model.voice(self._mel(piece)) for piece in pieces]
+            known = known_bands(torch.tensor([bandwidth(samples, config.sample_rate)], device=self.device), config)
+            # What is learned from them is an average over time; pieces keep the memory of a long target bounded.
+            pieces = np.array_split(samples, max(1, len(samples) // (PIECE * config.hop)))
+            heard += [(self._mel(piece), known) for piece in pieces]
         if not heard:
             raise VcvaeError("no target utterance; give at least one with --target.")
-        return Voice.join(heard).average()
+        return heard
 
     def speaker(self, source: Source, *, sample_rate: int | None = None) -> np.ndarray:
         """Who speaks: (speaker_latent,) float32 of unit length, so that a dot product is a similarity."""
@@ -144,15 +153,11 @@ class Converter(Encoder):
         Raises:
             VcvaeError: a file that cannot be used, or no file.
         """
-        targets = list(targets)
-        voice = self.voice(targets, sample_rate=sample_rate)
-        mels, known, config = [], [], self.mel_config
-        for target in targets if steps else ():
-            samples = self._load(target, sample_rate, trim=True)
-            limit = torch.tensor([bandwidth(samples, config.sample_rate)])
-            mels.append(self._mel(samples))
-            known.append(known_bands(limit, config).to(self.device))
-        return Converter(adapt(self.model, mels, known, steps=steps), self.vocoder, device=str(self.device)), voice
+        heard = self._listen(targets, sample_rate)
+        with torch.inference_mode():
+            voice = self._voice(heard)
+        model = adapt(self.model, *map(list, zip(*heard, strict=True)), steps=steps)
+        return Converter(model, self.vocoder, device=str(self.device)), voice
 
     def convert(
         self,

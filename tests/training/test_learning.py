@@ -11,8 +11,9 @@ from tests.synthetic import PHONES, speak
 from vcvae.convert import Encoder
 from vcvae.data.prepare import prepare
 from vcvae.evaluate.speakers import probe
-from vcvae.training.loop import load_run, parse, train
+from vcvae.training.loop import load_run, train
 from vcvae.training.perturbation import warp
+from vcvae.training.tasks import parse
 
 RATE, SECONDS = 22050, 3.0
 PITCHES, TRACTS = (90, 120, 160, 210), (0.85, 0.95, 1.05, 1.15)  # of those who are learned from, in Hz and as scales

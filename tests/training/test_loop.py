@@ -16,8 +16,9 @@ from vcvae.config import override, read_yaml
 from vcvae.errors import VcvaeError
 from vcvae.training import checkpoint
 from vcvae.training.conversion import ConversionConfig, ConversionTask
-from vcvae.training.loop import load_run, parse, train
+from vcvae.training.loop import load_run, train
 from vcvae.training.run import OptimizerConfig
+from vcvae.training.tasks import parse
 
 MINIMAL = {"task": "conversion", "output": "x", "data": {"train": "a", "dev": "b"}}
 TRAIN = [sys.executable, "-c", "from vcvae.cli import main; main()", "train"]
@@ -176,7 +177,7 @@ def test_a_checkpoint_that_cannot_be_written_leaves_the_last(tmp_path, monkeypat
     checkpoint.save(tmp_path, state)
 
     def full(state, path):
-        path.write_bytes(b"half")
+        path.write(b"half")
         raise RuntimeError("No space left on device")
 
     monkeypatch.setattr(torch, "save", full)

@@ -11,7 +11,8 @@ from tests.synthetic import speak
 from vcvae.cli import main
 from vcvae.errors import VcvaeError
 from vcvae.pitch import yin
-from vcvae.training.loop import parse, train
+from vcvae.training.loop import train
+from vcvae.training.tasks import parse
 
 
 @pytest.fixture(scope="module")

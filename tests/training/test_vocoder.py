@@ -5,7 +5,8 @@ from tests.corpus import make_corpus
 from tests.synthetic import speak
 from vcvae.mel import MelSpectrogram
 from vcvae.training.discriminators import Verdict
-from vcvae.training.loop import load_run, parse, train
+from vcvae.training.loop import load_run, train
+from vcvae.training.tasks import parse
 from vcvae.training.vocoder import VocoderConfig, VocoderTask, low_pass
 from vcvae.vocoder import load_vocoder
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ from torch import nn
 from typing_extensions import Self
 
 from vcvae.config import Config
-from vcvae.errors import VcvaeError
+from vcvae.errors import VcvaeError, replacing
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 
@@ -35,9 +34,8 @@ class PretrainedModel(nn.Module, ModelHubMixin):
 
     def _save_pretrained(self, save_directory: Path) -> None:
         weights = {name: value.contiguous().cpu() for name, value in self.state_dict().items()}
-        unfinished = save_directory / f"{WEIGHTS}.unfinished"
-        unfinished.write_bytes(save(weights))
-        os.replace(unfinished, save_directory / WEIGHTS)
+        with replacing(save_directory / WEIGHTS) as file:
+            file.write(save(weights))
         values = {"class": type(self).__name__, **self.config.model_dump()}
         (save_directory / CONFIG).write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from vcvae.errors import VcvaeError, disk_errors
+from vcvae.errors import VcvaeError, replacing
 
 NAME = "checkpoint.pt"
 
@@ -19,13 +18,8 @@ def save(folder: Path, state: dict[str, Any]) -> None:
     Raises:
         VcvaeError: it cannot be written, on a full disk for example; the last checkpoint is then as it was.
     """
-    unfinished = folder / f"{NAME}.unfinished"
-    try:
-        with disk_errors(folder / NAME):
-            torch.save(state, unfinished)
-            os.replace(unfinished, folder / NAME)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    with replacing(folder / NAME) as file:
+        torch.save(state, file)
 
 
 def load(folder: Path) -> dict[str, Any] | None:

@@ -13,7 +13,6 @@ import time
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -28,28 +27,11 @@ from vcvae.data.segments import Segments
 from vcvae.environment import environment
 from vcvae.errors import VcvaeError, disk_errors
 from vcvae.training import checkpoint
-from vcvae.training.conversion import ConversionConfig, ConversionTask
-from vcvae.training.family import (
-    AutoEncoderRun,
-    AutoEncoderTask,
-    DenoisingRun,
-    DenoisingTask,
-    VAERun,
-    VAETask,
-)
 from vcvae.training.parallel import ParallelConfig, fit
 from vcvae.training.run import RunConfig
 from vcvae.training.task import Batch, Task
-from vcvae.training.vocoder import VocoderConfig, VocoderTask
+from vcvae.training.tasks import TASKS, parse
 
-TASKS = {
-    "conversion": (ConversionConfig, ConversionTask),
-    "vocoder": (VocoderConfig, VocoderTask),
-    "autoencoder": (AutoEncoderRun, AutoEncoderTask),
-    "denoising": (DenoisingRun, DenoisingTask),
-    "vae": (VAERun, VAETask),
-}
-CONFIGS = {name: config for name, (config, _) in TASKS.items()} | {"gmm_conversion": ParallelConfig}
 FREE_TO_CHANGE = {
     "output",
     "data",
@@ -61,18 +43,6 @@ FREE_TO_CHANGE = {
     "checkpoint_every",
     "optimizer",
 }
-
-
-def parse(values: dict[str, Any], *, where: str) -> RunConfig | ParallelConfig:
-    """The configuration that nested `values` describe; their `task` says of which kind.
-
-    Raises:
-        VcvaeError: an unknown task, an unknown key, a wrong value.
-    """
-    name = values.get("task")
-    if not isinstance(name, str) or name not in CONFIGS:
-        raise VcvaeError(f"{where}: the key 'task' must be one of: {', '.join(CONFIGS)} (it is {name!r}).")
-    return CONFIGS[name].parse(values, where=where)
 
 
 def train(config: RunConfig | ParallelConfig, console: Console | None = None) -> Path:
