@@ -1,6 +1,7 @@
 """Memory and time of converting a long file. Run by hand: `python tests/bench/long_file.py [--minutes 60]`.
 
-Prints the seconds that learning the voice and conversion took, and the peak of resident memory, for one minute and for `--minutes`.
+Prints the seconds that learning the voice and conversion took, and the peak of resident memory, for one minute and for
+`--minutes`.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ began = time.perf_counter()
 converter, voice = converter.adapted([sys.argv[2]])
 learned = time.perf_counter()
 converter.convert_file(sys.argv[1], voice, sys.argv[3])
-print(f"{learned - began:.1f} s to learn the voice, {time.perf_counter() - learned:.1f} s, {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f} MB")
+took, memory = time.perf_counter() - learned, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+print(f"{learned - began:.1f} s to learn the voice, {took:.1f} s to convert, {memory:.0f} MB")
 """
 
 
