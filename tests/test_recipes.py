@@ -16,12 +16,13 @@ from vcvae.training.family import AutoEncoderRun, DenoisingRun, VAERun
 from vcvae.training.loop import train
 from vcvae.training.parallel import ParallelConfig
 from vcvae.training.tasks import parse
+from vcvae.training.texture import TextureConfig
 from vcvae.training.vocoder import VocoderConfig
 
 RECIPES = Path(__file__).parents[1] / "recipes"
 WHERE = {"output": "", "data": {"train": "", "dev": ""}}
 PAGES = {
-    "folder": [ConversionConfig(**WHERE)],
+    "folder": [ConversionConfig(**WHERE), TextureConfig(**WHERE, converter="")],
     "vocoder": [VocoderConfig(**WHERE)],
     "family": [
         AutoEncoderRun(**WHERE),
@@ -34,6 +35,7 @@ PARALLEL = RECIPES / "family" / "gmm_conversion.yaml"
 # The smallest networks that have all their parts; a run that starts from weights must keep their sizes.
 SMALLER = {
     "folder/conversion.yaml": {"model": TINY},
+    "folder/texture.yaml": {"converter": "vcvae/pretrained/conversion", "critic": {"channels": [4, 8, 8, 8]}},
     "vocoder/vocoder.yaml": {"model": {"channels": 16, "blocks": 1}},
     "vocoder/large.yaml": {"model": {"channels": 16, "blocks": 1}, "discriminators": {}},
     "vocoder/finetune.yaml": {},

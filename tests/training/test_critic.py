@@ -1,13 +1,21 @@
+import pytest
 import torch
 from torch.nn import functional as F
 
 from vcvae.training import losses
-from vcvae.training.critic import CriticConfig, MelCritic
+from vcvae.training.critic import CriticConfig, MelCritic, PatchCritic, PatchCriticConfig
 
 
-def make():
+def make(kind=MelCritic):
     torch.manual_seed(0)
-    return MelCritic(CriticConfig(channels=16), n_mels=20, speaker_latent=8)
+    config = {
+        MelCritic: CriticConfig(channels=16),
+        PatchCritic: PatchCriticConfig(channels=(8, 16), strides=((1, 2), (2, 2))),
+    }
+    return kind(config[kind], n_mels=20, speaker_latent=8)
+
+
+both = pytest.mark.parametrize("kind", [MelCritic, PatchCritic])
 
 
 def test_a_score_for_every_stretch():
@@ -17,17 +25,26 @@ def test_a_score_for_every_stretch():
     assert critic.judge(features, torch.randn(3, 8)).shape == (3, 8)
 
 
-def test_bands_that_a_recording_does_not_fill_are_not_heard():
-    critic, mel, known = make(), torch.randn(1, 20, 30), torch.ones(1, 20)
+def test_a_score_for_every_patch():
+    critic = make(PatchCritic)
+    features = critic.hear(torch.randn(3, 20, 30), torch.ones(3, 20))
+    assert [f.shape for f in features] == [(3, 8, 30, 10), (3, 16, 15, 5)]
+    assert critic.judge(features, torch.randn(3, 8)).shape == (3, 15 * 5)
+
+
+@both
+def test_bands_that_a_recording_does_not_fill_are_not_heard(kind):
+    critic, mel, known = make(kind), torch.randn(1, 20, 30), torch.ones(1, 20)
     known[:, 12:] = 0
     changed = mel.clone()
     changed[:, 12:] += 3
     torch.testing.assert_close(critic.hear(mel, known)[-1], critic.hear(changed, known)[-1])
 
 
-def test_it_learns_to_whom_a_mel_belongs():
+@both
+def test_it_learns_to_whom_a_mel_belongs(kind):
     """Mels of two kinds, two speakers, and nothing but the pairing to learn."""
-    critic = make()
+    critic = make(kind)
     speakers = F.normalize(torch.randn(2, 8), dim=1)
     optimizer = torch.optim.Adam(critic.parameters(), lr=3e-3)
 

@@ -39,6 +39,7 @@ from vcvae.models.layers import (
 from vcvae.models.pitch_classifier import PitchClassifier
 from vcvae.models.posterior import Gaussian, Point
 from vcvae.models.pretrained import PretrainedModel
+from vcvae.models.texture import Texture
 from vcvae.models.voice import Timbre, Voice, band_statistics, level, restore_variance
 from vcvae.pitch import BINS, Pitch
 
@@ -68,6 +69,8 @@ class DisentanglingConfig(Config):
         4, ge=0, description="of the attention to the speaker's frames after each of these; 0 for none"
     )
     decoder_fast_blocks: int = Field(3, ge=0, description="residual blocks at 43 frames per second")
+    texture_channels: int = Field(160, gt=0, description="width of the texture, at 86 frames per second")
+    texture_blocks: int = Field(0, ge=0, description="its residual blocks; 0 for no texture")
 
     @cached_property
     def encoder_bands(self) -> int:
@@ -232,11 +235,31 @@ class Decoder(nn.Module):
         self.norm = AdaptiveInstanceNorm(fast, slow)
         self.head = nn.Linear(fast, 2 * config.mel.n_mels)
         nn.init.constant_(self.head.bias, -4.5)
+        self.texture = None
+        if config.texture_blocks:
+            self.texture = Texture(
+                config.mel.n_mels,
+                features=fast,
+                condition=slow,
+                channels=config.texture_channels,
+                blocks=config.texture_blocks,
+                kernel=config.kernel,
+            )
 
     def forward(
-        self, content: Tensor, timbre: Timbre, pitch: Pitch, *, frames: int, lengths: Tensor | None = None
+        self,
+        content: Tensor,
+        timbre: Timbre,
+        pitch: Pitch,
+        *,
+        frames: int,
+        lengths: Tensor | None = None,
+        textured: bool = True,
     ) -> Tensor:
-        """Content (batch, latent, ceil(frames / 4)), timbre and pitch → (batch, n_mels, frames)."""
+        """Content (batch, latent, ceil(frames / 4)), timbre and pitch → (batch, n_mels, frames).
+
+        Not `textured`, it is the median of what the speech could be; else one such, where the model has a texture.
+        """
         mask = frame_mask(lengths, frames)
         half, quarter = halved(mask), halved(halved(mask))
         style = self.style(timbre.latent * self.config.speaker_latent**0.5)
@@ -249,9 +272,10 @@ class Decoder(nn.Module):
         x = masked(x + self.pitch(masked(pitch.salience(), half)), half)
         for block in self.fast:
             x = block(x, half, style)
-        x = self.head(F.gelu(self.norm(x, half, style)))
-        x = x.reshape(len(x), -1, self.config.mel.n_mels)[:, :frames]
-        return masked(x, mask).transpose(1, 2)
+        x = F.gelu(self.norm(x, half, style))
+        median = masked(self.head(x).reshape(len(x), -1, self.config.mel.n_mels)[:, :frames], mask)
+        mel = self.texture(median, x, style, mask) if self.texture and textured else median
+        return mel.transpose(1, 2)
 
 
 class DisentanglingVAE(PretrainedModel, config=DisentanglingConfig):

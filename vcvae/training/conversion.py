@@ -7,17 +7,16 @@ from typing import Literal
 import torch
 from pydantic import Field
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from vcvae.config import Config
 from vcvae.evaluate.speakers import equal_error_rate
-from vcvae.mel import MelSpectrogram, known_bands
 from vcvae.models.disentangling import DisentanglingConfig, DisentanglingVAE
-from vcvae.models.voice import Timbre, Voice, level
-from vcvae.pitch import Pitch, yin
+from vcvae.models.voice import Voice
+from vcvae.pitch import yin
 from vcvae.training import losses
 from vcvae.training.average import average
 from vcvae.training.critic import CriticConfig, MelCritic
+from vcvae.training.exchange import Exchange
 from vcvae.training.perturbation import Perturbation, PerturbationConfig
 from vcvae.training.run import RunConfig, Speed
 from vcvae.training.task import Batch, Findings, Task
@@ -67,7 +66,7 @@ class ConversionTask(Task):
 
     def __init__(self, config: ConversionConfig, speakers: int) -> None:
         super().__init__(config, speakers)
-        self.spectrogram = MelSpectrogram(config.model.mel)
+        self.exchange = Exchange(config.model, config.segments)
         self.model = DisentanglingVAE(config.model)
         self.average = average(self.model, config.average)
         self.critic = MelCritic(
@@ -91,26 +90,15 @@ class ConversionTask(Task):
     def after_step(self) -> None:
         self.average.update_parameters(self.model)
 
-    def analyse(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Segments one below the other: samples, level-zero mels, known bands (…, n_mels), speakers.
-
-        First comes one segment of each speaker, then another of each, in the same order.
-        """
-        samples = batch["samples"].transpose(0, 1).flatten(0, 1)
-        mel = self.spectrogram(samples)
-        mel = mel - level(mel[:, : self.config.model.encoder_bands])
-        known = known_bands(batch["bandwidth"].T.flatten(), self.config.model.mel)
-        return samples, mel, known, batch["speaker"].repeat(self.config.segments)
-
     def forward(self, batch: Batch, step: int) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """The total to descend, and its terms before weighting."""
         c, model, weights = self.config, self.model, self.config.weights
-        samples, mel, known, speakers = self.analyse(batch)
+        samples, mel, known, speakers = self.exchange.analyse(batch)
         frames, hop = mel.shape[2], c.model.mel.hop
 
         posterior = model.content(self.content_perturbation(self._disguise(mel) if step >= c.conversions_from else mel))
         timbre = model.timbre(self.speaker_perturbation(mel), posterior.mean)
-        latents, others = timbre.latent, self._others(timbre)
+        latents, others = timbre.latent, self.exchange.others(timbre)
         scores, voiced = model.pitch.logits(mel)
         pitch = model.pitch.decode(scores.detach(), voiced.detach())
         content = posterior.sample()
@@ -126,8 +114,8 @@ class ConversionTask(Task):
         totals = {}
         if step >= c.conversions_from and (weights.recognition or weights.agreement or weights.adversarial):
             converted_ones = slice(max(1, round(c.conversions * len(mel))))
-            before = self._before(torch.arange(len(mel), device=mel.device))
-            wanted, moved = others[before[converted_ones]], self._change_register(pitch)[converted_ones]
+            before = self.exchange.before(torch.arange(len(mel), device=mel.device))
+            wanted, moved = others[before[converted_ones]], self.exchange.change_register(pitch)[converted_ones]
             converted = model.decoder(content[converted_ones], wanted, moved, frames=frames)
             if weights.recognition or weights.agreement:
                 terms |= self._recognise(converted, speakers[before][converted_ones], mel[converted_ones])
@@ -158,36 +146,12 @@ class ConversionTask(Task):
         if not count:
             return mel
         content, pitch = model.content(mel).mean, model.pitch(mel)
-        timbre = self._others(model.timbre(mel, content))[self._before(torch.arange(len(mel), device=mel.device))]
-        moved = self._change_register(pitch)[-count:]
+        timbre = self.exchange.others(model.timbre(mel, content))[
+            self.exchange.before(torch.arange(len(mel), device=mel.device))
+        ]
+        moved = self.exchange.change_register(pitch)[-count:]
         disguised = model.decoder(content[-count:], timbre[-count:], moved, frames=mel.shape[2])
         return torch.cat([mel[:-count], disguised])
-
-    def _by_segment(self, x: Tensor) -> Tensor:
-        """(batch, …) → (segments, speakers, …)."""
-        return x.unflatten(0, (self.config.segments, -1))
-
-    def _before(self, x: Tensor) -> Tensor:
-        """For each item of a batch (batch, …), the same segment of the speaker before: another speaker's."""
-        return self._by_segment(x).roll(1, dims=1).flatten(0, 1)
-
-    def _others(self, timbre: Timbre) -> Timbre:
-        """For each segment, the timbre that the other segments of its speaker show together."""
-        count = self.config.segments
-        others = torch.tensor([[j for j in range(count) if j != i] for i in range(count)])
-
-        def gather(x: Tensor) -> Tensor:
-            """(batch, frames, …) → (batch, (segments - 1) · frames, …)."""
-            return self._by_segment(x)[others].transpose(1, 2).flatten(2, 3).flatten(0, 1)
-
-        latent = F.normalize(gather(timbre.latent[:, None]).mean(dim=1), dim=-1)
-        return Timbre(latent, gather(timbre.said), gather(timbre.sound), gather(timbre.exists))
-
-    def _change_register(self, pitch: Pitch) -> Pitch:
-        """Each contour in the register of the speaker before."""
-        register = self._by_segment(pitch.register()).nanmean(dim=0)
-        octaves = (register.roll(1) - register).nan_to_num(0.0)
-        return pitch.shift(octaves.repeat(self.config.segments))
 
     def _recognise(self, converted: Tensor, speakers: Tensor, mel: Tensor) -> dict[str, Tensor]:
         """The averaged encoders hear the wanted speakers, and the same words."""
@@ -211,7 +175,7 @@ class ConversionTask(Task):
         found = {"reconstruction": [], "content_consistency": []}
         enrolled, tested, converted_latents = [], [], []
         for batch in batches:
-            _, mel, known, _ = self.analyse(batch)
+            _, mel, known, _ = self.exchange.analyse(batch)
             source, *rest = mel.chunk(self.config.segments)
             own, other = model.voice(source), [model.voice(x) for x in rest]
             partner = Voice.join(Voice.join(o[i : i + 1] for o in other).average() for i in range(len(source)))

@@ -1,4 +1,4 @@
-"""The critic of conversions: is this mel speech, and does it sound like that speaker?"""
+"""The critics of conversions: is this mel speech, and does it sound like that speaker?"""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.utils.parametrizations import weight_norm
 
 from vcvae.config import Config
 from vcvae.models.layers import Convolution
@@ -49,3 +50,48 @@ class MelCritic(nn.Module):
         """What `hear` gave, speaker latents (batch, speaker_latent) → scores (batch, …): 1 for true, 0 for not."""
         x = features[-1]
         return self.speech(x)[..., 0] + torch.einsum("btc,bc->bt", x, self.speaker(speaker)) / x.shape[-1] ** 0.5
+
+
+class PatchCriticConfig(Config):
+    """Sizes of the patch critic."""
+
+    channels: tuple[int, ...] = Field((16, 32, 64, 128), description="of each layer")
+    strides: tuple[tuple[int, int], ...] = Field(
+        ((1, 2), (1, 2), (2, 2), (2, 2)), description="frames and bands, of each layer"
+    )
+
+
+class PatchCritic(nn.Module):
+    """Scores patches of a mel, some frames by some bands: it sees the grain that a critic of whole frames overlooks.
+
+    The patches of Isola et al. 2017 (pix2pix, arXiv:1611.07004, section 3.2.2), judged as `MelCritic` judges. A patch
+    is told where in frequency it lies, and which of it is known.
+    """
+
+    def __init__(self, config: PatchCriticConfig, *, n_mels: int, speaker_latent: int) -> None:
+        super().__init__()
+        widths = [3, *config.channels]
+        self.layers = nn.ModuleList(
+            weight_norm(nn.Conv2d(a, b, 5 if i == 0 else 3, stride, padding=2 if i == 0 else 1))
+            for i, (a, b, stride) in enumerate(zip(widths, widths[1:], config.strides, strict=False))
+        )
+        self.speech = nn.Linear(config.channels[-1], 1)
+        self.speaker = nn.Linear(speaker_latent, config.channels[-1])
+        self.register_buffer("place", torch.linspace(-1, 1, n_mels), persistent=False)
+
+    def hear(self, mel: Tensor, known: Tensor) -> list[Tensor]:
+        """Level-zero mels (batch, n_mels, frames), known bands (batch, n_mels) → each layer's (batch, channels, …)."""
+        known = known[:, None, None].expand(-1, 1, mel.shape[2], -1)
+        heard = (mel.transpose(1, 2)[:, None] + 4.5) / 2
+        x = torch.cat([heard * known, self.place.expand_as(known), known], dim=1).to(memory_format=torch.channels_last)
+        features = []
+        for layer in self.layers:
+            x = F.leaky_relu(layer(x), 0.1)
+            features.append(x)
+        return features
+
+    def judge(self, features: list[Tensor], speaker: Tensor) -> Tensor:
+        """What `hear` gave, speaker latents (batch, speaker_latent) → scores (batch, …): 1 for true, 0 for not."""
+        x = features[-1].flatten(2)
+        weight = self.speaker(speaker) / x.shape[1] ** 0.5
+        return self.speech(x.transpose(1, 2))[..., 0] + torch.einsum("bcp,bc->bp", x, weight)

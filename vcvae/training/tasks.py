@@ -9,10 +9,12 @@ from vcvae.training.conversion import ConversionConfig, ConversionTask
 from vcvae.training.family import AutoEncoderRun, AutoEncoderTask, DenoisingRun, DenoisingTask, VAERun, VAETask
 from vcvae.training.parallel import ParallelConfig
 from vcvae.training.run import RunConfig
+from vcvae.training.texture import TextureConfig, TextureTask
 from vcvae.training.vocoder import VocoderConfig, VocoderTask
 
 TASKS = {
     "conversion": (ConversionConfig, ConversionTask),
+    "texture": (TextureConfig, TextureTask),
     "vocoder": (VocoderConfig, VocoderTask),
     "autoencoder": (AutoEncoderRun, AutoEncoderTask),
     "denoising": (DenoisingRun, DenoisingTask),

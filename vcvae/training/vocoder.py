@@ -134,14 +134,16 @@ class VocoderTask(Task):
     def hear(self, natural: Tensor) -> Tensor:
         """The mels that the generator is given: those of the natural speech, or such as a conversion would give it.
 
-        A conversion model blurs; who has heard only natural mels makes the blur audible as a buzz.
+        A conversion model blurs; who has heard only natural mels makes the blur audible as a buzz. Each is rebuilt with
+        the voice that another segment of its speaker shows: from its own, it would be sharper than any conversion.
         """
-        mel = self.analysis(natural)
+        mel, segments = self.analysis(natural), self.config.segments
         count = round(self.config.rebuilt * len(mel)) if self.converter else 0
         if not count:
             return mel
+        another = torch.arange(len(mel), device=mel.device).unflatten(0, (-1, segments)).roll(1, dims=1).flatten()
         with torch.no_grad():
-            rebuilt = self.converter.convert(mel[:count], self.converter.voice(mel[:count]))
+            rebuilt = self.converter.convert(mel[:count], self.converter.voice(mel)[another[:count]])
         return torch.cat([rebuilt, mel[count:]])
 
     def speak(self, mel: Tensor, contour: Pitch) -> Tensor:

@@ -1,0 +1,57 @@
+"""What the median of all that could be heard lacks: the texture of speech."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from vcvae.models.layers import AdaptiveInstanceNorm, Mask, ResidualBlock, masked
+
+NOISE = 16  # numbers that a frame draws
+PERIOD = 4096  # frames after which the draws repeat: 48 s
+
+
+class Texture(nn.Module):
+    """Adds to a mel what cannot be foretold, only drawn: the grain of each voice, frame by frame.
+
+    A decoder trained with L1 gives medians, and a median of speech is no speech: too smooth in time and in frequency.
+    A second network that draws noise and must pass for speech before a critic puts the rest back, as the adversarial
+    postfilter of Kaneko et al. 2017 (doi:10.1109/ICASSP.2017.7953090) does. In evaluation the draws are always the
+    same, so that a mel has one conversion.
+
+    Example:
+        >>> import torch
+        >>> texture = Texture(80, features=192, condition=256, channels=160, blocks=3, kernel=3)
+        >>> texture(torch.randn(2, 101, 80), torch.randn(2, 51, 192), torch.randn(2, 256)).shape
+        torch.Size([2, 101, 80])
+    """
+
+    def __init__(self, n_mels: int, *, features: int, condition: int, channels: int, blocks: int, kernel: int) -> None:
+        super().__init__()
+        self.hear = nn.Linear(n_mels, channels)
+        self.expand = nn.Linear(features, 2 * channels)
+        self.draw = nn.Linear(NOISE, channels)
+        self.blocks = nn.ModuleList(
+            ResidualBlock(channels, kernel=kernel, norm=AdaptiveInstanceNorm(channels, condition))
+            for _ in range(blocks)
+        )
+        self.norm = AdaptiveInstanceNorm(channels, condition)
+        self.head = nn.Linear(channels, n_mels)
+        nn.init.zeros_(self.head.weight)
+        nn.init.zeros_(self.head.bias)
+        noise = torch.randn(PERIOD, NOISE, generator=torch.Generator().manual_seed(0))
+        self.register_buffer("noise", noise, persistent=False)
+
+    def forward(self, mel: Tensor, features: Tensor, style: Tensor, mask: Mask = None) -> Tensor:
+        """Mel (batch, frames, n_mels), features (batch, ceil(frames / 2), features), style (batch, condition)."""
+        batch, frames, _ = mel.shape
+        if self.training:
+            noise = torch.randn(batch, frames, NOISE, device=mel.device)
+        else:
+            noise = self.noise[torch.arange(frames, device=mel.device) % PERIOD]
+        told = self.expand(features).reshape(batch, -1, self.hear.out_features)[:, :frames]
+        x = masked(self.hear((mel + 4.5) / 2) + told + self.draw(noise), mask)
+        for block in self.blocks:
+            x = block(x, mask, style)
+        return masked(mel + self.head(F.gelu(self.norm(x, mask, style))), mask)

@@ -1,0 +1,59 @@
+"""A batch of several segments of each speaker, and who lends the voice to whom in it."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from vcvae.mel import MelSpectrogram, known_bands
+from vcvae.models.disentangling import DisentanglingConfig
+from vcvae.models.voice import Timbre, level
+from vcvae.pitch import Pitch
+from vcvae.training.task import Batch
+
+
+class Exchange(nn.Module):
+    """Segments lie one below the other: first one of each speaker, then another of each in the same order, and so on.
+
+    Each is rebuilt with the timbre of the other segments of its speaker, and converted to the speaker before.
+    """
+
+    def __init__(self, config: DisentanglingConfig, segments: int) -> None:
+        super().__init__()
+        self.config, self.segments = config, segments
+        self.spectrogram = MelSpectrogram(config.mel)
+
+    def analyse(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """A batch, (speakers, segments, …) → samples, level-zero mels, known bands (…, n_mels), speakers."""
+        samples = batch["samples"].transpose(0, 1).flatten(0, 1)
+        mel = self.spectrogram(samples)
+        mel = mel - level(mel[:, : self.config.encoder_bands])
+        known = known_bands(batch["bandwidth"].T.flatten(), self.config.mel)
+        return samples, mel, known, batch["speaker"].repeat(self.segments)
+
+    def before(self, x: Tensor) -> Tensor:
+        """For each item of a batch (batch, …), the same segment of the speaker before: another speaker's."""
+        return self._by_segment(x).roll(1, dims=1).flatten(0, 1)
+
+    def others(self, timbre: Timbre) -> Timbre:
+        """For each segment, the timbre that the other segments of its speaker show together."""
+        count = self.segments
+        others = torch.tensor([[j for j in range(count) if j != i] for i in range(count)])
+
+        def gather(x: Tensor) -> Tensor:
+            """(batch, frames, …) → (batch, (segments - 1) · frames, …)."""
+            return self._by_segment(x)[others].transpose(1, 2).flatten(2, 3).flatten(0, 1)
+
+        latent = F.normalize(gather(timbre.latent[:, None]).mean(dim=1), dim=-1)
+        return Timbre(latent, gather(timbre.said), gather(timbre.sound), gather(timbre.exists))
+
+    def change_register(self, pitch: Pitch) -> Pitch:
+        """Each contour in the register of the speaker before."""
+        register = self._by_segment(pitch.register()).nanmean(dim=0)
+        octaves = (register.roll(1) - register).nan_to_num(0.0)
+        return pitch.shift(octaves.repeat(self.segments))
+
+    def _by_segment(self, x: Tensor) -> Tensor:
+        """(batch, …) → (segments, speakers, …)."""
+        return x.unflatten(0, (self.segments, -1))
