@@ -110,7 +110,7 @@ def test_what_is_disguised_is_heard_in_another_voice_and_rebuilt_as_it_was(batch
             expected = task.released.decoder(
                 task.released.content(plain[i : i + 1]).mean,
                 target.average().timbre,
-                task._change_register(task.released.pitch(plain))[i : i + 1],
+                task.exchange.change_register(task.released.pitch(plain))[i : i + 1],
                 frames=64,
             )
         torch.testing.assert_close(disguised[i : i + 1], expected, atol=1e-3, rtol=1e-3)

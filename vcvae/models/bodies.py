@@ -18,10 +18,15 @@ def _blocks(count: int, channels: int, kernel: int) -> nn.Sequential:
 
 
 class FrameEncoder(nn.Module):
-    """x (batch, inputs, frames) → (batch, outputs, ceil(frames / 4))."""
+    """x (batch, inputs, frames) → (batch, outputs, ceil(frames / 4)).
+
+    Frames have a linear way beside the network, to the code and back. Alone it could be a principal component analysis,
+    which it soon is, and the network learns what that lacks.
+    """
 
     def __init__(self, inputs: int, outputs: int, *, channels: int, blocks: int, kernel: int) -> None:
         super().__init__()
+        self.linear = Convolution(inputs, outputs, kernel=4, stride=4)
         self.layers = nn.Sequential(
             Convolution(inputs, channels, kernel=5, stride=2),
             *_blocks(blocks, channels, kernel),
@@ -32,7 +37,7 @@ class FrameEncoder(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.layers(x.mT).mT
+        return (self.linear(x.mT) + self.layers(x.mT)).mT
 
 
 class FrameDecoder(nn.Module):
@@ -40,6 +45,7 @@ class FrameDecoder(nn.Module):
 
     def __init__(self, inputs: int, latent: int, outputs: int, *, channels: int, blocks: int, kernel: int) -> None:
         super().__init__()
+        self.linear = nn.Linear(latent, 4 * outputs * inputs)
         self.slow = nn.Sequential(Convolution(latent, channels, kernel=3), *_blocks(blocks, channels, kernel))
         self.expand = nn.Linear(channels, 2 * channels)
         self.fast = nn.Sequential(*_blocks(blocks, channels, kernel), FrameNorm(channels), nn.GELU())
@@ -49,8 +55,11 @@ class FrameDecoder(nn.Module):
     def forward(self, code: Tensor, shape: torch.Size) -> tuple[Tensor, ...]:
         frames, batch = shape[-1], len(code)
         x = self.expand(self.slow(code.mT)).reshape(batch, -1, self.channels)[:, : -(-frames // 2)]
-        x = self.head(self.fast(x)).reshape(batch, -1, self.outputs, shape[1])[:, :frames]
-        return x.permute(2, 0, 3, 1).unbind(0)
+        x, linear = (
+            y.reshape(batch, -1, self.outputs, shape[1])[:, :frames]
+            for y in (self.head(self.fast(x)), self.linear(code.mT))
+        )
+        return (x + linear).permute(2, 0, 3, 1).unbind(0)
 
 
 class ImageEncoder(nn.Module):

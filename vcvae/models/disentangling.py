@@ -40,7 +40,7 @@ from vcvae.models.pitch_classifier import PitchClassifier
 from vcvae.models.posterior import Gaussian, Point
 from vcvae.models.pretrained import PretrainedModel
 from vcvae.models.texture import Texture
-from vcvae.models.voice import Timbre, Voice, band_statistics, level, restore_variance
+from vcvae.models.voice import Timbre, Voice, level
 from vcvae.pitch import BINS, Pitch
 
 REDUCTION = 4  # mel frames per content frame
@@ -299,11 +299,9 @@ class DisentanglingVAE(PretrainedModel, config=DisentanglingConfig):
 
     def voice(self, mel: Tensor, lengths: Tensor | None = None) -> Voice:
         """The voice heard in mels (batch, n_mels, frames), one an utterance; `.average()` joins them."""
-        mask = frame_mask(lengths, mel.shape[2])
         return Voice(
             self.timbre(mel, self.content(mel, lengths).mean, lengths),
             self.pitch(mel, lengths).register(),
-            *band_statistics(mel, mask)[1:],
         )
 
     def timbre(self, mel: Tensor, content: Tensor, lengths: Tensor | None = None) -> Timbre:
@@ -338,7 +336,6 @@ class DisentanglingVAE(PretrainedModel, config=DisentanglingConfig):
             lengths=lengths,
         )
         mask, heard = frame_mask(lengths, mel.shape[2]), slice(self.config.encoder_bands)
-        decoded = restore_variance(decoded, voice, mask)
         # The decoded level is measured and replaced: the result is as loud as its source, whatever the voice.
         gain = level(mel[:, heard], mask) - level(decoded[:, heard], mask)
         result = (decoded + gain).clamp(min=math.log(self.config.mel.floor))
