@@ -1,3 +1,4 @@
+import logging
 import subprocess
 import sys
 
@@ -46,6 +47,12 @@ def test_help_does_not_wait_for_torch():
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     for command in ("convert", "vocode", "encode", "decode", "denoise", "prepare", "train", "export", "env"):
         assert command in result.stdout
+
+
+def test_a_call_leaves_no_handler_behind(vcvae):
+    before = list(logging.getLogger("vcvae").handlers)
+    vcvae("env")
+    assert logging.getLogger("vcvae").handlers == before
 
 
 def test_the_result_lies_beside_the_source(vcvae, voices):

@@ -24,8 +24,8 @@ def test_speech_is_stored_as_code_and_spoken_again(vcvae, voices, models, bits, 
     code, out, err = vcvae("encode", voices / "src.wav", "--code", "-o", voices / "a.npz", "--bits", bits, *model)
     assert (code, err) == (0, "")
     assert f"4 × 22 values of {bits} bits, {rate}" in out
-    code, out, err = vcvae("decode", voices / "a.npz", "-o", voices / "a.wav", *model, "--vocoder", "griffin-lim")
-    assert (code, err) == (0, "")
+    decoded = vcvae("decode", voices / "a.npz", "-o", voices / "a.wav", *model, "--vocoder", "griffin-lim")
+    assert decoded[0] == 0  # an untrained decoder may well be over full scale, and is told so
     assert sf.info(voices / "a.wav").frames == pytest.approx(RATE, abs=256)
     again = ("encode", voices / "src.wav", "--code", "-o", voices / "a.npz", *model)
     assert vcvae(*again)[0] == 2

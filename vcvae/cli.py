@@ -185,7 +185,7 @@ def decode(
     audio.check_output(output, force)
     decoder = load_autoencoder(model)
     mel = code.decode(decoder, code.read(source))
-    samples = speak(load_vocoder(vocoder, decoder.config.mel, seed=seed).eval(), mel)
+    samples = speak(load_vocoder(vocoder, decoder.config.mel, seed=seed).for_estimates().eval(), mel)
     audio.write(output, samples, decoder.config.mel.sample_rate, force=force)
     say(str(output))
 
@@ -210,7 +210,7 @@ def denoise(
         audio.check_output(jobs[0][1], force)
     denoiser = load_autoencoder(model, denoising=True)
     config = denoiser.config.mel
-    speaker = load_vocoder(vocoder, config, seed=seed).eval()
+    speaker = load_vocoder(vocoder, config, seed=seed).for_estimates().eval()
 
     def denoise_one(source: Path, output: Path) -> None:
         audio.check_output(output, force)
@@ -292,7 +292,8 @@ def main() -> None:
     """The `vcvae` command: errors that a person can mend are one sentence and exit code 2."""
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter("vcvae: %(message)s"))
-    logging.getLogger("vcvae").addHandler(handler)
+    logger = logging.getLogger("vcvae")
+    logger.addHandler(handler)
     try:
         app()
     except VcvaeError as error:
@@ -303,6 +304,8 @@ def main() -> None:
         sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(130)
+    finally:
+        logger.removeHandler(handler)  # one that stayed would write to where this call's errors went
 
 
 def _is_for_a_pair(model: str | None) -> bool:

@@ -125,7 +125,7 @@ class Converter(Encoder):
         """Raises VcvaeError where the two are made for different mels."""
         model.config.mel.require_equal(vocoder.mel_config, ours="the model", theirs="the vocoder")
         super().__init__(model, device=device)
-        self.vocoder = vocoder.to(self.device).eval()
+        self.vocoder = vocoder.for_estimates().to(self.device).eval()
 
     @classmethod
     def from_pretrained(

@@ -27,7 +27,7 @@ class PairConverter:
     def __init__(self, model: GMMConversion, vocoder: Vocoder) -> None:
         """Raises VcvaeError where the two are made for different mels."""
         model.config.mel.require_equal(vocoder.mel_config, ours="the model", theirs="the vocoder")
-        self.model, self.vocoder = model.eval(), vocoder.eval()
+        self.model, self.vocoder = model.eval(), vocoder.for_estimates().eval()
         self.spectrogram = MelSpectrogram(model.config.mel)
 
     @torch.inference_mode()

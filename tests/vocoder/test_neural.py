@@ -37,6 +37,18 @@ def test_even_an_untrained_network_speaks(vocoder, mel):
     assert (again - mel)[loud].mean().abs() < 0.5
 
 
+def test_what_a_model_made_is_held_to_its_mel_less(vocoder, mel):
+    """The copy shares the weights and differs in the corrections only."""
+    other = vocoder.for_estimates()
+    assert (other.config.corrections, vocoder.config.corrections) == (2, 8)
+    assert [id(p) for p in other.parameters()] == [id(p) for p in vocoder.parameters()]
+
+    def distance(speaks):
+        return (MelSpectrogram()(speaks(mel)) - mel).abs().mean()
+
+    assert distance(vocoder) < distance(other)
+
+
 @pytest.mark.parametrize("frames", [1, 2, 3, 50])
 def test_any_length(vocoder, frames):
     samples = vocoder(torch.randn(2, 80, frames) - 5)

@@ -55,10 +55,8 @@ class FrameDecoder(nn.Module):
     def forward(self, code: Tensor, shape: torch.Size) -> tuple[Tensor, ...]:
         frames, batch = shape[-1], len(code)
         x = self.expand(self.slow(code.mT)).reshape(batch, -1, self.channels)[:, : -(-frames // 2)]
-        x, linear = (
-            y.reshape(batch, -1, self.outputs, shape[1])[:, :frames]
-            for y in (self.head(self.fast(x)), self.linear(code.mT))
-        )
+        ways = self.head(self.fast(x)), self.linear(code.mT)
+        x, linear = (way.reshape(batch, -1, self.outputs, shape[1])[:, :frames] for way in ways)
         return (x + linear).permute(2, 0, 3, 1).unbind(0)
 
 

@@ -10,11 +10,13 @@ arXiv:2306.00814) and iSTFTNet (Kaneko et al. 2022, arXiv:2203.02395). The sourc
 how the phases of a hundred harmonics move together, which is what a vocoder of spectra takes the longest to learn.
 
 In the end the mel of what was made is compared with the mel that was asked for, and the spectra's magnitudes corrected:
-Griffin & Lim's iteration (1984), begun so near to its end that four rounds will do.
+Griffin & Lim's iteration (1984), begun so near to its end that eight rounds will do. A mel that a model made need not be any
+waveform's, and to be held to it does harm: there two rounds do.
 """
 
 from __future__ import annotations
 
+import copy
 import math
 
 import librosa
@@ -54,7 +56,8 @@ class NeuralVocoderConfig(Config):
     pitch_blocks: int = Field(4, ge=0, description="its residual blocks, at half the frame rate")
     n_fft: int = Field(512, gt=0, description="samples; window and transform of the filters")
     hop: int = Field(128, gt=0, description="samples between two filters; it divides n_fft and the mel's hop")
-    corrections: int = Field(4, ge=0, description="steps from the mel that was made towards the mel that was asked for")
+    corrections: int = Field(8, ge=0, description="steps from the mel that was made towards the mel that was asked for")
+    estimated_corrections: int = Field(2, ge=0, description="the same, where a model made the mel that is asked for")
 
     @model_validator(mode="after")
     def _holds_together(self) -> NeuralVocoderConfig:
@@ -185,6 +188,12 @@ class NeuralVocoder(Vocoder, PretrainedModel, config=NeuralVocoderConfig):
         """Speak a mel that comes piece by piece."""
         return Stream(self)
 
+    def for_estimates(self) -> NeuralVocoder:
+        """The same network with fewer corrections; it shares the weights."""
+        other = copy.copy(self)
+        other.config = self.config.model_copy(update={"corrections": self.config.estimated_corrections})
+        return other
+
     def listen(self, mel: Tensor) -> tuple[Tensor, Tensor]:
         """Mel → scores of the pitch's bins (batch, ceil(frames / 2), bins) and of being voiced, as logits."""
         return self.pitch.logits((mel.transpose(1, 2) + 5) / 2)
@@ -221,7 +230,7 @@ class NeuralVocoder(Vocoder, PretrainedModel, config=NeuralVocoderConfig):
 class Stream:
     """A waveform made piece by piece, the same as if it were made at once.
 
-    A sample is made when the `reach` mel frames that follow it are known: a delay of .51 s with the default sizes.
+    A sample is made when the `reach` mel frames that follow it are known: a delay of .70 s with the default sizes.
 
     Example:
         >>> import torch
@@ -229,7 +238,7 @@ class Stream:
         >>> stream = vocoder.stream()
         >>> pieces = [stream.push(mel[:, :, :60]), stream.push(mel[:, :, 60:]), stream.finish()]
         >>> [piece.shape[1] // 256 for piece in pieces]
-        [16, 40, 44]
+        [0, 40, 60]
     """
 
     def __init__(self, vocoder: NeuralVocoder) -> None:
