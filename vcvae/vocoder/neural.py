@@ -10,8 +10,8 @@ arXiv:2306.00814) and iSTFTNet (Kaneko et al. 2022, arXiv:2203.02395). The sourc
 how the phases of a hundred harmonics move together, which is what a vocoder of spectra takes the longest to learn.
 
 In the end the mel of what was made is compared with the mel that was asked for, and the spectra's magnitudes corrected:
-Griffin & Lim's iteration (1984), begun so near to its end that eight rounds will do. A mel that a model made need not be any
-waveform's, and to be held to it does harm: there two rounds do.
+Griffin & Lim's iteration (1984), begun so near to its end that eight rounds will do. A mel that a model made need not
+be any waveform's, and to be held to it does harm: there two rounds do.
 """
 
 from __future__ import annotations
