@@ -1,11 +1,13 @@
-"""The line of models side by side, on two minutes of speech: one table and one page of pictures, in some minutes.
+"""The line of models side by side: four tables and one page of pictures.
 
-python egs/family/run.py [--steps 400] [-o family.png]
+python egs/family/run.py                                              # on the two minutes of speech beside it
+python egs/family/run.py TRAIN DEV --steps 2000 --runs exp/line -o corpus.png     # on folders of prepared speech
 """
 
 from __future__ import annotations
 
 import argparse
+import shutil
 import tempfile
 from pathlib import Path
 
@@ -18,6 +20,7 @@ from sklearn.decomposition import PCA
 
 from vcvae import audio
 from vcvae.data.prepare import prepare
+from vcvae.data.segments import utterances
 from vcvae.evaluate.bound import bound
 from vcvae.mel import MelConfig, MelSpectrogram
 from vcvae.models.autoencoder import VAE, AutoEncoder
@@ -29,72 +32,97 @@ from vcvae.training.tasks import parse
 HERE = Path(__file__).parent
 VOICES = HERE.parent / "encoders" / "voices"
 BOTTLENECKS = (2, 4, 8, 16, 32, 64)
-COMPONENTS = (1, 2, 4, 8, 16, 32, 64, 128)
+COMPONENTS = tuple(2**n for n in range(10))
+FULL = 64  # components from which on only diagonal covariances are fitted: full ones would take hours
+LEARNED, UNSEEN = (
+    1200,
+    240,
+)  # seconds at most that densities and principal components learn from, and that all are judged on
 MEL = MelConfig()
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("train", nargs="?", type=Path, help="prepared speech")
+    parser.add_argument("dev", nargs="?", type=Path, help="prepared speech of other speakers")
     parser.add_argument("--steps", type=int, default=400, help="of each training")
+    parser.add_argument("--runs", type=Path, help="folder of the trainings, to go on from; none are kept without it")
     parser.add_argument("-o", "--output", type=Path, default=HERE / "family.png")
     arguments = parser.parse_args()
     torch.manual_seed(0)
     with tempfile.TemporaryDirectory() as place:
-        speech = Speech(Path(place))
-        coders = {k: speech.train("autoencoder", arguments.steps, {"latent": k}) for k in BOTTLENECKS}
-        denoiser = speech.train("denoising", arguments.steps, {"latent": 64})
-        vae = speech.train("vae", arguments.steps, {"latent": 16})
-    mixtures = {k: GaussianMixture.fit(speech.frames, components=k, floor=1e-2) for k in COMPONENTS}
+        if not arguments.dev:
+            arguments.train, arguments.dev = split(Path(place))
+        speech = Speech(arguments.train, arguments.dev, arguments.runs or Path(place))
+        coders = {k: speech.learn("autoencoder", arguments.steps, {"latent": k}) for k in BOTTLENECKS}
+        denoiser = speech.learn("denoising", arguments.steps, {"latent": 64})
+        vae = speech.learn("vae", arguments.steps, {"latent": 16})
+    mixtures = {
+        kind: {k: GaussianMixture.fit(speech.frames, components=k, covariance=kind, floor=1e-2) for k in sizes}
+        for kind, sizes in (("full", [k for k in COMPONENTS if k <= FULL]), ("diagonal", COMPONENTS))
+    }
     console = Console(width=120)
     distortion = rate_distortion(console, speech, coders)
     denoised = denoising(console, speech, denoiser, coders[64])
     densities = density(console, speech, mixtures, vae)
-    draw(arguments.output, speech, distortion, densities, denoised, vae, mixtures[32])
+    draw(arguments.output, speech, distortion, densities, denoised, vae, mixtures["full"][32])
     console.print(str(arguments.output))
 
 
-class Speech:
-    """Mels of what is learned from, and of what is kept apart: the last two recordings of every voice."""
+def split(place: Path) -> tuple[Path, Path]:
+    """The recordings beside this script, prepared: the last two of every voice are kept apart."""
+    for voice in sorted(VOICES.iterdir()):
+        for part, files in (("train", audio.find(voice)[:-2]), ("dev", audio.find(voice)[-2:])):
+            for file in files:
+                folder = place / "source" / part / voice.name
+                folder.mkdir(parents=True, exist_ok=True)
+                shutil.copy(file, folder)
+    for part in ("train", "dev"):
+        list(prepare(place / "source" / part, place / part, sample_rate=MEL.sample_rate))
+    return place / "train", place / "dev"
 
-    def __init__(self, place: Path) -> None:
-        self.place, spectrogram = place, MelSpectrogram(MEL)
-        learned, self.samples = [], []
-        for voice in sorted(VOICES.iterdir()):
-            files = audio.find(voice)
-            for i, file in enumerate(files):
-                samples = audio.read(file, MEL.sample_rate, trim=True)
-                if i < len(files) - 2:
-                    folder = place / "source" / voice.name
-                    folder.mkdir(parents=True, exist_ok=True)
-                    audio.write(folder / f"{file.stem}.wav", samples, MEL.sample_rate)
-                    learned.append(samples)
-                else:
-                    self.samples.append(torch.from_numpy(samples)[None])
-        list(prepare(place / "source", place / "ready", sample_rate=MEL.sample_rate))
+
+class Speech:
+    """What is learned from, and what is kept apart; the trainings."""
+
+    def __init__(self, train: Path, dev: Path, runs: Path) -> None:
+        self.folders, self.runs, spectrogram = {"train": str(train), "dev": str(dev)}, runs, MelSpectrogram(MEL)
+        self.samples = read(dev, UNSEEN)
         self.mels = [spectrogram(samples) for samples in self.samples]
-        self.learned = [spectrogram(torch.from_numpy(samples)[None]) for samples in learned]
+        self.learned = [spectrogram(samples) for samples in read(train, LEARNED)]
         self.frames = torch.cat([mel[0].T for mel in self.learned])
         self.unseen = torch.cat([mel[0].T for mel in self.mels])
 
-    def train(self, task: str, steps: int, model: dict) -> AutoEncoder:
-        folder = self.place / f"{task}-{model['latent']}"
+    def learn(self, task: str, steps: int, model: dict) -> AutoEncoder:
+        folder = self.runs / f"{task}-{model['latent']}"
         values = {
             "task": task,
             "output": str(folder),
-            "data": {"train": str(self.place / "ready"), "dev": str(self.place / "ready")},
+            "data": self.folders,
             "steps": steps,
             "batch_speakers": 4,
+            "segments": 4,
             "segment_frames": 96,
-            "workers": 0,
             "average": 0.98,
             "optimizer": {"learning_rate": 2e-3, "warmup": 50},
-            "model": {"channels": 96, "blocks": 1, **model},
+            "model": {"channels": 128, "blocks": 1, **model},
             "validate_every": 100_000,
         }
         if task == "vae":
             values["kl_warmup"] = steps // 4
         train(parse(values, where=task), Console(quiet=True))
         return load_run(folder)[1].released.eval()
+
+
+def read(folder: Path, seconds: float) -> list[torch.Tensor]:
+    """Samples (1, samples) of prepared utterances, from all over the folder, until there are so many seconds."""
+    found = [utterance for utterance, _ in utterances(folder, MEL.sample_rate)]
+    chosen, total = [], 0.0
+    for i in torch.randperm(len(found), generator=torch.Generator().manual_seed(0)).tolist():
+        if total < seconds:
+            chosen.append(torch.from_numpy(audio.read(found[i].path, MEL.sample_rate))[None])
+            total += found[i].samples / MEL.sample_rate
+    return chosen
 
 
 @torch.inference_mode()
@@ -142,18 +170,19 @@ def denoising(console: Console, speech: Speech, denoiser: AutoEncoder, plain: Au
 
 
 @torch.inference_mode()
-def density(
-    console: Console, speech: Speech, mixtures: dict[int, GaussianMixture], vae: VAE
-) -> dict[str, float | list[float]]:
+def density(console: Console, speech: Speech, mixtures: dict[str, dict[int, GaussianMixture]], vae: VAE) -> dict:
     """ln p of unseen frames, nats a frame, of each mixture and of the VAE by its bound and by importance weighting."""
-    of_mixtures = [mixture.log_probability(speech.unseen).mean().item() for mixture in mixtures.values()]
+    of_mixtures = {
+        kind: [mixture.log_probability(speech.unseen).mean().item() for mixture in sizes.values()]
+        for kind, sizes in mixtures.items()
+    }
     torch.manual_seed(0)
     found = [bound(vae, mel, samples=256) for mel in speech.mels]
     frames = sum(mel.shape[2] for mel in speech.mels)
     elbo, weighted = (sum(getattr(f, name).item() for f in found) / frames for name in ("elbo", "log_likelihood"))
-    table = Table("model", "ln p of unseen frames", title="nats a frame: higher is better")
-    for k, value in zip(mixtures, of_mixtures, strict=True):
-        table.add_row(f"mixture of {k}", f"{value:.1f}")
+    table = Table("model", *of_mixtures, title="ln p of unseen frames, nats a frame: higher is better")
+    for i, k in enumerate(COMPONENTS):
+        table.add_row(f"mixture of {k}", *(f"{row[i]:.1f}" if i < len(row) else "–" for row in of_mixtures.values()))
     table.add_row("VAE, at least (the bound)", f"{elbo:.1f}")
     table.add_row("VAE, at least (importance-weighted, 256 draws)", f"{weighted:.1f}")
     console.print(table)
@@ -167,7 +196,8 @@ def draw(output, speech, distortion, densities, denoised, vae, mixture) -> None:
     axes[0, 0].plot(distortion[:, 0], distortion[:, 2], "s--", label="PCA")
     axes[0, 0].set(title="rate and distortion", xlabel="kbit/s", ylabel="mel L1", xscale="log")
     axes[0, 0].legend()
-    axes[0, 1].plot(COMPONENTS, densities["mixtures"], "o-", label="mixtures")
+    for kind, row in densities["mixtures"].items():
+        axes[0, 1].plot(COMPONENTS[: len(row)], row, "o-", label=f"mixtures, {kind}")
     axes[0, 1].axhline(densities["weighted"], color="C1", label="VAE")
     axes[0, 1].set(title="ln p of unseen frames", xlabel="components", ylabel="nats a frame", xscale="log")
     axes[0, 1].legend()
