@@ -17,7 +17,7 @@ from rich.table import Table
 from sklearn.decomposition import PCA
 
 from vcvae import audio
-from vcvae.data.prepare import prepare
+from vcvae.data.prepare import Preparation
 from vcvae.evaluate.bound import bound
 from vcvae.mel import MelConfig, MelSpectrogram
 from vcvae.models.autoencoder import VAE, AutoEncoder
@@ -70,7 +70,7 @@ class Speech:
                     learned.append(samples)
                 else:
                     self.samples.append(torch.from_numpy(samples)[None])
-        list(prepare(place / "source", place / "ready", sample_rate=MEL.sample_rate))
+        list(Preparation("folder", place / "source", place / "ready", sample_rate=MEL.sample_rate, dev=0, test=0))
         self.mels = [spectrogram(samples) for samples in self.samples]
         self.learned = [spectrogram(torch.from_numpy(samples)[None]) for samples in learned]
         self.frames = torch.cat([mel[0].T for mel in self.learned])
@@ -81,7 +81,7 @@ class Speech:
         values = {
             "task": task,
             "output": str(folder),
-            "data": {"train": str(self.place / "ready"), "dev": str(self.place / "ready")},
+            "data": {"train": str(self.place / "ready" / "train"), "dev": str(self.place / "ready" / "train")},
             "steps": steps,
             "batch_speakers": 4,
             "segment_frames": 96,
