@@ -85,9 +85,9 @@ def test_running_again_makes_nothing_again_and_says_the_same(speakers, tmp_path)
 
 
 def test_what_is_clipped_silent_or_a_pointer_is_left_out_and_reported(speakers, tmp_path):
-    loud = np.clip(4 * speak("aisoeu", seconds=1.5), -1, 1)
+    loud = np.clip(100 * speak("aisoeu", seconds=1.5), -1, 1)
     sf.write(speakers / "low" / "clipped.wav", loud, 22050)
-    sf.write(speakers / "low" / "full.wav", loud / 4 / np.abs(loud / 4).max(), 22050, subtype="FLOAT")
+    sf.write(speakers / "low" / "full.wav", 3 * loud, 22050, subtype="FLOAT")
     sf.write(speakers / "low" / "loud.wav", 3 * speak("aisoeu", seconds=1.5), 22050, subtype="FLOAT")  # not clipped
     sf.write(speakers / "low" / "silent.wav", np.zeros(44100), 22050)
     (speakers / "low" / "empty.wav").touch()
@@ -166,7 +166,7 @@ def test_a_source_without_speakers_is_one_sentence(tmp_path):
         prepare(source, tmp_path / "ready")
     (source / "speaker").mkdir()
     (source / "speaker" / "a.wav").write_text("no audio")
-    with pytest.raises(VcvaeError, match="none of its 1 files"):
+    with pytest.raises(VcvaeError, match="none of its 2 files"):
         prepare(source, tmp_path / "ready")
     with pytest.raises(VcvaeError, match="lies within"):
         prepare(source, source / "ready")
