@@ -285,9 +285,7 @@ def test_lhotse_fetches_what_it_can(corpus, tmp_path, monkeypatch, vcvae):
         MINIATURES[corpus][1](Path(target))
 
     monkeypatch.setattr(f"lhotse.recipes.{module}.{function}", fetch)
-    code, out, _ = vcvae(
-        "prepare", corpus, tmp_path / "source", tmp_path / "ready", "--download", "--dev", 0, "--test", 0
-    )
+    code, out, _ = vcvae("prepare", corpus, tmp_path / "source", tmp_path / "ready", "--download", "--jobs", 1)
     assert code == 0
     assert called == [tmp_path / "source"]
     assert "utterances" in out

@@ -12,7 +12,7 @@ import gzip
 import hashlib
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from functools import lru_cache, partial
@@ -104,13 +104,25 @@ class Preparation:
             for folder in {_output(self.destination, utterance).parent for utterance in utterances}:
                 folder.mkdir(parents=True, exist_ok=True)
         work = partial(_prepare_one, destination=self.destination, sample_rate=self.sample_rate, minimum=self.minimum)
-        try:
-            with ProcessPoolExecutor(self.jobs) as pool:
-                yield from zip(utterances, pool.map(work, utterances, chunksize=8), strict=True)
-        except BrokenProcessPool:
-            raise VcvaeError(
-                "--jobs: a process was ended from outside, perhaps for lack of memory; run the same command with fewer."
-            ) from None
+        yield from zip(utterances, each(work, utterances, jobs=self.jobs, chunk=8), strict=True)
+
+
+def each(work: Callable, *arguments: Iterable, jobs: int, chunk: int = 1) -> Iterator:
+    """What `work` gives for each of the `arguments`, in their order, by so many processes.
+
+    Raises:
+        VcvaeError: a process was killed.
+    """
+    if jobs == 1:
+        yield from map(work, *arguments)
+        return
+    try:
+        with ProcessPoolExecutor(jobs) as pool:
+            yield from pool.map(work, *arguments, chunksize=chunk)
+    except BrokenProcessPool:
+        raise VcvaeError(
+            "--jobs: a process was ended from outside, perhaps for lack of memory; run the same command with fewer."
+        ) from None
 
 
 def split(speakers: list[str], *, dev: int | None, test: int | None, seed: int) -> dict[str, list[str]]:

@@ -16,7 +16,6 @@ import shutil
 import tempfile
 from array import array
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
 
@@ -25,7 +24,7 @@ from lhotse import CutSet
 from lhotse.audio.utils import AudioLoadingError
 from lhotse.shar import SharWriter
 
-from vcvae.data.prepare import MANIFEST
+from vcvae.data.prepare import MANIFEST, each
 from vcvae.errors import VcvaeError, disk_errors, replacing
 
 INDEX, SHARDS = "index.json", "shards"
@@ -81,9 +80,8 @@ class Export:
                 plan.write_text(self.digest)
             places = (np.stack([self.ends[rows], self.ends[rows + 1]], axis=1) for rows in self.shards)
             work = partial(_write, lines=self.lines.name, folder=self.folder / SHARDS, source=self.source)
-            with ProcessPoolExecutor(self.jobs) as pool:
-                for _ in pool.map(work, range(len(self)), places):
-                    yield
+            for _ in each(work, range(len(self)), places, jobs=self.jobs):
+                yield
             total = np.bincount(self.speaker, self.seconds, len(self.names))
             values = {
                 "sample_rate": max(self.rates),
