@@ -15,7 +15,7 @@ from vcvae.errors import VcvaeError
 class Manifest:
     """One row an utterance, those of a speaker one after another, speakers in the order of their names.
 
-    An utterance costs 16 bytes and its path, where a cut as an object costs some 5 kB. Processes that read audio share
+    An utterance costs some 70 bytes with its path, where a cut as an object costs 2 kB. Processes that read audio share
     the arrays, which a list of objects does not allow: counting references copies its pages.
 
     speakers: names.
