@@ -7,7 +7,7 @@ from pathlib import Path
 import soundfile as sf
 
 from tests.synthetic import speak
-from vcvae.data.prepare import prepare
+from vcvae.data.prepare import Preparation
 
 # The smallest model that has all its parts.
 TINY = {
@@ -21,12 +21,12 @@ TINY = {
 
 
 def make_corpus(folder: Path, *, speakers: int = 4, utterances: int = 2, seconds: float = 1.5) -> Path:
-    """`folder/ready`, prepared, of `speakers` who differ in pitch and in vocal tract."""
+    """`folder/ready/train`, prepared, of `speakers` who differ in pitch and in vocal tract."""
     for k in range(speakers):
         (folder / "source" / f"speaker{k}").mkdir(parents=True)
         for i in range(utterances):
             words = ("aiueo", "osiafu", "uaeiso")[i % 3]
             samples = speak(words, pitch=100 + 40 * k, tract=1 + 0.05 * k, seconds=seconds, seed=10 * k + i)
             sf.write(folder / "source" / f"speaker{k}" / f"{i}.wav", samples, 22050)
-    list(prepare(folder / "source", folder / "ready", sample_rate=22050))
-    return folder / "ready"
+    list(Preparation("folder", folder / "source", folder / "ready", sample_rate=22050, dev=0, test=0))
+    return folder / "ready" / "train"

@@ -159,13 +159,13 @@ def test_env_says_what_a_bug_report_needs(vcvae):
 
 def test_prepare_train_export_convert(vcvae, voices, tmp_path):
     make_corpus(tmp_path / "corpus", speakers=2)
-    code, out, _ = vcvae("prepare", tmp_path / "corpus" / "source", tmp_path / "ready", "--jobs", 1)
+    code, out, _ = vcvae("prepare", "folder", tmp_path / "corpus" / "source", tmp_path / "ready", "--jobs", 1)
     assert code == 0
-    assert "4 utterances" in out
+    assert "4 utterances; speakers: train 2, dev 0, test 0" in out
     config = {
         "task": "conversion",
         "output": str(tmp_path / "run"),
-        "data": {"train": str(tmp_path / "ready"), "dev": str(tmp_path / "ready")},
+        "data": dict.fromkeys(("train", "dev"), str(tmp_path / "ready" / "train")),
         "batch_speakers": 2,
         "segment_frames": 16,
         "workers": 0,
@@ -195,7 +195,7 @@ def test_prepare_train_export_convert(vcvae, voices, tmp_path):
         ["convert", "", "--target", "spk.wav"],
         ["convert", "a.wav", "--target", "b.wav", "--pitch-shift", "nan"],
         ["convert", "a.wav", "--target", "b.wav", "--seed", "99999999999999999999"],
-        ["prepare", "a", "b", "--minimum", "nan"],
+        ["prepare", "folder", "a", "b", "--minimum", "nan"],
         ["cook"],
     ],
 )
@@ -228,8 +228,10 @@ BAD = {
     "long name": (["convert", "{d}/" + 300 * "x", "--target", "{d}/spk.wav"], "xxx"),
     "out within": (["convert", "{d}", "--target", "{d}/spk.wav", "-o", "{d}/out"], "lies within"),
     "tiny": (["convert", "{d}/tiny.wav", "--target", "{d}/spk.wav"], "tiny.wav: 0.0045 s"),
-    "prepare to a file": (["prepare", "{d}/speakers", "{d}/src.wav"], "src.wav"),
-    "no corpus": (["prepare", "{d}/empty", "{d}/ready"], "empty"),
+    "prepare to a file": (["prepare", "folder", "{d}/speakers", "{d}/src.wav"], "src.wav"),
+    "no corpus": (["prepare", "folder", "{d}/empty", "{d}/ready"], "empty"),
+    "unknown corpus": (["prepare", "x", "{d}/empty", "{d}/ready"], "CORPUS x"),
+    "corpus to download by hand": (["prepare", "commonvoice", "{d}/cv", "{d}/ready", "--download"], "--download"),
     "no configuration": (["train", "{d}/nowhere.yaml"], "nowhere.yaml"),
     "no run": (["export", "{d}/empty", "{d}/model"], "empty"),
 }

@@ -26,6 +26,7 @@ LOWEST_RATE, HIGHEST_RATE = 4000, 768_000  # Hz; outside them a header is wrong,
 SILENCE = -80.0  # dB of full scale; a file whose peak is lower holds nothing to convert
 TRIM = 40.0  # dB under the loudest 10 ms; what is quieter at either end is trimmed...
 MARGIN = 0.05  # ...but for these seconds, which keep soft consonants
+FULL_SCALE = 0.999  # from here on, a sample may have been clipped
 CHUNK = 2**18  # values decoded or written at a time
 
 _GIT_LFS = b"version https://git-lfs.github.com/spec/"
@@ -38,7 +39,9 @@ _log = logging.getLogger("vcvae")
 _warn_once = functools.cache(_log.warning)
 
 
-def read(path: str | Path, sample_rate: int, *, trim: bool = False, min_samples: int = 1) -> np.ndarray:
+def read(
+    path: str | Path, sample_rate: int, *, trim: bool = False, min_samples: int = 1, max_clipped: float = 1.0
+) -> np.ndarray:
     """The audio of a file, (samples,) float32, mixed down to mono and resampled to `sample_rate` Hz.
 
     It may be of any format and width that libsndfile knows. A floating-point file that exceeds 1 is scaled
@@ -48,11 +51,12 @@ def read(path: str | Path, sample_rate: int, *, trim: bool = False, min_samples:
     Args:
         trim: leave out what is `TRIM` dB under the loudest 10 ms at either end, but for `MARGIN` seconds.
         min_samples: the fewest samples, at `sample_rate`, that are of use.
+        max_clipped: the largest share of samples at full scale.
 
     Raises:
-        VcvaeError: a file that is missing, unreadable, empty, no audio, damaged, silent, too short or NaN.
+        VcvaeError: a file that is missing, unreadable, empty, no audio, damaged, silent, clipped, too short or NaN.
     """
-    samples = np.concatenate(list(_decode(path, sample_rate)))
+    samples = np.concatenate(list(_decode(path, sample_rate, max_clipped)))
     if trim:
         samples = _trimmed(samples, sample_rate)
     if len(samples) < min_samples:
@@ -234,11 +238,10 @@ def _open(path: str | Path) -> _Stream:
     with disk_errors(path, "read"):
         if path.exists() and not path.is_file():
             raise VcvaeError(f"{path}: not a file; give the path of an audio file.")
-        with open(path, "rb") as file:
-            head = file.read(len(_GIT_LFS))
-    if not head:
+        empty = path.stat().st_size == 0
+    if empty:
         raise VcvaeError(f"{path}: an empty file of 0 bytes; copy or record it again.")
-    if head == _GIT_LFS:
+    if is_pointer(path):
         raise VcvaeError(f"{path}: a Git LFS pointer, not the audio itself; fetch that with 'git lfs pull'.")
     try:
         stream = _Stream(str(path))
@@ -254,15 +257,23 @@ def _open(path: str | Path) -> _Stream:
     return stream
 
 
-def _decode(path: str | Path, sample_rate: int) -> Iterator[np.ndarray]:
+def is_pointer(path: str | Path) -> bool:
+    """Whether a file is what Git LFS leaves in the place of one that was not fetched."""
+    with disk_errors(path, "read"), open(path, "rb") as file:
+        return file.read(len(_GIT_LFS)) == _GIT_LFS
+
+
+def _decode(path: str | Path, sample_rate: int, max_clipped: float = 1.0) -> Iterator[np.ndarray]:
     """Checked, mono, at `sample_rate`: (samples,) at a time."""
     gain = _gain(path)
-    frames, lowest, highest = 0, np.inf, -np.inf
+    frames, clipped, lowest, highest = 0, 0, np.inf, -np.inf
     with _open(path) as file:
         resampler = soxr.ResampleStream(file.samplerate, sample_rate, 1, quality="VHQ")
         for chunk in file.chunks():
-            samples = (chunk * gain).mean(axis=1)
+            chunk *= gain
+            samples = chunk.mean(axis=1)
             frames += len(samples)
+            clipped += np.count_nonzero((np.abs(chunk) >= FULL_SCALE).any(axis=1))
             lowest, highest = min(lowest, samples.min()), max(highest, samples.max())
             yield resampler.resample_chunk(samples)
         if frames == 0:
@@ -270,6 +281,8 @@ def _decode(path: str | Path, sample_rate: int) -> Iterator[np.ndarray]:
         channels = f" when its {file.channels} channels are mixed" if file.channels > 1 else ""
         if (highest - lowest) / 2 < 10 ** (SILENCE / 20):
             raise VcvaeError(f"{path}: silent{channels} (below {SILENCE:.0f} dB); give one with a voice.")
+        if clipped > max_clipped * frames:
+            raise VcvaeError(f"{path}: clipped, as {clipped / frames:.1%} of it is at full scale; record it lower.")
         if channels:
             _warn_once(f"{path}: its {file.channels} channels are mixed down to one.")
         said = _CUT_SHORT.search(file.extra_info)

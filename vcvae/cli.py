@@ -222,27 +222,57 @@ def denoise(
 
 @app.command()
 def prepare(
-    source: Annotated[Path, typer.Argument(help="A folder of speakers: SOURCE/speaker/*.wav|flac|mp3|…")],
-    destination: Annotated[Path, typer.Argument(help="Where the prepared audio and its manifest go.")],
+    corpus: Annotated[
+        str,
+        typer.Argument(help="vctk, libritts, libritts-r, librispeech, cmu-arctic, aishell3, commonvoice or folder."),
+    ],
+    source: Annotated[Path, typer.Argument(help="Where the corpus lies; of folder: SOURCE/speaker/*.wav|flac|mp3|…")],
+    destination: Annotated[Path, typer.Argument(help="Where the prepared audio and its manifests go.")],
     jobs: Annotated[int, typer.Option(min=1, help="Processes.")] = max(1, (os.cpu_count() or 2) - 1),
     minimum: Annotated[
         float, typer.Option(min=0, callback=_finite, help="Seconds; shorter recordings are left out.")
     ] = 1.0,
+    dev: Annotated[
+        int | None, typer.Option(min=0, help="Speakers for validation; a tenth of them, at most 64, by default.")
+    ] = None,
+    test: Annotated[int | None, typer.Option(min=0, help="Speakers for the end; as many by default.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of the choice of these speakers.")] = 0,
+    download: Annotated[bool, typer.Option("--download", help="Fetch the corpus into SOURCE first.")] = False,
+    shar: Annotated[bool, typer.Option("--shar", help="Also write shards that can be streamed from a URL.")] = False,
 ) -> None:
-    """Prepare a folder of speakers for training: mono FLAC at 22.05 kHz, trimmed, measured and listed."""
-    from vcvae.data.prepare import LeftOut, prepare
+    """Prepare a corpus for training: mono FLAC at 22.05 kHz, trimmed, measured, listed, and split by speaker."""
+    from vcvae.data import corpora
+    from vcvae.data.prepare import REPORT, Preparation
     from vcvae.mel import MelConfig
 
-    results = list(
-        track(
-            prepare(source, destination, sample_rate=MelConfig().sample_rate, minimum_seconds=minimum, jobs=jobs),
-            "preparing",
-        )
+    if download:
+        corpora.download(corpus, source)
+    work = Preparation(
+        corpus,
+        source,
+        destination,
+        sample_rate=MelConfig().sample_rate,
+        minimum_seconds=minimum,
+        dev=dev,
+        test=test,
+        seed=seed,
+        jobs=jobs,
     )
-    left_out = [(result.path, result.reason) for result in results if isinstance(result, LeftOut)]
+    left_out = [result for result in track(work, "preparing") if isinstance(result, corpora.LeftOut)]
     if left_out:
-        show("left out", ("file", "why"), left_out)
-    say(f"{destination}: {len(results) - len(left_out)} utterances")
+        show("left out", ("file", "why"), left_out[:20])
+        say(f"{len(left_out)} files left out, listed in {destination / REPORT}")
+    splits = ", ".join(f"{name} {len(speakers)}" for name, speakers in work.splits.items())
+    say(f"{destination}: {len(work) - len(left_out)} utterances; speakers: {splits}")
+    if shar:
+        from vcvae.data.shar import Export
+
+        for name, speakers in work.splits.items():
+            if speakers:
+                export = Export(destination / name, jobs=jobs)
+                for _ in track(export, f"sharding {name}"):
+                    pass
+                say(f"{export.folder}: {len(export)} shards")
 
 
 @app.command()

@@ -6,17 +6,17 @@ python egs/ablation/run.py TRAIN DEV [--steps 600] [--runs DIR] [-o ablation.png
 from __future__ import annotations
 
 import argparse
-from collections import defaultdict
 from pathlib import Path
 
 import matplotlib.pyplot as plt
+import numpy as np
 import torch
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
 from vcvae import audio
-from vcvae.data.segments import utterances
+from vcvae.data.manifest import Manifest
 from vcvae.evaluate.speakers import equal_error_rate, probe
 from vcvae.mel import MelConfig, MelSpectrogram
 from vcvae.models import load_model
@@ -121,12 +121,14 @@ def measure(model: DisentanglingVAE, judge: DisentanglingVAE, speakers: list[lis
 
 def unseen(folder: Path, mel: MelConfig) -> list[list[Tensor]]:
     """Mels (1, n_mels, frames) of some seconds of some utterances of each speaker, at the level that models hear."""
-    spectrogram, speakers = MelSpectrogram(mel), defaultdict(list)
-    for utterance, speaker in utterances(folder, mel.sample_rate):
-        if utterance.samples >= SECONDS * mel.sample_rate and len(speakers[speaker]) < UTTERANCES:
-            samples = audio.read(utterance.path, mel.sample_rate)[: SECONDS * mel.sample_rate]
-            speakers[speaker].append(spectrogram(torch.from_numpy(samples)[None]))
-    return [mels for _, mels in sorted(speakers.items()) if len(mels) == UTTERANCES][:SPEAKERS]
+    spectrogram, manifest, size = MelSpectrogram(mel), Manifest(folder, mel.sample_rate), SECONDS * mel.sample_rate
+    speakers = []
+    for number in range(len(manifest.speakers)):
+        rows = np.flatnonzero((manifest.speaker == number) & (manifest.samples >= size))[:UTTERANCES]
+        if len(rows) == UTTERANCES and len(speakers) < SPEAKERS:
+            read = (audio.read(manifest.path(row), mel.sample_rate)[:size] for row in rows)
+            speakers.append([spectrogram(torch.from_numpy(samples)[None]) for samples in read])
+    return speakers
 
 
 def draw(output: Path, rows: dict[str, dict[str, float]]) -> None:

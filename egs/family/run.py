@@ -19,8 +19,8 @@ from rich.table import Table
 from sklearn.decomposition import PCA
 
 from vcvae import audio
-from vcvae.data.prepare import prepare
-from vcvae.data.segments import utterances
+from vcvae.data.manifest import Manifest
+from vcvae.data.prepare import Preparation
 from vcvae.evaluate.bound import bound
 from vcvae.mel import MelConfig, MelSpectrogram
 from vcvae.models.autoencoder import VAE, AutoEncoder
@@ -78,8 +78,8 @@ def split(place: Path) -> tuple[Path, Path]:
                 folder.mkdir(parents=True, exist_ok=True)
                 shutil.copy(file, folder)
     for part in ("train", "dev"):
-        list(prepare(place / "source" / part, place / part, sample_rate=MEL.sample_rate))
-    return place / "train", place / "dev"
+        list(Preparation("folder", place / "source" / part, place / part, sample_rate=MEL.sample_rate, dev=0, test=0))
+    return place / "train" / "train", place / "dev" / "train"
 
 
 class Speech:
@@ -116,12 +116,11 @@ class Speech:
 
 def read(folder: Path, seconds: float) -> list[torch.Tensor]:
     """Samples (1, samples) of prepared utterances, from all over the folder, until there are so many seconds."""
-    found = [utterance for utterance, _ in utterances(folder, MEL.sample_rate)]
-    chosen, total = [], 0.0
-    for i in torch.randperm(len(found), generator=torch.Generator().manual_seed(0)).tolist():
+    manifest, chosen, total = Manifest(folder, MEL.sample_rate), [], 0.0
+    for row in torch.randperm(len(manifest.samples), generator=torch.Generator().manual_seed(0)).tolist():
         if total < seconds:
-            chosen.append(torch.from_numpy(audio.read(found[i].path, MEL.sample_rate))[None])
-            total += found[i].samples / MEL.sample_rate
+            chosen.append(torch.from_numpy(audio.read(manifest.path(row), MEL.sample_rate))[None])
+            total += manifest.samples[row] / MEL.sample_rate
     return chosen
 
 

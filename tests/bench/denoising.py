@@ -11,10 +11,11 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from vcvae import audio
-from vcvae.data.segments import utterances
+from vcvae.data.manifest import Manifest
 from vcvae.mel import MelSpectrogram
 from vcvae.models import load_autoencoder
 from vcvae.training.corruption import CorruptionConfig, corrupt
@@ -42,9 +43,11 @@ def main() -> None:
     vocoder = load_vocoder(None, mel).for_estimates().eval()
     spectrogram, size = MelSpectrogram(mel), SECONDS * mel.sample_rate
 
-    chosen = {s: u for u, s in reversed(utterances(arguments.dev, mel.sample_rate)) if u.samples >= size}
-    chosen = [utterance for _, utterance in sorted(chosen.items())][: arguments.count]
-    clean = torch.stack([torch.from_numpy(audio.read(u.path, mel.sample_rate)[:size]) for u in chosen])
+    manifest = Manifest(arguments.dev, mel.sample_rate)
+    rows = np.flatnonzero(manifest.samples >= size)
+    rows = rows[np.unique(manifest.speaker[rows], return_index=True)[1]][: arguments.count]
+    read = (audio.read(manifest.path(row), mel.sample_rate)[:size] for row in rows)
+    clean = torch.stack([torch.from_numpy(samples) for samples in read])
     wanted = spectrogram(clean)
     if arguments.output:
         write(arguments.output / "clean", clean, mel.sample_rate)

@@ -5,9 +5,14 @@ import soxr
 from lhotse import CutSet
 
 from tests.synthetic import speak
-from vcvae.data.prepare import MANIFEST, LeftOut, prepare
+from vcvae.data.corpora import LeftOut
+from vcvae.data.prepare import MANIFEST, REPORT, Preparation, split
 from vcvae.errors import VcvaeError
 from vcvae.mel import bandwidth
+
+
+def prepare(source, destination, **options):
+    return list(Preparation("folder", source, destination, **({"sample_rate": 22050} | options)))
 
 
 @pytest.fixture
@@ -23,16 +28,17 @@ def speakers(tmp_path):
 
 
 def test_every_file_is_prepared_or_left_out_with_a_reason(speakers, tmp_path):
-    results = list(prepare(speakers, tmp_path / "ready", sample_rate=16000))
+    results = prepare(speakers, tmp_path / "ready", sample_rate=16000)
     left_out = {result.path.name: result.reason for result in results if isinstance(result, LeftOut)}
     assert set(left_out) == {"short.flac", "broken.mp3"}
     assert "too short" in left_out["short.flac"]
-    cuts = list(CutSet.from_file(tmp_path / "ready" / MANIFEST))
+    manifest = tmp_path / "ready" / "train" / MANIFEST  # two speakers are too few for more
+    cuts = list(CutSet.from_file(manifest))
     assert {(cut.id, cut.supervisions[0].speaker) for cut in cuts} == {
-        (f"{name}/session 1/{i}", name) for name in ("low", "high") for i in range(2)
+        (f"{name}/session 1/{i}.wav", name) for name in ("low", "high") for i in range(2)
     }
     for cut in cuts:
-        path = tmp_path / "ready" / cut.recording.sources[0].source
+        path = manifest.parent / cut.recording.sources[0].source
         info = sf.info(path)
         assert (info.samplerate, info.channels, info.frames) == (16000, 1, cut.recording.num_samples)
         assert 0 < cut.custom["bandwidth"] <= 8000 * 1.01
@@ -40,32 +46,105 @@ def test_every_file_is_prepared_or_left_out_with_a_reason(speakers, tmp_path):
 
 def test_other_options_are_not_ignored_the_second_time(speakers, tmp_path):
     ready = tmp_path / "ready"
-    list(prepare(speakers, ready, sample_rate=22050))
-    again = list(prepare(speakers, ready, sample_rate=16000))
+    prepare(speakers, ready)
+    again = prepare(speakers, ready, sample_rate=16000)
     for cut in (r for r in again if not isinstance(r, LeftOut)):
-        assert sf.info(ready / cut.recording.sources[0].source).samplerate == cut.sampling_rate == 16000
+        assert sf.info(ready / "train" / cut.recording.sources[0].source).samplerate == cut.sampling_rate == 16000
     with pytest.raises(VcvaeError, match="none of its"):
-        list(prepare(speakers, ready, sample_rate=16000, minimum_seconds=60))
+        prepare(speakers, ready, sample_rate=16000, minimum_seconds=60)
 
 
 def test_loose_files_are_left_out_and_linked_folders_are_not(speakers, tmp_path):
     sf.write(speakers / "loose.wav", speak("a"), 22050)
     (speakers / "again").symlink_to(speakers / "high" / "session 1")
     (speakers / "low" / "loop").symlink_to(speakers / "low")
-    results = list(prepare(speakers, tmp_path / "ready", sample_rate=22050))
+    results = prepare(speakers, tmp_path / "ready")
     assert "loose.wav" in {r.path.name for r in results if isinstance(r, LeftOut)}
     assert {r.supervisions[0].speaker for r in results if not isinstance(r, LeftOut)} >= {"again", "low"}
 
 
 def test_running_again_makes_nothing_again_and_says_the_same(speakers, tmp_path):
     ready = tmp_path / "ready"
-    first = [r for r in prepare(speakers, ready, sample_rate=22050) if not isinstance(r, LeftOut)]
+    first = [r for r in prepare(speakers, ready) if not isinstance(r, LeftOut)]
     times = {p: p.stat().st_mtime_ns for p in ready.rglob("*.flac")}
-    second = [r for r in prepare(speakers, ready, sample_rate=22050, jobs=2) if not isinstance(r, LeftOut)]
+    second = [r for r in prepare(speakers, ready, jobs=2) if not isinstance(r, LeftOut)]
     assert {p: p.stat().st_mtime_ns for p in ready.rglob("*.flac")} == times
     assert [cut.id for cut in first] == [cut.id for cut in second]
-    for a, b in zip(first, second, strict=True):
+    assert first == second
+    manifest = (ready / "train" / MANIFEST).read_bytes()
+    next(ready.rglob("*.flac")).unlink()
+    (ready / "audio" / "low" / "cuts.jsonl").unlink()  # as if that run had been killed on its way
+    third = [r for r in prepare(speakers, ready) if not isinstance(r, LeftOut)]
+    made_again = [p for p in ready.rglob("*.flac") if p.stat().st_mtime_ns != times[p]]
+    assert len(made_again) == 1
+    for a, b in zip(first, third, strict=True):
+        assert (a.id, a.duration) == (b.id, b.duration)
         assert abs(a.custom["bandwidth"] - b.custom["bandwidth"]) < 100
+    prepare(speakers, ready, jobs=2)
+    assert len((ready / "train" / MANIFEST).read_bytes()) == pytest.approx(len(manifest), abs=20)
+
+
+def test_what_is_clipped_silent_or_a_pointer_is_left_out_and_reported(speakers, tmp_path):
+    loud = np.clip(100 * speak("aisoeu", seconds=1.5), -1, 1)
+    sf.write(speakers / "low" / "clipped.wav", loud, 22050)
+    sf.write(speakers / "low" / "full.wav", 3 * loud, 22050, subtype="FLOAT")
+    sf.write(speakers / "low" / "loud.wav", 3 * speak("aisoeu", seconds=1.5), 22050, subtype="FLOAT")  # not clipped
+    sf.write(speakers / "low" / "silent.wav", np.zeros(44100), 22050)
+    (speakers / "low" / "empty.wav").touch()
+    (speakers / "low" / "pointer.wav").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n")
+    prepare(speakers, tmp_path / "ready")
+    rows = [line.split("\t") for line in (tmp_path / "ready" / REPORT).read_text().splitlines()]
+    assert rows[0] == ["file", "reason"]
+    reasons = {name.rsplit("/", 1)[1]: reason for name, reason in rows[1:]}
+    assert reasons.keys() == {
+        "broken.mp3", "clipped.wav", "empty.wav", "full.wav", "pointer.wav", "short.flac", "silent.wav"
+    }  # fmt: skip
+    for name, reason in [("clipped", "at full scale"), ("full", "clipped"), ("silent", "silent"), ("pointer", "LFS")]:
+        assert reason in reasons[f"{name}.wav"]
+
+
+def test_speakers_are_split_and_never_in_two_splits():
+    names = [f"p{i}" for i in range(200)]
+    splits = split(names, dev=None, test=30, seed=1)
+    assert {name: len(chosen) for name, chosen in splits.items()} == {"train": 150, "dev": 20, "test": 30}
+    assert sorted(name for chosen in splits.values() for name in chosen) == sorted(names)
+    assert split(names[::-1], dev=None, test=30, seed=1) == splits
+    assert split(names, dev=None, test=30, seed=2) != splits
+    more = split([*names, "new"], dev=20, test=30, seed=1)
+    assert len(set(more["dev"]) & set(splits["dev"])) >= 19
+    assert len(set(more["test"]) & set(splits["test"])) >= 29
+    assert split(names, dev=0, test=0, seed=0) == {"train": sorted(names), "dev": [], "test": []}
+    assert len(split([str(i) for i in range(5000)], dev=None, test=None, seed=0)["dev"]) == 64
+    with pytest.raises(VcvaeError, match="leave none of 3 speakers"):
+        split(["a", "b", "c"], dev=1, test=2, seed=0)
+
+
+def test_another_split_leaves_nothing_of_the_first(tmp_path):
+    for name in "abcde":
+        (tmp_path / "source" / name).mkdir(parents=True)
+        sf.write(tmp_path / "source" / name / "1.wav", speak("aisoeu", seconds=1.5), 22050)
+    ready = tmp_path / "ready"
+
+    def listed():
+        return {
+            path.parent.name: {cut.supervisions[0].speaker for cut in CutSet.from_file(path)}
+            for path in ready.glob(f"*/{MANIFEST}")
+        }
+
+    work = Preparation("folder", tmp_path / "source", ready, sample_rate=22050)
+    assert len(list(work)) == len(work) == 5
+    first = listed()
+    assert {name: len(speakers) for name, speakers in first.items()} == {"train": 3, "dev": 1, "test": 1}
+    assert first == {name: set(speakers) for name, speakers in work.splits.items()}
+    exported = ready / "train" / "shar" / "index.json"
+    exported.parent.mkdir()
+    exported.touch()
+    prepare(tmp_path / "source", ready)
+    assert exported.exists()
+    assert listed() == first
+    prepare(tmp_path / "source", ready, dev=0, test=0)
+    assert listed() == {"train": set("abcde")}
+    assert not exported.exists()  # it would hold what is no longer the split
 
 
 @pytest.mark.parametrize("rate", [8000, 16000])
@@ -79,16 +158,16 @@ def test_bandwidth_is_the_recordings_and_not_the_files(rate):
 
 def test_a_source_without_speakers_is_one_sentence(tmp_path):
     with pytest.raises(VcvaeError, match="no folder with audio files"):
-        list(prepare(tmp_path / "nowhere", tmp_path / "ready", sample_rate=22050))
+        prepare(tmp_path / "nowhere", tmp_path / "ready")
     source = tmp_path / "source"
     source.mkdir()
     sf.write(source / "loose.wav", speak("a"), 22050)
     with pytest.raises(VcvaeError, match="no speaker folders"):
-        list(prepare(source, tmp_path / "ready", sample_rate=22050))
+        prepare(source, tmp_path / "ready")
     (source / "speaker").mkdir()
     (source / "speaker" / "a.wav").write_text("no audio")
-    with pytest.raises(VcvaeError, match="none of its 1 files"):
-        list(prepare(source, tmp_path / "ready", sample_rate=22050))
+    with pytest.raises(VcvaeError, match="none of its 2 files"):
+        prepare(source, tmp_path / "ready")
     with pytest.raises(VcvaeError, match="lies within"):
-        list(prepare(source, source / "ready", sample_rate=22050))
+        prepare(source, source / "ready")
     assert not (tmp_path / "ready" / MANIFEST).exists()

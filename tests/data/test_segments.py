@@ -4,7 +4,7 @@ import soundfile as sf
 import torch
 
 from tests.synthetic import speak
-from vcvae.data.prepare import prepare
+from vcvae.data.prepare import Preparation
 from vcvae.data.segments import Segments
 from vcvae.errors import VcvaeError
 from vcvae.pitch import yin
@@ -21,8 +21,12 @@ def prepared(tmp_path_factory):
         for i in range(count):
             samples = speak("aiueo", seconds=seconds, sample_rate=RATE, seed=i, pitch=100 + 20 * i)
             sf.write(root / "source" / name / f"{i}.wav", samples, RATE)
-    list(prepare(root / "source", root / "ready", sample_rate=RATE))
-    return root / "ready"
+    list(Preparation("folder", root / "source", root / "ready", sample_rate=RATE, dev=0, test=0))
+    return root / "ready" / "train"
+
+
+def lengths(examples, speaker):
+    return examples.manifest.samples[examples.rows[speaker]]
 
 
 def test_an_example_is_two_segments_of_one_speaker(prepared):
@@ -55,12 +59,12 @@ def test_a_pass_calls_every_speaker_and_one_with_much_speech_more(prepared):
 
 def test_segments_of_a_single_utterance_do_not_overlap(prepared):
     pairs = Segments(prepared, segment=12000, sample_rate=RATE)
-    lone = pairs.utterances[1]
+    lone = lengths(pairs, 1)
     rng = np.random.default_rng(0)
     starts = np.array([[start for _, start in pairs._draw(lone, 12000, rng)] for _ in range(200)])
     assert (np.abs(np.diff(starts, axis=1)) >= 12000).all()
     assert starts.min() >= 0
-    assert starts.max() <= lone[0].samples - 12000
+    assert starts.max() <= lone[0] - 12000
     assert 0.3 < (starts[:, 0] < starts[:, 1]).mean() < 0.7
 
 
@@ -69,20 +73,22 @@ def test_segments_come_from_as_many_utterances_as_there_are_and_never_overlap(pr
     assert three.speakers == ["a", "b"]
     rng = np.random.default_rng(0)
     for _ in range(50):
-        assert len({utterance.path for utterance, _ in three._draw(three.utterances[0], 8000, rng)}) == 3
-        starts = sorted(start for _, start in three._draw(three.utterances[1], 8000, rng))
+        assert len({utterance for utterance, _ in three._draw(lengths(three, 0), 8000, rng)}) == 3
+        starts = sorted(start for _, start in three._draw(lengths(three, 1), 8000, rng))
         assert min(np.diff(starts)) >= 8000
     five = Segments(prepared, segment=8000, count=5, sample_rate=RATE)
     assert five.speakers == ["a"]
-    paths = [utterance.path for utterance, _ in five._draw(five.utterances[0], 8000, rng)]
-    assert sorted(paths.count(path) for path in set(paths)) == [1, 1, 1, 2]
+    drawn = [utterance for utterance, _ in five._draw(lengths(five, 0), 8000, rng)]
+    assert sorted(drawn.count(utterance) for utterance in set(drawn)) == [1, 1, 1, 2]
     assert five[0]["samples"].shape == (5, 8000)
 
 
 def test_what_cannot_be_cut_is_one_sentence(prepared, tmp_path):
-    with pytest.raises(VcvaeError, match="vcvae prepare SOURCE"):
+    with pytest.raises(VcvaeError, match="vcvae prepare CORPUS SOURCE"):
         Segments(tmp_path, segment=100, sample_rate=RATE)
     (tmp_path / "cuts.jsonl.gz").write_text("{}")
+    with pytest.raises(VcvaeError, match=r"so give .*train"):
+        Segments(prepared.parent, segment=100, sample_rate=RATE)
     with pytest.raises(VcvaeError, match="not a manifest"):
         Segments(tmp_path, segment=100, sample_rate=RATE)
     with pytest.raises(VcvaeError, match="prepared at 16000 Hz"):

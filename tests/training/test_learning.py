@@ -9,7 +9,7 @@ from rich.console import Console
 
 from tests.synthetic import PHONES, speak
 from vcvae.convert import Encoder
-from vcvae.data.prepare import prepare
+from vcvae.data.prepare import Preparation
 from vcvae.evaluate.speakers import probe
 from vcvae.training.loop import load_run, train
 from vcvae.training.perturbation import warp
@@ -48,11 +48,11 @@ def encoder(tmp_path_factory):
         for i in range(5):
             samples = speak(words(100 * k + i), pitch=pitch, tract=tract, seconds=SECONDS, seed=100 * k + i)
             sf.write(root / "source" / f"{k:02d}" / f"{i}.wav", samples, RATE)
-    list(prepare(root / "source", root / "ready", sample_rate=RATE))
+    list(Preparation("folder", root / "source", root / "ready", sample_rate=RATE, dev=0, test=0))
     values = {
         "task": "conversion",
         "output": str(root / "run"),
-        "data": {"train": str(root / "ready"), "dev": str(root / "ready")},
+        "data": {"train": str(root / "ready" / "train"), "dev": str(root / "ready" / "train")},
         "steps": 500,
         "batch_speakers": 4,
         "segment_frames": 64,

@@ -23,7 +23,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from torch import Tensor
 from torch.utils.data import DataLoader, Sampler, default_collate
 
-from vcvae.data.segments import Segments
+from vcvae.data.examples import Examples
+from vcvae.data.load import load
 from vcvae.environment import environment
 from vcvae.errors import VcvaeError, disk_errors
 from vcvae.training import checkpoint
@@ -67,15 +68,16 @@ class _Run:
         self.accelerator = Accelerator(mixed_precision=config.precision)
         mel = config.model.mel
         self.data, self.dev = (
-            Segments(
-                folder,
+            load(
+                place,
+                batch=config.batch_speakers,
                 segment=config.segment_frames * mel.hop,
                 count=config.segments,
                 sample_rate=mel.sample_rate,
                 speeds=speeds,
                 seed=config.seed,
             )
-            for folder, speeds in ((config.data.train, config.speeds), (config.data.dev, (1.0,)))
+            for place, speeds in ((config.data.train, config.speeds), (config.data.dev, (1.0,)))
         )
         torch.manual_seed(config.seed)
         self.task = TASKS[config.task][1](config, self.data.voices)
@@ -316,7 +318,7 @@ class _Batches(Sampler):
             batch += self.processes
 
 
-def _batches(data: Segments, config: RunConfig, accelerator: Accelerator, step: int) -> Iterator[Batch]:
+def _batches(data: Examples, config: RunConfig, accelerator: Accelerator, step: int) -> Iterator[Batch]:
     sampler = _Batches(
         config.batch_speakers, step * config.accumulate, accelerator.process_index, accelerator.num_processes
     )

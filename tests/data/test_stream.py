@@ -1,0 +1,248 @@
+"""Shards hold what the manifest holds, and are read without repeating or dropping any, here and from a server."""
+
+import json
+import threading
+from collections import Counter
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from itertools import islice
+
+import numpy as np
+import pytest
+import soundfile as sf
+import torch
+from lhotse import CutSet
+from rich.console import Console
+from torch.utils.data import DataLoader
+
+from tests.corpus import TINY, make_corpus
+from tests.synthetic import speak
+from vcvae.data import stream as module
+from vcvae.data.load import load
+from vcvae.data.prepare import MANIFEST, Preparation
+from vcvae.data.segments import Segments
+from vcvae.data.shar import INDEX, SHARDS, Export
+from vcvae.data.stream import Stream
+from vcvae.errors import VcvaeError
+from vcvae.training import checkpoint
+from vcvae.training.loop import _Batches, train
+from vcvae.training.tasks import parse
+
+RATE, BATCH = 22050, 4
+OPTIONS = {"segment": 6000, "sample_rate": RATE, "batch": BATCH}
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory):
+    """Six speakers, four utterances of 1.5 s each, in five shards."""
+    folder = make_corpus(tmp_path_factory.mktemp("corpus"), speakers=6, utterances=4)
+    assert len(list(Export(folder, shard=7.2))) == 5
+    return folder
+
+
+@pytest.fixture
+def stream(prepared):
+    return Stream(prepared / "shar", **OPTIONS)
+
+
+@pytest.fixture
+def server(prepared, monkeypatch):
+    """Serves the shards, and says of every other path on its first request that it is busy."""
+    asked, refused = Counter(), Counter()
+
+    class Handler(SimpleHTTPRequestHandler):
+        def do_GET(self):
+            asked[self.path] += 1
+            if asked[self.path] == 1 and len(asked) % 2:
+                refused[self.path] += 1
+                self.send_error(503)
+            else:
+                super().do_GET()
+
+        def log_message(self, *_):
+            pass
+
+    monkeypatch.setattr(module, "PAUSE", 0.0)
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=prepared)) as running:
+        threading.Thread(target=running.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{running.server_port}/shar", asked, refused
+        running.shutdown()
+
+
+def assert_same(a, b):
+    assert a.keys() == b.keys()
+    for name in a:
+        np.testing.assert_array_equal(a[name], b[name])
+
+
+def test_shards_hold_what_the_manifest_holds(prepared):
+    listed = {cut.id: cut for cut in CutSet.from_file(prepared / MANIFEST)}
+    sharded = list(CutSet.from_shar(in_dir=prepared / "shar" / SHARDS))
+    assert sorted(cut.id for cut in sharded) == sorted(listed)
+    for cut in sharded:
+        original = listed[cut.id]
+        assert cut.supervisions == original.supervisions
+        assert (cut.duration, cut.custom["bandwidth"]) == (original.duration, original.custom["bandwidth"])
+        samples = sf.read(prepared / original.recording.sources[0].source, dtype="float32")[0]
+        np.testing.assert_array_equal(cut.load_audio()[0], samples)
+
+
+def test_examples_are_what_the_speakers_say(prepared, stream):
+    segments = Segments(prepared, segment=6000, sample_rate=RATE)
+    assert (stream.speakers, stream.voices, stream.samples) == (segments.speakers, segments.voices, segments.samples)
+    said = {name: [] for name in stream.speakers}
+    for cut in CutSet.from_file(prepared / MANIFEST):
+        path = prepared / cut.recording.sources[0].source
+        said[cut.supervisions[0].speaker].append(sf.read(path, dtype="float32")[0])
+    for n in range(20):
+        example = stream[n]
+        assert example["samples"].shape == (2, 6000)
+        assert {name: value.dtype for name, value in example.items()} == {
+            name: value.dtype for name, value in segments[n].items()
+        }
+        for segment in example["samples"]:
+            places = [
+                (u, at) for u in said[stream.speakers[example["speaker"]]] for at in np.flatnonzero(u == segment[0])
+            ]
+            assert any(np.array_equal(u[at : at + 6000], segment) for u, at in places)
+
+
+def test_example_n_depends_on_the_seed_and_n_alone(prepared, stream):
+    again, other = (Stream(prepared / "shar", **OPTIONS, seed=seed) for seed in (0, 1))
+    for n in (500, 7, 123, 8):
+        assert_same(stream[n], again[n])
+    assert any((stream[n]["samples"] != other[n]["samples"]).any() for n in range(4))
+
+
+def test_every_place_in_every_shard_is_read_once_before_any_is_read_again(stream):
+    assert stream.lanes == 4
+    rounds = [stream.where(n)[1:] for n in range(stream.lanes * stream.visit * stream.batch)]
+    assert set(Counter(rounds).values()) == {1}
+    assert set(rounds) == {(v, w) for v in range(stream.lanes * stream.batch) for w in range(stream.visit)}
+    for epoch in range(3):
+        assert sorted(stream.shard(epoch * 5 + i) for i in range(5)) == list(range(5))
+    assert [stream.shard(i) for i in range(5)] != [stream.shard(5 + i) for i in range(5)]
+    for n in range(0, 4000, BATCH):  # a batch is of one lane
+        assert len({stream.where(n + i)[0] for i in range(BATCH)}) == 1
+
+
+@pytest.mark.parametrize(("processes", "workers"), [(1, 1), (2, 1), (2, 2), (1, 3)])
+def test_readers_share_the_shards_and_neither_repeat_nor_drop(prepared, stream, monkeypatch, processes, workers):
+    readers, batches, opened = processes * workers, 24, Counter()
+    shards = module._Shard
+
+    def count(place, number, speakers):
+        opened[number] += 1
+        return shards(place, number, speakers)
+
+    monkeypatch.setattr(module, "_Shard", count)
+    read = {}
+    for process in range(processes):
+        for worker in range(workers):
+            reader = Stream(prepared / "shar", **OPTIONS)
+            mine = list(islice(_Batches(BATCH, 0, process, processes), batches // processes))[worker::workers]
+            for n in (n for numbers in mine for n in numbers):
+                assert n not in read
+                read[n] = reader[n]
+    assert sorted(read) == list(range(batches * BATCH))
+    visited = {stream.where(n)[1] for n in read}
+    if stream.lanes % readers == 0:
+        assert sum(opened.values()) == len(visited)  # each shard by one reader, once a visit
+    for n in (0, 17, 50, batches * BATCH - 1):
+        assert_same(read[n], stream[n])
+
+
+def test_workers_read_what_one_process_reads(stream):
+    sampler = _Batches(BATCH, 3, 1, 2)
+    with_workers = DataLoader(stream, batch_sampler=sampler, num_workers=2)
+    alone = DataLoader(stream, batch_sampler=sampler)
+    for a, b in islice(zip(with_workers, alone, strict=False), 6):
+        assert all(torch.equal(a[name], b[name]) for name in a)
+
+
+def test_a_run_on_shards_goes_on_as_if_nothing_had_happened(prepared, tmp_path):
+    values = {
+        "task": "conversion",
+        "data": {"train": str(prepared / "shar"), "dev": str(prepared)},
+        "batch_speakers": 2,
+        "segment_frames": 16,
+        "validation_speakers": 2,
+        "model": TINY,
+    }
+    for name, stops in (("whole", [(6, 0)]), ("resumed", [(3, 0), (6, 1)])):
+        for steps, workers in stops:
+            changes = {"output": str(tmp_path / name), "steps": steps, "workers": workers, "optimizer": {"final": 1.0}}
+            train(parse(values | changes, where="test"), Console(quiet=True))
+    whole, resumed = (checkpoint.load(tmp_path / name)["task"] for name in ("whole", "resumed"))
+    assert all(torch.equal(value, resumed[name]) for name, value in whole.items())
+
+
+def test_who_says_much_is_called_as_the_root_of_it(tmp_path):
+    for name, count in (("much", 36), ("little", 4)):
+        (tmp_path / "source" / name).mkdir(parents=True)
+        for i in range(count):
+            sf.write(tmp_path / "source" / name / f"{i}.wav", speak("aiueo", seconds=1.2, seed=i), RATE)
+    list(Preparation("folder", tmp_path / "source", tmp_path / "ready", sample_rate=RATE, dev=0, test=0))
+    list(Export(tmp_path / "ready" / "train"))
+    stream = Stream(tmp_path / "ready" / "train" / "shar", segment=6000, sample_rate=RATE, batch=BATCH)
+    called = Counter(stream.speakers[stream._begin(visit)[1][i]] for visit in range(10) for i in range(stream.visit))
+    assert called["much"] / called["little"] == pytest.approx(3, rel=0.1)
+
+
+def test_shards_of_a_server_are_those_of_the_disk(server, stream):
+    url, asked, refused = server
+    remote, numbers = load(url, **OPTIONS), range(0, 60, 3)
+    for n in numbers:
+        assert_same(remote[n], stream[n])
+    assert refused
+    visits = {stream.where(n)[1] for n in numbers}
+    fetched = asked - refused
+    assert sum(times for path, times in fetched.items() if path.endswith(".tar")) == len(visits)
+
+
+def test_a_store_that_cannot_be_read_is_one_sentence(server, monkeypatch):
+    url, *_ = server
+    for place in (f"{url}/nothing", "http://127.0.0.1:9/shar"):
+        with pytest.raises(VcvaeError, match="cannot be read") as error:
+            load(place, **OPTIONS)
+        assert "\n" not in str(error.value)
+    monkeypatch.setattr(module, "find_spec", lambda _: None)
+    with pytest.raises(VcvaeError, match="extra 'stream'"):
+        load(url, **OPTIONS)
+
+
+def test_what_cannot_be_cut_is_one_sentence(prepared, tmp_path):
+    with pytest.raises(VcvaeError, match="prepared at 22050 Hz"):
+        load(str(prepared / "shar"), **(OPTIONS | {"sample_rate": 16000}))
+    with pytest.raises(VcvaeError, match="no speaker has 2 segments"):
+        load(str(prepared / "shar"), **(OPTIONS | {"segment": 3 * RATE}))
+    with pytest.raises(VcvaeError, match="not prepared"):
+        list(Export(tmp_path))
+
+
+def test_exporting_again_makes_what_is_missing_and_another_corpus_anew(tmp_path):
+    folder = make_corpus(tmp_path, speakers=4, utterances=2)
+    export = Export(folder, shard=4.0)
+    assert len(list(export)) == len(export) == 3
+    index = json.loads((folder / "shar" / INDEX).read_text())
+    assert index["shards"] == 3
+    assert sum(index["speakers"].values()) == pytest.approx(12.0, abs=0.5)
+    shards = sorted((folder / "shar" / SHARDS).iterdir())
+    times = {path: path.stat().st_mtime_ns for path in shards}
+    shards[0].unlink()  # as if a run had been killed
+    list(Export(folder, shard=4.0, jobs=2))
+    assert sorted((folder / "shar" / SHARDS).iterdir()) == shards
+    made_again = {path.name for path in shards if path.stat().st_mtime_ns != times[path]}
+    assert made_again == {"cuts.000000.jsonl.gz", "recording.000000.tar"}
+    assert {path.name for path in (folder / "shar").iterdir()} == {INDEX, SHARDS, "plan"}
+    list(Export(folder, shard=6.0))
+    assert len(list((folder / "shar" / SHARDS).iterdir())) == 4
+
+
+def test_audio_that_has_gone_is_one_sentence(tmp_path):
+    folder = make_corpus(tmp_path, speakers=2, utterances=2)
+    next(tmp_path.rglob("ready/**/*.flac")).unlink()
+    with pytest.raises(VcvaeError, match="missing or damaged"):
+        list(Export(folder))
+    assert not (folder / "shar" / INDEX).exists()
+    assert not list((folder / "shar" / SHARDS).iterdir())

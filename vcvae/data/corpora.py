@@ -1,0 +1,259 @@
+"""Where the recordings lie in the corpora of the field, who speaks in them, and what is known to be wrong with them.
+
+Voices need no transcripts, so recordings are found by their places, and a corpus need not be whole. lhotse fetches the
+archives.
+"""
+
+from __future__ import annotations
+
+import csv
+import tarfile
+import zipfile
+from collections.abc import Callable, Iterator
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import NamedTuple
+
+from vcvae import audio
+from vcvae.errors import VcvaeError, disk_errors
+
+ARCHIVES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".zip")
+UNFINISHED = (".part", ".partial", ".crdownload", ".aria2", ".download", ".filepart")  # what browsers and others leave
+
+
+class Utterance(NamedTuple):
+    """A recording of one speaker; `name` is unique among the speaker's."""
+
+    path: Path
+    speaker: str
+    name: str
+
+
+class LeftOut(NamedTuple):
+    """A file that is not used, and why."""
+
+    path: Path
+    reason: str
+
+
+Found = list[Utterance | LeftOut]
+
+
+class Corpus(NamedTuple):
+    """How a corpus is recognised, read and fetched.
+
+    `folders` are patterns below its root, one of which must be there. `parts` are patterns of the archives that become
+    a folder of their own name.
+    """
+
+    folders: tuple[str, ...]
+    find: Callable[[Path], Found]
+    fetch: Callable[[Path], object] | None = None
+    parts: tuple[str, ...] = ()
+
+
+def find(corpus: str, source: Path) -> Found:
+    """The recordings of a corpus in `source`, or in the one folder that its archive makes there, by speaker and name.
+
+    Raises:
+        VcvaeError: an unknown corpus, or a folder that does not look like it.
+    """
+    layout = _layout(corpus)
+    if not source.is_dir():
+        raise VcvaeError(f"{source}: no folder with audio files; give the one where {corpus} was unpacked.")
+    root = _root(source, layout.folders)
+    expected = " or ".join(layout.folders).replace("[-_]", "-")
+    names = sorted(p.name for p in {*source.iterdir(), *(root or source).iterdir()} if p.is_file())
+    for name in names:
+        if name.endswith(UNFINISHED):
+            raise VcvaeError(f"{source}: holds {name}, a download that has not ended; let it end, and unpack it there.")
+    packed = [(name, _stem(name)) for name in names if name.endswith(ARCHIVES)]
+    if root is None and packed:
+        raise VcvaeError(f"{source}: holds {packed[0][0]}, but no {expected}; unpack it there.")
+    if root is None:
+        raise VcvaeError(f"{source}: does not look like {corpus}, which holds {expected}; give the folder that does.")
+    for name, stem in packed:
+        if any(fnmatch(stem, part) for part in layout.parts) and not _is_folder(root, stem):
+            raise VcvaeError(f"{source}: holds {name}, but nothing of it is in {root}; unpack it, or remove it.")
+    for folder in _matches(root, layout.folders):
+        if folder.is_dir() and not any(path.suffix.lower() in audio.AUDIO_ENDINGS for path in folder.rglob("*")):
+            raise VcvaeError(f"{folder}: holds no recordings; unpack its archive again, or remove the folder.")
+    found = layout.find(root)
+    recordings = [item.path for item in found if isinstance(item, Utterance)]
+    if not recordings:
+        raise VcvaeError(f"{root}: no recordings where {corpus} has them ({expected}); unpack its archive again.")
+    if audio.is_pointer(recordings[0]):
+        raise VcvaeError(f"{recordings[0]}: a Git LFS pointer, not the audio itself; run 'git lfs pull' in {root}.")
+    return sorted(_once(found), key=lambda item: item[1:] if isinstance(item, Utterance) else ("",))
+
+
+def download(corpus: str, source: Path) -> None:
+    """Fetch and unpack a corpus into `source`, as far as it is not there.
+
+    Raises:
+        VcvaeError: it cannot be fetched without a person, or not now.
+    """
+    fetch = _layout(corpus).fetch
+    if fetch is None:
+        fetched = ", ".join(name for name, layout in CORPORA.items() if layout.fetch)
+        raise VcvaeError(f"--download: cannot fetch {corpus}, only {fetched}; put it into {source} yourself.")
+    try:
+        with disk_errors(source, "downloaded to"):
+            fetch(source)
+    except (tarfile.TarError, zipfile.BadZipFile, EOFError) as error:
+        raise VcvaeError(f"{source}: an archive of {corpus} is damaged ({error}); remove it and try again.") from None
+
+
+def _vctk(root: Path) -> Found:
+    """CSTR VCTK: 110 speakers of English, 44 h, 48 kHz (Yamagishi et al. 2019, doi:10.7488/ds/2645).
+
+    0.92 has `wav48_silence_trimmed/p225/p225_001_mic1.flac` and, of another microphone, `…_mic2.flac`. The second is
+    missing for p280 and had faults with p315, so the first is taken wherever it is there. p315 has no transcripts, and
+    p362 some without recordings, which does no harm here. One speaker is not p-something but s5. The archive makes no
+    folder of its own. 0.80 has `wav48/p225/p225_001.wav` of one microphone.
+    """
+    chosen = {}
+    for path in _files(root, "wav48_silence_trimmed/*/*_mic?.flac"):  # sorted: mic1 comes before mic2
+        chosen.setdefault(path.name.rsplit("_mic", 1)[0], path)
+    named = chosen or {path.stem: path for path in _files(root, "wav48/*/*.wav")}
+    return [Utterance(path, path.parent.name, name) for name, path in named.items()]
+
+
+def _libri(root: Path) -> Found:
+    """LibriSpeech (Panayotov et al. 2015), LibriTTS (Zen et al. 2019) and LibriTTS-R (Koizumi et al. 2023).
+
+    `<part>/<speaker>/<chapter>/…`, FLAC at 16 kHz or WAV at 24 kHz. The parts are put together: the split is by
+    speaker over all that is there, and not the official one. LibriTTS's archives hold files of macOS, `._….wav`,
+    which are no audio, and 1092_134562_000013_000004.wav is damaged.
+    """
+    paths = [path for part in _PARTS for ending in ("flac", "wav") for path in _files(root, f"{part}/*/*/*.{ending}")]
+    return [Utterance(path, path.parent.parent.name, path.stem) for path in paths]
+
+
+def _cmu_arctic(root: Path) -> Found:
+    """CMU ARCTIC: 18 speakers of English who say the same 1132 sentences, 16 kHz (Kominek & Black 2004).
+
+    `cmu_us_bdl_arctic/wav/arctic_a0001.wav`. Some speakers lack some sentences. `orig/`, beside `wav/`, has the
+    larynx signal in its second channel and is not read.
+    """
+    paths = _files(root, "cmu_us_*_arctic*/wav/*.wav")
+    return [Utterance(path, path.parent.parent.name.split("_")[2], path.stem) for path in paths]
+
+
+def _aishell3(root: Path) -> Found:
+    """AISHELL-3: 218 speakers of Mandarin, 85 h, 44.1 kHz (Shi et al. 2021).
+
+    `train/wav/SSB0005/SSB00050001.wav`, and `test/wav/…` so too. The two are put together, and split by speaker.
+    """
+    paths = [path for part in ("train", "test") for path in _files(root, f"{part}/wav/*/*.wav")]
+    return [Utterance(path, path.parent.name, path.stem) for path in paths]
+
+
+def _commonvoice(root: Path) -> Found:
+    """Mozilla Common Voice, any release and any number of its languages (Ardila et al. 2020).
+
+    `clips/….mp3`, and `validated.tsv` with `client_id` and `path`, whose sentences may hold a quotation mark that is
+    not closed. A client is a speaker as far as people stayed logged in; its 128 digits are cut to 16, which still
+    differ. Clips that the table names and that are missing are reported.
+    """
+    found = []
+    for table in _files(root, "validated.tsv") or _files(root, "*/validated.tsv"):
+        if audio.is_pointer(table):
+            raise VcvaeError(f"{table}: a Git LFS pointer, not the table itself; run 'git lfs pull' in {root}.")
+        with disk_errors(table, "read"), open(table, encoding="utf-8", newline="") as file:
+            for row in csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE):
+                if not (row.get("client_id") and row.get("path")):
+                    raise VcvaeError(f"{table}: lacks client_id or path in a row; unpack its archive again.")
+                clip = table.parent / "clips" / row["path"]
+                missing = not clip.is_file() and LeftOut(clip, "missing, though validated.tsv names it")
+                found.append(missing or Utterance(clip, row["client_id"][:16], clip.stem))
+    return found
+
+
+def _folder(root: Path) -> Found:
+    """Anyone's speech: `<speaker>/**/*`, of any format that libsndfile reads."""
+    found = []
+    for path in audio.find(root):
+        speaker, *name = path.relative_to(root).parts
+        found.append(Utterance(path, speaker, "/".join(name)) if name else LeftOut(path, "not in a speaker's folder"))
+    if all(isinstance(item, LeftOut) for item in found):
+        raise VcvaeError(f"{root}: no speaker folders; put each speaker's recordings in a folder of their own.")
+    return found
+
+
+def _fetch_vctk(source: Path) -> None:
+    # lhotse's own marks its end in a folder that the archive of 0.92 does not make.
+    from lhotse.recipes.vctk import EDINBURGH_VCTK_URL
+    from lhotse.utils import resumable_download
+
+    if (source / "wav48_silence_trimmed" / ".completed").exists():
+        return
+    source.mkdir(parents=True, exist_ok=True)
+    archive = source / EDINBURGH_VCTK_URL.rsplit("/", 1)[1]
+    resumable_download(EDINBURGH_VCTK_URL, filename=archive)
+    with zipfile.ZipFile(archive) as file:
+        file.extractall(source)
+    (source / "wav48_silence_trimmed" / ".completed").touch()
+
+
+def _lhotse(recipe: str, function: str, *arguments: str) -> Callable[[Path], object]:
+    def fetch(source: Path) -> None:
+        from importlib import import_module
+
+        getattr(import_module(f"lhotse.recipes.{recipe}"), function)(source, *arguments)
+
+    return fetch
+
+
+_PARTS = ("train[-_]*", "dev[-_]*", "test[-_]*")
+CORPORA = {
+    "vctk": Corpus(("wav48_silence_trimmed", "wav48"), _vctk, _fetch_vctk),
+    "libritts": Corpus(_PARTS, _libri, _lhotse("libritts", "download_libritts"), _PARTS),
+    "libritts-r": Corpus(_PARTS, _libri, _lhotse("libritts", "download_librittsr"), _PARTS),
+    "librispeech": Corpus(_PARTS, _libri, _lhotse("librispeech", "download_librispeech", "librispeech"), _PARTS),
+    "cmu-arctic": Corpus(
+        ("cmu_us_*_arctic*/wav",), _cmu_arctic, _lhotse("cmu_arctic", "download_cmu_arctic"), ("cmu_us_*",)
+    ),
+    "aishell3": Corpus(("train/wav", "test/wav"), _aishell3, _lhotse("aishell3", "download_aishell3")),
+    "commonvoice": Corpus(("validated.tsv", "*/validated.tsv"), _commonvoice),
+    "folder": Corpus((), _folder),
+}
+
+
+def _layout(corpus: str) -> Corpus:
+    if corpus not in CORPORA:
+        raise VcvaeError(f"CORPUS {corpus}: unknown; give one of {', '.join(CORPORA)}.")
+    return CORPORA[corpus]
+
+
+def _root(source: Path, patterns: tuple[str, ...]) -> Path | None:
+    """`source`, or else the first folder in it, that holds what one of the patterns says."""
+    folders = (source, *sorted(p for p in source.iterdir() if p.is_dir() and not p.name.startswith(".")))
+    return next((folder for folder in folders if _matches(folder, patterns) or not patterns), None)
+
+
+def _matches(root: Path, patterns: tuple[str, ...]) -> list[Path]:
+    return [p for pattern in patterns for p in _files(root, pattern) if p.is_dir() or p.suffix == ".tsv"]
+
+
+def _files(root: Path, pattern: str) -> list[Path]:
+    return sorted(path for path in root.glob(pattern) if not path.name.startswith("."))
+
+
+def _stem(name: str) -> str:
+    return name.removesuffix(next(ending for ending in ARCHIVES if name.endswith(ending)))
+
+
+def _is_folder(root: Path, stem: str) -> bool:
+    """Whether the folder of an archive is there; LibriTTS-R's archives are train_clean_100 and its folders -100."""
+    return any((root / name).is_dir() for name in (stem, stem.replace("_", "-")))
+
+
+def _once(found: Found) -> Iterator[Utterance | LeftOut]:
+    seen = set()
+    for item in found:
+        if isinstance(item, Utterance) and item[1:] in seen:
+            item = LeftOut(item.path, f"another recording of {item.speaker} has the name {item.name}")
+        elif isinstance(item, Utterance):
+            seen.add(item[1:])
+        yield item

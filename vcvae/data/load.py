@@ -1,0 +1,23 @@
+"""Prepared data, in whichever form it is there."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from vcvae.data.examples import Examples
+
+
+def load(place: str, *, batch: int, **options) -> Examples:
+    """A folder with a manifest, or one of shards (`vcvae prepare --shar`), also by its URL → its examples.
+
+    `batch` examples one after another come from one shard. `options` are those of `Examples`.
+
+    Raises:
+        VcvaeError: `place` is neither of these, or for another rate, or no speaker in it has enough speech.
+    """
+    from vcvae.data.segments import Segments
+    from vcvae.data.stream import INDEX, Stream
+
+    if "://" in place or (Path(place) / INDEX).is_file():
+        return Stream(place, batch=batch, **options)
+    return Segments(place, **options)
