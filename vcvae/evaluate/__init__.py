@@ -6,6 +6,8 @@ from importlib import import_module
 _HOMES = {
     "Case": "cases",
     "draw_cases": "cases",
+    "draw_mels": "pictures",
+    "draw_speakers": "pictures",
     "equal_error_rate": "speakers",
     "evaluate": "report",
     "f0_correlation": "measures",

@@ -93,7 +93,7 @@ def _parse(where: str, values: dict[str, str], root: Path) -> Case:
             return audio.find(path) if path.is_dir() else [path]
 
     for name in REQUIRED:
-        if not values.get(name):
+        if not values.get(name, "").strip("; "):
             raise VcvaeError(f"{where} has no {name}.")
     if not _NAME.fullmatch(values["id"]):
         raise VcvaeError(f"{where}: the id '{values['id']}' shall name a file; use letters, digits, '_', '-' and '.'.")
