@@ -1,4 +1,7 @@
-"""What a model's latents tell of speakers whom it never heard, by a prepared folder of theirs."""
+"""What a model's latents tell of speakers whom it never heard, by a prepared folder of theirs.
+
+What a room and a microphone leave in a latent counts as the speaker's where each speaker has one of their own.
+"""
 
 from __future__ import annotations
 

@@ -69,7 +69,7 @@ def f0_correlation(a: NDArray[np.floating], b: NDArray[np.floating], *, sample_r
 class Distortion:
     """How far the conversion is from the target saying the same, where there is a recording of it."""
 
-    labels: ClassVar = {"distortion": "mel-cepstral distortion from the target saying the same, dB"}
+    labels: ClassVar = {"distortion": "mel-cepstral distortion from the reference, dB"}
 
     def __init__(self, mel: MelConfig) -> None:
         self.rate, self.spectrogram = mel.sample_rate, MelSpectrogram(mel)

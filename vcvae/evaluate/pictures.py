@@ -68,9 +68,11 @@ def draw_speakers(
     few = len(names) <= LEGIBLE
     for number, name in enumerate(names):
         colour = colormaps["tab20"](number) if few else colormaps["hsv"](number / len(names))
+        label = name if few else None
         for mask, marker in ((speakers == name) & ~crosses, "o"), ((speakers == name) & crosses, "x"):
-            label = name if few and marker == "o" and mask.any() else None
-            axis.scatter(*places[mask].T, color=colour, marker=marker, s=36, label=label)
+            if mask.any():
+                axis.scatter(*places[mask].T, color=colour, marker=marker, s=36, label=label)
+                label = None  # once is enough
     title = "speaker latents: a colour a speaker"
     axis.set(title=title + (", crosses are conversions to it" if crosses.any() else ""), xticks=[], yticks=[])
     if few:

@@ -146,10 +146,8 @@ def _summarise(report: Report, seed: int) -> None:
         )
         if of_conversions:
             report.summary[key] = of_conversions, of_sources
-        elif key == "distortion":
-            report.missing[report.labels[key]] = "no case has a reference"
         else:
-            report.missing[report.labels[key]] = "no case could be measured"
+            report.missing[report.labels[key]] = "could be measured in no case"
 
 
 def _find_speakers(report: Report, converter: Converter, corpus, seed: int, track: Track) -> Latents:
