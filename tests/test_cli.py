@@ -45,7 +45,18 @@ def test_help_does_not_wait_for_torch():
     )
     code += "assert not {'torch', 'librosa', 'numpy', 'lhotse'} & set(sys.modules), 'heavy imports'"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    for command in ("convert", "vocode", "encode", "decode", "denoise", "prepare", "train", "export", "env"):
+    for command in (
+        "convert",
+        "vocode",
+        "encode",
+        "decode",
+        "denoise",
+        "prepare",
+        "train",
+        "evaluate",
+        "export",
+        "env",
+    ):
         assert command in result.stdout
 
 

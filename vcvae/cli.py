@@ -293,6 +293,62 @@ def train(
 
 
 @app.command()
+def evaluate(
+    model: Annotated[
+        str | None, typer.Argument(help="Folder or Hugging Face repository; the model that ships by default.")
+    ] = None,
+    cases: Annotated[
+        Path | None, typer.Option(help="A table of conversions: id, source, targets[, transcript, reference].")
+    ] = None,
+    corpus: Annotated[
+        Path | None, typer.Option(help="A prepared folder of unseen speakers; conversions are drawn from it.")
+    ] = None,
+    output: Annotated[Path, typer.Option("--output", "-o", help="A folder for conversions and report.")] = Path(
+        "evaluation"
+    ),
+    root: Annotated[Path | None, typer.Option(help="What paths in the table are relative to; else its folder.")] = None,
+    count: Annotated[int, typer.Option(min=1, help="Conversions that are drawn from --corpus.")] = 24,
+    verifier: Annotated[list[str] | None, typer.Option(help="Of speakers: resemblyzer, campplus; may repeat.")] = None,
+    asr: Annotated[str | None, typer.Option(help="A recogniser, such as whisper:tiny.en or whisper:FOLDER.")] = None,
+    quality: Annotated[list[str] | None, typer.Option(help="dnsmos, dnsmos:FOLDER, distillmos; may repeat.")] = None,
+    vocoder: Speaks = None,
+    steps: Annotated[int, typer.Option(min=0, help="Of learning each target's voice first.")] = 30,
+    seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Of all that is drawn.")] = 0,
+    device: Device = "auto",
+    force: Force = False,
+) -> None:
+    """Make conversions, measure them and what the latents tell, and write tables and a page to listen to."""
+    if not (cases or corpus):
+        raise VcvaeError("evaluate: give a table with --cases, or a prepared folder with --corpus, or both.")
+    from vcvae.convert import Converter
+    from vcvae.data.manifest import Manifest
+    from vcvae.evaluate import draw_cases, load_measures, read_cases
+    from vcvae.evaluate import evaluate as measure
+
+    table = read_cases(cases, root=root) if cases else None
+    converter = Converter.from_pretrained(model, vocoder=vocoder, device=device, seed=seed)
+    spoken = Manifest(corpus, converter.mel_config.sample_rate).utterances() if corpus else []
+    chosen = table or draw_cases(spoken, count, seed=seed)
+    measures, missing = load_measures(verifiers=verifier or [], asr=asr, qualities=quality or [])
+    report = measure(
+        converter,
+        chosen,
+        output,
+        measures=measures,
+        missing=missing,
+        corpus=spoken,
+        steps=steps,
+        seed=seed,
+        force=force,
+        track=track,
+    )
+    say((output / "report.md").read_text(encoding="utf-8"))
+    say(f"{output / 'report.html'}: written")
+    if report.failed:
+        raise typer.Exit(1)
+
+
+@app.command()
 def export(
     run: Annotated[Path, typer.Argument(help="The output folder of a training run.")],
     destination: Annotated[Path, typer.Argument(help="A folder for the weights and their configuration.")],

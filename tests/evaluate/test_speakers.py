@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from vcvae.errors import VcvaeError
-from vcvae.evaluate.speakers import equal_error_rate, probe
+from vcvae.evaluate.speakers import equal_error_rate, probe, retrieval
 
 
 def test_equal_error_rate():
@@ -32,3 +32,17 @@ def test_a_probe_takes_vectors_and_says_what_it_needs():
     for speakers in (["a", "a"], ["a", "b"]):
         with pytest.raises(VcvaeError, match="two utterances or more of each"):
             probe([np.zeros(3)] * 2, speakers)
+
+
+def test_retrieval_in_closed_form():
+    """Two speakers on a circle, at 0 and 10 and at 90 and 100 degrees; then one of the first strays to the others."""
+
+    def at(*degrees):
+        return [np.array([np.cos(x), np.sin(x)]) for x in np.radians(degrees)]
+
+    found = retrieval(at(0, 10, 90, 100), ["a", "a", "b", "b"])
+    assert (found.equal_error_rate, found.correct) == (0, (True,) * 4)
+    assert found.chance == pytest.approx(1 / 3)
+    assert retrieval(at(0, 95, 90, 100), ["a", "a", "b", "b"]).correct == (False, False, False, False)
+    with pytest.raises(VcvaeError, match="two utterances or more of each"):
+        retrieval(at(0, 1, 2), ["a", "a", "b"])

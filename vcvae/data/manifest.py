@@ -55,6 +55,10 @@ class Manifest:
         self.samples, self.bandwidth = (np.asarray(a)[self._order] for a in (samples, bandwidth))
         self._paths, self._ends = bytes(paths), np.asarray(ends)
 
+    def utterances(self) -> list[tuple[Path, str]]:
+        """All audio, each with its speaker's name."""
+        return [(self.path(row), self.speakers[number]) for row, number in enumerate(self.speaker)]
+
     def path(self, row: int) -> Path:
         """Of an utterance's audio."""
         place = self._order[row]

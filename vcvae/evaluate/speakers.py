@@ -23,11 +23,55 @@ def equal_error_rate(genuine: Tensor, impostor: Tensor) -> float:
 
 
 @dataclass(frozen=True)
+class Retrieval:
+    """How well the nearest latents are the same speaker's: the equal error rate, and `correct`, of each utterance,
+    whether its nearest other is its speaker's, which is so by `chance` where latents tell nothing.
+    """
+
+    equal_error_rate: float
+    correct: tuple[bool, ...]
+    chance: float
+
+
+def retrieval(latents: Sequence[NDArray[np.floating]], speakers: Sequence[str]) -> Retrieval:
+    """Find each utterance's speaker by the nearest other utterance: cosines of their speaker latents.
+
+    Args:
+        latents: one an utterance, (latent,), of unit length.
+        speakers: who says each.
+
+    Raises:
+        VcvaeError: fewer than two speakers, or one with a single utterance.
+    """
+    numbers, _ = _numbered(speakers)
+    vectors = torch.from_numpy(np.stack(latents))
+    similarity = vectors @ vectors.T
+    same = torch.from_numpy(numbers[:, None] == numbers[None, :])
+    other = ~torch.eye(len(numbers), dtype=torch.bool)
+    nearest = similarity.masked_fill(~other, -torch.inf).argmax(dim=1)
+    pair = other.triu()  # each pair once
+    return Retrieval(
+        equal_error_rate(similarity[same & pair], similarity[~same & pair]),
+        tuple(same[torch.arange(len(numbers)), nearest].tolist()),
+        float((same & other).sum() / other.sum()),
+    )
+
+
+def _numbered(speakers: Sequence[str]) -> tuple[NDArray[np.integer], NDArray[np.integer]]:
+    """The number of each utterance's speaker, and how many utterances each speaker has."""
+    names, numbers, counts = np.unique(np.asarray(speakers), return_inverse=True, return_counts=True)
+    if len(names) < 2 or counts.min() < 2:
+        raise VcvaeError("to find speakers needs two of them or more, and two utterances or more of each.")
+    return numbers, counts
+
+
+@dataclass(frozen=True)
 class Probe:
     """The share of unseen utterances whose speaker a linear classifier names, and what guessing gives."""
 
     accuracy: float
     chance: float
+    correct: tuple[bool, ...] = ()  # of each unseen utterance
 
 
 def probe(latents: Sequence[NDArray[np.floating]], speakers: Sequence[str]) -> Probe:
@@ -47,14 +91,12 @@ def probe(latents: Sequence[NDArray[np.floating]], speakers: Sequence[str]) -> P
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    names, numbers, counts = np.unique(np.asarray(speakers), return_inverse=True, return_counts=True)
-    if len(names) < 2 or counts.min() < 2:
-        raise VcvaeError("a probe for speakers needs two of them or more, and two utterances or more of each.")
+    numbers, counts = _numbered(speakers)
     features = np.stack(
         [np.concatenate([x.mean(axis=1), x.std(axis=1)]) if x.ndim == 2 else x for x in map(np.asarray, latents)]
     )
     order = np.zeros(len(numbers), int)
-    for number in range(len(names)):
+    for number in range(len(counts)):
         order[numbers == number] = np.arange(counts[number])
     learn = order % 2 == 0
     classifier = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
@@ -62,4 +104,5 @@ def probe(latents: Sequence[NDArray[np.floating]], speakers: Sequence[str]) -> P
     named = classifier.predict(features[~learn])
     # Guessing at best names the most frequent speaker.
     chance = np.bincount(numbers[~learn]).max() / (~learn).sum()
-    return Probe(float((named == numbers[~learn]).mean()), float(chance))
+    correct = named == numbers[~learn]
+    return Probe(float(correct.mean()), float(chance), tuple(correct.tolist()))

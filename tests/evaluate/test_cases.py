@@ -1,0 +1,94 @@
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from vcvae.errors import VcvaeError
+from vcvae.evaluate import draw_cases, read_cases
+from vcvae.evaluate.cases import ENROLLED
+
+
+@pytest.fixture
+def root(tmp_path):
+    for name in ("a.wav", "b.wav", "spk/1.wav", "spk/2.flac"):
+        (tmp_path / "audio" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "audio" / name).touch()
+    return tmp_path / "audio"
+
+
+def test_a_table_is_read_as_spreadsheets_write_it(root):
+    table = root / "cases.tsv"
+    table.write_bytes(
+        b"\xef\xbb\xbfid\tsource\ttargets\ttranscript\treference\r\n"
+        b"one\ta.wav\tb.wav; spk/1.wav\tHELLO YOU\tb.wav\r\n\r\n"
+        b"two\tb.wav\tspk\r\n"
+    )
+    one, two = read_cases(table)
+    assert (one.id, one.source, one.targets) == ("one", root / "a.wav", (root / "b.wav", root / "spk/1.wav"))
+    assert (one.transcript, one.reference) == ("HELLO YOU", root / "b.wav")
+    assert two.targets == (root / "spk/1.wav", root / "spk/2.flac")  # a folder is what is in it
+    assert (two.transcript, two.reference) == ("", None)
+
+
+def test_paths_are_relative_to_the_root_where_one_is_given(root, tmp_path):
+    (tmp_path / "cases.tsv").write_text("source\tid\ttargets\na.wav\t1\tb.wav\n")
+    assert read_cases(tmp_path / "cases.tsv", root=root)[0].source == root / "a.wav"
+    with pytest.raises(VcvaeError, match=r"line 2: the source .*a\.wav is not there.*--root"):
+        read_cases(tmp_path / "cases.tsv")
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        ("", "no column 'id'"),
+        ("id\tsource\ttargets\n", "holds no cases"),
+        ("id\tsource\n1\ta.wav\n", "no column 'targets'"),
+        ("id\tsource\ttargets\tsex\n1\ta.wav\tb.wav\tF\n", "unknown column 'sex' in line 1; the columns are id"),
+        ("id\tsource\ttargets\tid\n", "'id' is there twice"),
+        ("id\tsource\ttargets\n1\ta.wav\tb.wav\tHI\n", "line 2 has 4 fields"),
+        ("id\tsource\ttargets\n1\ta.wav\n", "line 2 has no targets"),
+        ("id\tsource\ttargets\n1\ta.wav\t;\n", "line 2 has no targets"),
+        ("id\tsource\ttargets\n../1\ta.wav\tb.wav\n", "'../1' shall name a file"),
+        ("id\tsource\ttargets\n1\ta.wav\tb.wav\n\n1\tb.wav\ta.wav\n", "line 4 has the id '1' of an earlier line"),
+        ("id\tsource\ttargets\n1\ta.wav\tb.wav;c.wav\n", r"line 2: the target .*c\.wav is not there"),
+        ("id\tsource\ttargets\treference\n1\ta.wav\tb.wav\td.wav\n", r"line 2: the reference .*d\.wav is not there"),
+    ],
+)
+def test_what_is_wrong_with_a_table_is_said_with_its_line(root, table, message):
+    (root / "cases.tsv").write_text(table)
+    with pytest.raises(VcvaeError, match=message):
+        read_cases(root / "cases.tsv")
+
+
+def spoken(*counts):
+    return [
+        (Path(f"{n}/{i}.flac"), f"speaker{n}")
+        for n, many in enumerate(counts)
+        for i in range(many)
+    ]
+
+
+def test_cases_are_drawn_between_different_speakers_evenly():
+    cases = draw_cases(spoken(9, 3, 5, 7, 4, 6), 24, seed=1)
+    assert cases == draw_cases(spoken(9, 3, 5, 7, 4, 6), 24, seed=1) != draw_cases(spoken(9, 3, 5, 7, 4, 6), 24, seed=2)
+    assert len({case.id for case in cases}) == len({(case.source, case.speakers) for case in cases}) == 24
+    for case in cases:
+        source, target = case.speakers
+        assert source != target
+        assert f"speaker{case.source.parent}" == source
+        assert {f"speaker{path.parent}" for path in case.targets} == {target}
+        assert len(case.targets) == len(set(case.targets)) == ENROLLED
+    for which in (0, 1):
+        assert max(Counter(case.speakers[which] for case in cases).values()) <= 5
+    assert len({case.targets for case in cases}) == 6  # a voice is learned once
+
+
+def test_no_case_is_drawn_twice_and_one_speaker_is_too_few():
+    cases = draw_cases(spoken(2, 1), 24)
+    assert sorted((str(case.source), case.speakers[1]) for case in cases) == [
+        ("0/0.flac", "speaker1"),
+        ("0/1.flac", "speaker1"),
+        ("1/0.flac", "speaker0"),
+    ]
+    with pytest.raises(VcvaeError, match="two speakers or more"):
+        draw_cases(spoken(5), 24)

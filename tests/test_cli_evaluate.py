@@ -1,0 +1,216 @@
+"""vcvae evaluate, whole, on generated speakers and an untrained model."""
+
+import builtins
+import json
+import os
+import re
+import shutil
+
+import numpy as np
+import pytest
+import soundfile as sf
+import torch
+
+from tests.corpus import TINY, make_corpus
+from tests.synthetic import speak
+from tests.test_cli import RATE, vcvae  # noqa: F401 (a fixture)
+from vcvae.evaluate import plugins
+from vcvae.models.disentangling import DisentanglingConfig, DisentanglingVAE
+
+
+class Verifier:
+    """Knows a voice by the balance of its spectrum."""
+
+    def __init__(self, _):
+        pass
+
+    def embed(self, samples):
+        spectrum = np.abs(np.fft.rfft(samples))
+        return np.array([band.mean() for band in np.array_split(spectrum, 16)])
+
+
+class Recogniser:
+    def __init__(self, _):
+        pass
+
+    def transcribe(self, samples):
+        return "hello you" if len(samples) > 16000 else "hello"
+
+    def normalize(self, text):
+        return text.lower()
+
+
+class Judge:
+    labels = {"mean": "quality by nobody"}  # noqa: RUF012
+
+    def __init__(self, _):
+        pass
+
+    def rate(self, samples):
+        raise RuntimeError("no opinion")
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("evaluate")
+    torch.manual_seed(0)
+    DisentanglingVAE(DisentanglingConfig(**TINY)).save_pretrained(folder / "model")
+    make_corpus(folder, speakers=4, utterances=3, seconds=1.0)
+    voices = {"source": 110, "target": 210, "reference": 210}
+    for name, pitch in voices.items():
+        words = "oeaui" if name == "target" else "aisoe"
+        sf.write(folder / f"{name}.wav", speak(words, pitch=pitch, seconds=1.2), RATE)
+    (folder / "cases.tsv").write_text(
+        "id\tsource\ttargets\ttranscript\treference\n"
+        "first\tsource.wav\ttarget.wav\tHELLO ME\treference.wav\n"
+        "second\ttarget.wav\tsource.wav;reference.wav\n"
+    )
+    return folder
+
+
+@pytest.fixture
+def evaluate(vcvae, shared, tmp_path):  # noqa: F811
+    def run(*arguments, output="out"):
+        quick = ("--steps", 0, "--vocoder", "griffin-lim", "--device", "cpu", "-o", tmp_path / output)
+        return vcvae("evaluate", shared / "model", *quick, *arguments)
+
+    return run
+
+
+def test_a_corpus_is_measured_and_reported(evaluate, shared, tmp_path, monkeypatch):
+    monkeypatch.setitem(plugins.VERIFIERS, "fake", Verifier)
+    code, out, err = evaluate("--corpus", shared / "ready", "--count", 3, "--verifier", "fake")
+    assert (code, err) == (0, "")
+    written = {
+        path.relative_to(tmp_path / "out").as_posix() for path in (tmp_path / "out").rglob("*") if path.is_file()
+    }
+    ids = [f"{n:04d}" for n in range(3)]
+    assert written == {
+        "report.json", "report.md", "report.html", "settings.json", "pictures/speakers.png",
+        *(f"conversions/{i}.wav" for i in ids), *(f"pictures/{i}.png" for i in ids),
+        *(f"recordings/{i}.{name}.flac" for i in ids for name in ("source", "target")),
+    }  # fmt: skip
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert len(report["cases"]) == 3
+    similarity = report["summary"]["fake_target"]["conversions"]
+    assert 0 < similarity["low"] <= similarity["mean"] <= similarity["high"] <= 1
+    assert similarity["count"] == 3
+    assert set(report["speakers"]) == {"equal_error_rate", "retrieval", "probe_speaker", "probe_content"}
+    assert report["speakers"]["probe_content"]["chance"] == pytest.approx(1 / 4)
+    assert report["speakers"]["probe_content"]["value"]["count"] == 4  # of three utterances each, one is unseen
+    assert "mel-cepstral distortion from the reference, dB" in report["missing"]
+    assert (tmp_path / "out" / "report.md").read_text().strip() in out
+
+    page = (tmp_path / "out" / "report.html").read_text()
+    played = re.findall(r'src="([^"]+\.(?:wav|flac))"', page)
+    assert len(played) == 9
+    for name in played:
+        assert sf.info(tmp_path / "out" / name).frames > 0.5 * RATE
+    assert page.count("data:image/png;base64,") == 4
+    assert not re.search(r"https?://", page)
+
+
+def test_a_table_is_measured_and_what_is_missing_or_fails_is_said(evaluate, shared, tmp_path, monkeypatch):
+    monkeypatch.setitem(plugins.VERIFIERS, "fake", Verifier)
+    monkeypatch.setitem(plugins.RECOGNISERS, "fake", Recogniser)
+    monkeypatch.setitem(plugins.QUALITIES, "fake", Judge)
+    monkeypatch.setitem(plugins.QUALITIES, "bare", plugins.DNSMOS)
+    named = ("--verifier", "fake", "--asr", "fake", "--quality", "fake", "--quality", "bare:/nowhere")
+    code, out, _ = evaluate("--cases", shared / "cases.tsv", *named)
+    assert code == 1  # for the judge had no opinion
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    first, second = report["cases"]
+    assert first["failed"] == second["failed"] == "mean: no opinion"
+    assert first["measures"]["word_errors"] == {"conversion": [1, 2], "source": [1, 2]}
+    assert second["measures"]["word_errors"] == {"conversion": [0, 2], "source": None}
+    assert "distortion" in first["measures"]
+    assert "distortion" not in second["measures"]
+    assert report["summary"]["word_errors"]["conversions"]["mean"] == 0.25
+    assert report["summary"]["distortion"]["conversions"]["count"] == 1
+    assert report["summary"]["fake_target"]["sources"]["count"] == 2
+    assert {"bare:/nowhere", "quality by nobody"} <= set(report["missing"])
+    assert "--corpus" in report["missing"]["how well latents tell speakers apart"]
+    assert "| quality by nobody | could be measured in no case |" in out
+    assert "“HELLO ME”" in (tmp_path / "out" / "report.html").read_text()
+
+
+def test_what_is_finished_is_not_made_anew(evaluate, shared, tmp_path):
+    command = ("--cases", shared / "cases.tsv")
+    assert evaluate(*command)[0] == 0
+    first, second = (tmp_path / "out" / "conversions" / f"{name}.wav" for name in ("first", "second"))
+    second.unlink()
+    shutil.copy(shared / "source.wav", first)  # as if the conversion were perfect
+    os.utime(first, (1, 1))
+    assert evaluate(*command)[0] == 0
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert report["cases"][0]["measures"]["f0_correlation"]["conversion"] == pytest.approx(1)
+    assert first.stat().st_mtime == 1
+    assert second.exists()
+    assert evaluate(*command, "--force")[0] == 0
+    assert first.stat().st_mtime > 1
+    os.utime(first, (1, 1))
+    shutil.copy(shared / "cases.tsv", tmp_path / "cases.tsv")
+    text = (tmp_path / "cases.tsv").read_text().replace("first\tsource.wav", "first\treference.wav")
+    (tmp_path / "cases.tsv").write_text(text)
+    for arguments, what in (
+        (("--cases", tmp_path / "cases.tsv", "--root", shared), "table of cases"),
+        ((*command, "--steps", 1), "steps"),
+    ):
+        code, out, err = evaluate(*arguments)
+        assert (code, out) == (2, "")
+        assert f"holds conversions with another {what}; give another -o, or --force" in err
+    assert first.stat().st_mtime == 1
+
+
+def test_a_bad_recording_does_not_end_the_others(evaluate, shared, tmp_path):
+    (tmp_path / "bad.wav").write_text("no audio")
+    (tmp_path / "cases.tsv").write_text(
+        f"id\tsource\ttargets\nbad\t{tmp_path}/bad.wav\ttarget.wav\ngood\tsource.wav\ttarget.wav\n"
+    )
+    code, out, _ = evaluate("--cases", tmp_path / "cases.tsv", "--root", shared)
+    assert code == 1
+    assert re.search(r"^\| bad \| .*bad\.wav: ", out, re.M)
+    assert [path.name for path in (tmp_path / "out" / "conversions").iterdir()] == ["good.wav"]
+    (tmp_path / "cases.tsv").write_text(f"id\tsource\ttargets\nbad\t{tmp_path}/bad.wav\ttarget.wav\n")
+    code, _, err = evaluate("--cases", tmp_path / "cases.tsv", "--root", shared, output="none")
+    assert code == 2
+    assert err.count("\n") == 1
+    assert "no case could be converted; the first failed so:" in err
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        ("id\tsource\tgoals\n", "unknown column 'goals'"),
+        ("id\tsource\ttargets\n1\tno.wav\ta.wav\n", "line 2: the source"),
+    ],
+)
+def test_a_bad_table_is_refused_before_any_work(evaluate, tmp_path, table, message):
+    (tmp_path / "cases.tsv").write_text(table)
+    code, out, err = evaluate("--cases", tmp_path / "cases.tsv")
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert message in err
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_cannot_be_is_refused_in_one_sentence(evaluate, shared, tmp_path, monkeypatch):
+    for arguments, message in (
+        ((), "--cases, or a prepared folder with --corpus"),
+        (("--corpus", tmp_path), "not prepared audio"),
+        (("--cases", shared / "cases.tsv", "--asr", "wisper"), "--asr wisper: not known; use one of: whisper."),
+    ):
+        code, out, err = evaluate(*arguments)
+        assert (code, out, err.count("\n")) == (2, "", 1)
+        assert message in err
+    real = builtins.__import__
+
+    def without_matplotlib(name, *rest):
+        if name.partition(".")[0] == "matplotlib":
+            raise ImportError(name)
+        return real(name, *rest)
+
+    monkeypatch.setattr(builtins, "__import__", without_matplotlib)
+    code, _, err = evaluate("--cases", shared / "cases.tsv")
+    assert (code, err.count("\n")) == (2, 1)
+    assert "pictures need matplotlib" in err
+    assert not (tmp_path / "out").exists()

@@ -1,0 +1,102 @@
+"""Pictures of conversions and of latents: PNG files, by matplotlib."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from vcvae.errors import VcvaeError, replacing
+from vcvae.mel import MelConfig, MelSpectrogram
+from vcvae.pitch import yin
+
+LEGIBLE = 20  # speakers whose names and colours can be told apart
+
+
+def require_matplotlib() -> None:
+    """Raise a VcvaeError where no picture can be drawn."""
+    try:
+        import matplotlib  # noqa: F401
+    except ImportError:
+        raise VcvaeError("pictures need matplotlib, which is not installed; pip install 'vcvae[eval]'.") from None
+
+
+def draw_mels(path: str | Path, recordings: Mapping[str, NDArray[np.float32]], config: MelConfig) -> None:
+    """Log-mels of recordings (samples,) side by side, each below its title, with the pitch in cyan."""
+    figure = _figure(5 * len(recordings), 3)
+    axes = figure.subplots(1, len(recordings), sharey=True, squeeze=False)[0]
+    spectrogram = MelSpectrogram(config)
+    for axis, (title, samples) in zip(axes, recordings.items(), strict=True):
+        waveform = torch.from_numpy(samples)[None]
+        mel = spectrogram(waveform)[0]
+        extent = (0, mel.shape[1] / config.frame_rate, 0, config.n_mels)
+        axis.imshow(mel, origin="lower", aspect="auto", extent=extent, cmap="magma", vmin=-9, vmax=1)
+        pitch = yin(waveform, sample_rate=config.sample_rate, hop=config.hop)
+        hertz = torch.where(pitch.voicing > 0.5, 2**pitch.log_f0, torch.nan)[0]
+        over = axis.twinx()
+        over.plot(torch.arange(len(hertz)) * 2 / config.frame_rate, hertz, color="cyan", linewidth=1.2)
+        over.set(ylim=(50, 400), yticks=[] if axis is not axes[-1] else (100, 200, 300, 400))
+        axis.set(title=title, xlabel="seconds")
+    axes[0].set_ylabel("mel band")
+    over.set_ylabel("F0, Hz")
+    _save(figure, path)
+
+
+def draw_speakers(
+    path: str | Path,
+    latents: Sequence[NDArray[np.float32]],
+    speakers: Sequence[str],
+    *,
+    converted: Sequence[bool] | None = None,
+    seed: int = 0,
+) -> None:
+    """The map of speaker latents (speaker_latent,): near on it is near in them; a colour a speaker.
+
+    `converted` marks what is a conversion: a cross, in the colour of the speaker whose voice it shall have.
+    By t-SNE (van der Maaten & Hinton 2008), of cosines.
+    """
+    from matplotlib import colormaps
+
+    crosses = np.zeros(len(latents), bool) if converted is None else np.asarray(converted, bool)
+    speakers, names = np.asarray(speakers), sorted(set(speakers))
+    places = _plane(np.stack(latents), seed)
+    figure = _figure(9, 6)
+    axis = figure.subplots()
+    few = len(names) <= LEGIBLE
+    for number, name in enumerate(names):
+        colour = colormaps["tab20"](number) if few else colormaps["hsv"](number / len(names))
+        label = name if few else None
+        for mask, marker in ((speakers == name) & ~crosses, "o"), ((speakers == name) & crosses, "x"):
+            if mask.any():
+                axis.scatter(*places[mask].T, color=colour, marker=marker, s=36, label=label)
+                label = None  # once is enough
+    title = "speaker latents: a colour a speaker"
+    axis.set(title=title + (", crosses are conversions to it" if crosses.any() else ""), xticks=[], yticks=[])
+    if few:
+        axis.legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize="small")
+    _save(figure, path)
+
+
+def _plane(latents: NDArray[np.float32], seed: int) -> NDArray[np.floating]:
+    """(points, dimensions) → (points, 2)."""
+    from sklearn.decomposition import PCA
+    from sklearn.manifold import TSNE
+
+    if len(latents) < 10:  # too few for neighbourhoods
+        return PCA(2).fit_transform(latents)
+    perplexity = min(30.0, (len(latents) - 1) / 3)
+    return TSNE(2, perplexity=perplexity, metric="cosine", init="pca", random_state=seed).fit_transform(latents)
+
+
+def _figure(width: float, height: float):
+    from matplotlib.figure import Figure  # not pyplot: no window, nothing kept
+
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+def _save(figure, path: str | Path) -> None:
+    with replacing(path) as file:
+        figure.savefig(file, format="png", dpi=80)

