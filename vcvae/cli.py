@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from vcvae.errors import VcvaeError, check_absent, disk_errors, replacing
+from vcvae.errors import VcvaeError, check_absent, replacing
 from vcvae.jobs import conversions, destinations, each, out, recordings, say, show, track
 
 app = typer.Typer(
@@ -266,17 +266,14 @@ def train(
 def export(
     run: Annotated[Path, typer.Argument(help="The output folder of a training run.")],
     destination: Annotated[Path, typer.Argument(help="A folder for the weights and their configuration.")],
+    best: Annotated[bool, typer.Option("--best", help="The checkpoint that validated best, not the last.")] = False,
     force: Force = False,
 ) -> None:
-    """Write a run's averaged weights as a model: float16 safetensors and config.json."""
-    from vcvae.training.loop import load_run
+    """Write a run's averaged weights as a model: float16 safetensors, config.json and a model card."""
+    from vcvae.training.export import export
 
-    if (destination / "config.json").exists() and not force:
-        raise VcvaeError(f"{destination}: holds a model already; give --force to overwrite it.")
-    _, task = load_run(run)
-    with disk_errors(destination):
-        task.released.half().save_pretrained(destination)
-    say(f"{destination}: written")
+    step = export(run, destination, best=best, force=force)
+    say(f"{destination}: written, as of step {step}")
 
 
 @app.command()
