@@ -53,7 +53,10 @@ def convert(
     source: Annotated[Path | None, typer.Argument(help="A recording, or a folder of them.", parser=_path)] = None,
     target: Annotated[
         list[Path] | None,
-        typer.Option(help="A recording of the wanted voice, or a folder of them; give several to average them."),
+        typer.Option(
+            help="A recording of the wanted voice, or a folder of them; give several to average them. "
+            "A model that adapt made has a voice of its own and needs none."
+        ),
     ] = None,
     output: Output = None,
     pairs: Annotated[
@@ -74,6 +77,8 @@ def convert(
     """Say what SOURCE says in the voice of --target."""
     if _is_for_a_pair(model):
         return _convert_pair(source, target, output, pairs, model, vocoder, seed, pitch_shift, force)
+    if model and source and not target and not pairs:
+        return _convert_own(source, output, model, vocoder, device, seed, pitch_shift, force)
     jobs = conversions(source, target or [], output, pairs)
     single = len(jobs) == 1 and not (pairs or source.is_dir())
     from vcvae import audio
@@ -277,6 +282,46 @@ def export(
 
 
 @app.command()
+def adapt(
+    speaker: Annotated[Path, typer.Option(help="A folder of one speaker's recordings: 1 to 30 minutes.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="A folder for the new model.")],
+    model: Annotated[
+        str | None, typer.Argument(help="Folder or Hugging Face repository; the model that ships by default.")
+    ] = None,
+    steps: Annotated[int, typer.Option(min=1, help="Of learning the voice.")] = 300,
+    device: Device = "auto",
+    seed: Annotated[int, typer.Option(min=0, help="Of what is learned when, and of which utterances judge.")] = 0,
+    force: Force = False,
+) -> None:
+    """Teach a converter one voice: a model that converts to it without --target, in minutes on a CPU."""
+    from vcvae.voice_model import make
+
+    found = make(model, speaker, output, steps=steps, seed=seed, device=device, force=force)
+    say(f"{output}: learned from {found.seconds / 60:.1f} minutes of speech in {found.utterances} pieces")
+    if found.judges:
+        say(f"{found.judges} of them held out and rebuilt: mel L1 {found.before:.3f} before, {found.after:.3f} after")
+    else:
+        say("too few pieces to hold one out: how well it was learned is not known")
+
+
+@app.command()
+def info(
+    model: Annotated[
+        str | None, typer.Argument(help="A model's folder or repository, or a run's folder; else the model that ships.")
+    ] = None,
+) -> None:
+    """Print what a model or a training run is: sizes, parameters, mel, card; step and last figures."""
+    from vcvae.info import info
+
+    if model is None:
+        from vcvae.models import RELEASED
+
+        model = str(RELEASED)
+    for name, value in info(model):
+        say(f"{name}: {value}")
+
+
+@app.command()
 def env() -> None:
     """Print versions, devices and threads: what a bug report needs."""
     from vcvae.environment import environment
@@ -312,6 +357,24 @@ def _is_for_a_pair(model: str | None) -> bool:
     from vcvae.models.pretrained import describe
 
     return describe(model)[0] == "GMMConversion"
+
+
+def _convert_own(source, output, model, vocoder, device, seed, pitch_shift, force) -> None:
+    jobs, single = destinations(source, output, f"to-{Path(model).name}"), not source.is_dir()
+    from vcvae import audio
+    from vcvae.convert import Converter
+    from vcvae.models.voice import Voice
+
+    if single:
+        audio.check_output(jobs[0][1], force)
+    voice = Voice.load(model)
+    converter = Converter.from_pretrained(model, vocoder=vocoder, device=device, seed=seed)
+    voice = voice.to(converter.device)
+
+    def convert_one(source: Path, output: Path) -> None:
+        converter.convert_file(source, voice, output, pitch_shift=pitch_shift, force=force)
+
+    each(jobs, convert_one, "converted", single=single)
 
 
 def _convert_pair(source, target, output, pairs, model, vocoder, seed, pitch_shift, force) -> None:

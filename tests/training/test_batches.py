@@ -1,4 +1,5 @@
 import logging
+import multiprocessing
 from itertools import islice
 
 import numpy as np
@@ -69,6 +70,7 @@ def test_a_disk_that_is_gone_is_one_sentence(data, corpus, workers):
     with pytest.raises(VcvaeError, match=r"^/.*flac: cannot be read .*Nor could 19 other") as raised:
         next(batches(data, Positions(2, 0), workers=workers, device=CPU))
     assert "\n" not in str(raised.value)
+    assert not multiprocessing.active_children()
 
 
 def test_batches_do_not_depend_on_who_reads_them(data):

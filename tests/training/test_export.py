@@ -42,7 +42,7 @@ def run(tmp_path_factory):
 def test_the_runs_folder_says_what_made_it(run):
     assert yaml.safe_load((run / "config.yaml").read_text())["best_by"] == "lowest reconstruction"
     made = json.loads((run / "environment.json").read_text())
-    assert made["torch"] == torch.__version__
+    assert made["torch"] == environment.environment()["torch"]
     assert made.keys() >= environment.git_state().keys()
     lines = read(run)
     assert [(line["step"], line["group"]) for line in lines] == [(2, "train"), (2, "dev"), (4, "train"), (4, "dev")]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import signal
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 
 import numpy as np
 import soundfile as sf
@@ -72,8 +72,8 @@ class Positions(Sampler):
             start += self.processes * self.size
 
 
-def batches(data: Dataset, positions: Positions, *, workers: int, device: torch.device) -> Iterator[Batch]:
-    """Batches on `device`, read by so many other processes.
+def batches(data: Dataset, positions: Positions, *, workers: int, device: torch.device) -> Generator[Batch, None, None]:
+    """Batches on `device`, read by so many other processes; `close()` ends these.
 
     Raises:
         VcvaeError: no audio can be read any more, or a process that reads it was killed.
@@ -89,12 +89,15 @@ def batches(data: Dataset, positions: Positions, *, workers: int, device: torch.
     return _moved(iter(loader), device)  # it draws a random number, so it begins here and not within a step
 
 
-def _moved(read: Iterator[Batch], device: torch.device) -> Iterator[Batch]:
+def _moved(read: Iterator[Batch], device: torch.device) -> Generator[Batch, None, None]:
     try:
         for batch in read:
             yield to(batch, device)
     except VcvaeError as error:  # from a worker, its message comes with the traceback
         raise VcvaeError(str(error).strip().splitlines()[-1].removeprefix("vcvae.errors.VcvaeError: ")) from None
+    finally:
+        # Readers ignore SIGTERM: one that is still there when Python exits would be waited for, for ever.
+        getattr(read, "_shutdown_workers", lambda: None)()
 
 
 def validation(data: Dataset, speakers: int, *, size: int, device: torch.device) -> list[Batch]:

@@ -24,13 +24,13 @@ def save(folder: Path, state: dict[str, Any]) -> None:
     _write(folder / NAME, state)
 
 
-def load(folder: Path) -> dict[str, Any] | None:
-    """The state last saved, on the CPU, or None where there is none yet.
+def load(folder: Path, *, mmap: bool = False) -> dict[str, Any] | None:
+    """The state last saved, on the CPU, or None where there is none yet; `mmap` leaves weights on the disk till used.
 
     Raises:
         VcvaeError: the file is not a checkpoint.
     """
-    return _read(folder / NAME, GOES_ON) if (folder / NAME).exists() else None
+    return _read(folder / NAME, GOES_ON, mmap=mmap) if (folder / NAME).exists() else None
 
 
 def save_best(folder: Path, state: dict[str, Any], *, keep: int, by: str) -> None:

@@ -12,6 +12,7 @@ import signal
 import time
 from collections import defaultdict
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -146,7 +147,7 @@ class _Run:
         unseen = validation(self.dev, config.validation_speakers, size=config.batch_speakers, device=accelerator.device)
         frames = self.examples_a_step * config.segments * config.segment_frames
         sums, since, began = defaultdict(float), 0, time.perf_counter()
-        with _Stop() as stop, _progress(console, self.leads) as progress:
+        with closing(reading), _Stop() as stop, _progress(console, self.leads) as progress:
             bar = progress.add_task("training", total=config.steps, completed=self.step, rate="")
             stopping = False
             while self.step < config.steps and not stopping:
