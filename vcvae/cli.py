@@ -268,6 +268,22 @@ def train(
 
 
 @app.command()
+def run(
+    recipe: Annotated[Path, typer.Argument(help="The folder of a recipe, such as recipes/mini.")],
+    first: Annotated[str | None, typer.Option("--from", help="The step to begin with, done or not.")] = None,
+    last: Annotated[str | None, typer.Option("--to", help="The last step to do.")] = None,
+    source: Annotated[Path | None, typer.Option(help="Where the corpus lies, if not where the recipe says.")] = None,
+    launch: Annotated[
+        Path | None, typer.Option(help="An accelerate configuration; training steps are run by it.")
+    ] = None,
+) -> None:
+    """Do all steps of a recipe, from the corpus to conversions; those that are done already are left out."""
+    from vcvae.recipe import run
+
+    run(recipe, say, first=first, last=last, source=source, launch=launch)
+
+
+@app.command()
 def export(
     run: Annotated[Path, typer.Argument(help="The output folder of a training run.")],
     destination: Annotated[Path, typer.Argument(help="A folder for the weights and their configuration.")],

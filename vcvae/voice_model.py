@@ -1,6 +1,6 @@
 """A model of one voice: the converter, and the decoder that some minutes of that voice have taught.
 
-`vcvae.adapt` learns from a clip in seconds, each time a clip is given; this learns once from all that there is of a voice,
+`vcvae.adapt` learns from a clip in seconds, each time a clip is given; this learns once from all that there is of it,
 and keeps what it has learned, and the voice, as a model.
 """
 
@@ -78,8 +78,6 @@ def _listen(encoder: Encoder, speaker: Path) -> list[Heard]:
     """The recordings of a folder, or one file, in pieces of at most half a minute."""
     with disk_errors(speaker, "read"):
         files = audio.find(speaker) if speaker.is_dir() else [speaker]
-    if not files:
-        raise VcvaeError(f"{speaker}: no recordings here; give a folder of one speaker's.")
     heard, frames = [], 0
     rate = encoder.mel_config.frame_rate
     for file in files:

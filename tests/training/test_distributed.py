@@ -42,7 +42,7 @@ def values(tmp_path):
         "validate_every": 4,
         "validation_speakers": 4,
         "checkpoint_every": 100,
-        "optimizer": {"warmup": 0},
+        "optimizer": {"warmup": 0, "final": 1.0},
         "model": {"channels": 16, "blocks": 1},
     }
 

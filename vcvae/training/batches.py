@@ -49,7 +49,7 @@ class Steady(Dataset):
         for other in range(OTHERS):
             try:
                 return self.data[n + other * FAR]
-            except VcvaeError as error:
+            except (VcvaeError, sf.LibsndfileError, OSError, ValueError) as error:
                 reason = str(error)
                 logger.warning("%s Another example takes the place of the %d-th.", reason, n)
         raise VcvaeError(f"{reason} Nor could {OTHERS - 1} other examples be read; run the same command to go on.")
