@@ -18,7 +18,7 @@ from vcvae.config import override, read_yaml
 from vcvae.errors import VcvaeError
 from vcvae.training import checkpoint
 from vcvae.training.conversion import ConversionConfig, ConversionTask
-from vcvae.training.loop import _Run, load_run, train
+from vcvae.training.loop import _Run, _Stop, load_run, train
 from vcvae.training.run import OptimizerConfig
 from vcvae.training.tasks import parse
 
@@ -100,6 +100,18 @@ def test_a_run_that_is_asked_to_stop_saves_the_step_at_hand(values, tmp_path):
     assert "run the same command to go on" in "".join(lines)
     assert process.wait() == 0
     assert 0 < checkpoint.load(tmp_path / "run")["step"] < 100_000
+
+
+def test_a_signal_that_comes_twice_is_one_and_a_second_interrupt_is_obeyed(monkeypatch):
+    with _Stop() as stop:
+        assert not stop.asked
+        for number in (signal.SIGTERM, signal.SIGTERM, signal.SIGINT):  # a launcher's, a group's
+            signal.raise_signal(number)
+        assert stop.asked
+        monkeypatch.setattr(_Stop, "PATIENCE", 0.0)
+        signal.raise_signal(signal.SIGTERM)
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
 
 
 def test_training_learns_and_logs(values, tmp_path):
@@ -202,7 +214,7 @@ def test_a_killed_reader_ends_the_run_in_one_sentence_and_it_goes_on(values, tmp
 
     with monkeypatch.context() as patched:
         patched.setattr(_Run, "_advance", shoot)
-        with pytest.raises(VcvaeError, match=r"a process that reads audio was killed at step 3, .*to go on"):
+        with pytest.raises(VcvaeError, match=r"a process that reads audio was killed at step \d+, .*to go on"):
             run(values, workers=1, steps=1000)
     assert checkpoint.load(tmp_path / "run")["step"] == 2
     run(values, workers=1)

@@ -338,17 +338,27 @@ def _progress(console: Console, shown: bool) -> Progress:
 
 
 class _Stop:
-    """Turns the first Ctrl-C or SIGTERM into a request to stop after the step at hand."""
+    """Turns Ctrl-C or SIGTERM into a request to stop after the step at hand; a second Ctrl-C is obeyed at once.
+
+    Launchers pass on what they are told, so one signal may come twice: what comes within `PATIENCE` is the same.
+    """
+
+    PATIENCE = 2.0  # seconds
 
     def __enter__(self) -> _Stop:
-        self.asked = False
+        self.since = None
         self.before = {s: signal.signal(s, self._ask) for s in (signal.SIGINT, signal.SIGTERM)}
         return self
 
+    @property
+    def asked(self) -> bool:
+        return self.since is not None
+
     def _ask(self, number: int, _frame) -> None:
-        if self.asked:
+        now = time.monotonic()
+        if self.asked and number == signal.SIGINT and now - self.since > self.PATIENCE:
             raise KeyboardInterrupt
-        self.asked = True
+        self.since = self.since or now
 
     def __exit__(self, *_exc) -> None:
         for number, handler in self.before.items():
