@@ -1,15 +1,21 @@
 """Every recipe is run in miniature, and every key is explained."""
 
+import subprocess
 from pathlib import Path
 
 import pytest
 import soundfile as sf
+from accelerate.commands.config.config_args import load_config_from_file
 from rich.console import Console
+from typer.main import get_command
 
 from tests.corpus import TINY, make_corpus
 from tests.synthetic import speak
+from vcvae.cli import app
 from vcvae.config import Config, read_yaml
+from vcvae.data.prepare import MANIFEST
 from vcvae.models.gmm_conversion import GMMConversion
+from vcvae.recipe import FILE, Recipe
 from vcvae.training import checkpoint
 from vcvae.training.conversion import ConversionConfig
 from vcvae.training.family import AutoEncoderRun, DenoisingRun, VAERun
@@ -31,7 +37,9 @@ PAGES = {
         ParallelConfig(output="", source="", target=""),
     ],
 }
+LAUNCH = RECIPES / "accelerate"
 PARALLEL = RECIPES / "family" / "gmm_conversion.yaml"
+NOT_TRAINED_HERE = {PARALLEL, *RECIPES.glob(f"*/{FILE}"), *LAUNCH.glob("*.yaml")}
 # The smallest networks that have all their parts; a run that starts from weights must keep their sizes.
 SMALLER = {
     "folder/conversion.yaml": {"model": TINY},
@@ -67,13 +75,19 @@ def test_the_readme_explains_every_key(folder, defaults):
 
 @pytest.mark.parametrize(
     "path",
-    [path for path in sorted(RECIPES.glob("*/*.yaml")) if path != PARALLEL],
+    [
+        path
+        for path in sorted(RECIPES.glob("*/*.yaml"))
+        if path != PARALLEL and path.name != FILE and path.parent != LAUNCH
+    ],
     ids=lambda path: str(path.relative_to(RECIPES)),
 )
 def test_a_recipe_runs_in_miniature(path, tmp_path):
     corpus = str(make_corpus(tmp_path / "corpus", speakers=2))
     smaller = {"steps": 2, "batch_speakers": 2, "segment_frames": 32, "workers": 0, "validation_speakers": 2}
-    smaller |= SMALLER[str(path.relative_to(RECIPES))]
+    # The recipes of corpora are that of a folder, on other data.
+    name = str(path.relative_to(RECIPES))
+    smaller |= SMALLER[name] if name in SMALLER else SMALLER[f"folder/{path.name}"]
     places = {"output": str(tmp_path / "run"), "data": {"train": corpus, "dev": corpus}}
     train(parse(read_yaml(path) | smaller | places, where=str(path)), Console(quiet=True))
     assert checkpoint.load(tmp_path / "run")["step"] == 2
@@ -88,3 +102,52 @@ def test_the_parallel_recipe_runs_in_miniature(tmp_path):
     places = {"output": str(tmp_path / "model"), "source": str(tmp_path / "low"), "target": str(tmp_path / "high")}
     train(parse(read_yaml(PARALLEL) | places | {"model": {"components": 2}}, where="test"), Console(quiet=True))
     assert GMMConversion.from_pretrained(tmp_path / "model").octaves > 0.5
+
+
+STEPS = [
+    (path.parent, name, words, makes)
+    for path in sorted(RECIPES.glob(f"*/{FILE}"))
+    for name, words, makes in Recipe.read(path.parent).resolved(path.parent.relative_to(RECIPES.parent))
+]
+
+
+@pytest.mark.parametrize(("folder", "name", "words", "makes"), STEPS, ids=[f"{f.name}-{n}" for f, n, *_ in STEPS])
+def test_a_step_of_a_recipe_is_a_command_and_makes_what_the_next_one_needs(folder, name, words, makes, monkeypatch):
+    command, *arguments = words
+    known = get_command(app).commands
+    if command not in known or (command == "prepare" and "corpus" not in [p.name for p in known[command].params]):
+        pytest.skip(f"'vcvae {command}' is not there in this form yet")
+    known[command].make_context(command, list(arguments))  # exits where an option or an argument is unknown or missing
+    monkeypatch.chdir(RECIPES.parent)
+    made = [one for at, other, _, ones in STEPS if at == folder and other != name for one in ones]
+    if command == "train":
+        config = parse(read_yaml(arguments[0]), where=arguments[0])
+        assert config.output in makes
+        for split in (config.data.train, config.data.dev):
+            assert f"{split}/{MANIFEST}" in made
+        if config.task == "texture":
+            assert f"{config.converter}/model.safetensors" in made
+    if command == "export":
+        assert arguments[0] in made
+        assert makes == [f"{arguments[1]}/model.safetensors"]
+
+
+def test_every_corpus_has_a_recipe_and_every_recipe_a_page():
+    corpora = {Recipe.read(path.parent).corpus for path in RECIPES.glob(f"*/{FILE}")}
+    assert corpora >= {"vctk", "libritts", "librispeech", "cmu-arctic", "aishell3", "folder"}
+    for folder in RECIPES.iterdir():
+        if folder.is_dir() and folder != LAUNCH:
+            assert (folder / "README.md").is_file(), folder
+            assert f"]({folder.name}/README.md)" in (RECIPES / "README.md").read_text()
+
+
+@pytest.mark.parametrize("path", sorted(LAUNCH.glob("*.yaml")), ids=lambda path: path.stem)
+def test_accelerate_reads_its_configurations(path):
+    config = load_config_from_file(str(path))
+    name = path.stem
+    machines, each = {"one_gpu": (1, 1), "eight_gpus": (1, 8), "two_nodes": (2, 8), "two_cpus": (1, 2)}[name]
+    assert (config.num_machines, config.num_processes) == (machines, machines * each)
+    assert config.use_cpu == (name == "two_cpus")
+    assert config.mixed_precision == "no"  # a configuration's own key says otherwise
+    script = (LAUNCH / "slurm.sh").read_text()
+    assert subprocess.run(["bash", "-n"], input=script, text=True).returncode == 0

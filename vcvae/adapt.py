@@ -20,6 +20,7 @@ from vcvae.training.perturbation import Perturbation, PerturbationConfig
 STEPS = 30
 RATE = 2e-4
 SEGMENT = 256  # frames that a step rebuilds: 3 s
+MOST = 4096  # exemplars, 190 s, that a step looks up: more say little more, and cost as much again
 REST = 20  # exemplars that must be left beside them; where fewer are, the segment's own are kept
 WARP = 0.25  # the content is heard from voices as different as in training, or it would bring the target's along
 
@@ -67,8 +68,13 @@ def adapt(
 
 
 def _without(timbres: list[Timbre], which: int, start: int, count: int, latent: Tensor) -> Timbre:
-    """All exemplars but `count` from `start` on of one utterance, as one timbre (1, …)."""
+    """All exemplars but `count` from `start` on of one utterance, as one timbre (1, …); of many utterances, some."""
     kept = [torch.ones(timbre.said.shape[1], dtype=torch.bool) for timbre in timbres]
+    if sum(map(len, kept)) > MOST:
+        room = MOST
+        for i in torch.randperm(len(kept)).tolist():
+            kept[i][:] = i == which or room > 0
+            room -= len(kept[i])
     kept[which][start : start + count] = False
     if sum(int(mask.sum()) for mask in kept) < REST:
         kept[which][:] = True

@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from vcvae.errors import VcvaeError, check_absent, disk_errors, replacing
+from vcvae.errors import VcvaeError, check_absent, replacing
 from vcvae.jobs import conversions, destinations, each, out, recordings, say, show, track
 
 app = typer.Typer(
@@ -53,7 +53,10 @@ def convert(
     source: Annotated[Path | None, typer.Argument(help="A recording, or a folder of them.", parser=_path)] = None,
     target: Annotated[
         list[Path] | None,
-        typer.Option(help="A recording of the wanted voice, or a folder of them; give several to average them."),
+        typer.Option(
+            help="A recording of the wanted voice, or a folder of them; give several to average them. "
+            "A model that adapt made has a voice of its own and needs none."
+        ),
     ] = None,
     output: Output = None,
     pairs: Annotated[
@@ -74,6 +77,8 @@ def convert(
     """Say what SOURCE says in the voice of --target."""
     if _is_for_a_pair(model):
         return _convert_pair(source, target, output, pairs, model, vocoder, seed, pitch_shift, force)
+    if model and source and not target and not pairs:
+        return _convert_own(source, output, model, vocoder, device, seed, pitch_shift, force)
     jobs = conversions(source, target or [], output, pairs)
     single = len(jobs) == 1 and not (pairs or source.is_dir())
     from vcvae import audio
@@ -349,20 +354,73 @@ def evaluate(
 
 
 @app.command()
+def run(
+    recipe: Annotated[Path, typer.Argument(help="The folder of a recipe, such as recipes/mini.")],
+    first: Annotated[str | None, typer.Option("--from", help="The step to begin with, done or not.")] = None,
+    last: Annotated[str | None, typer.Option("--to", help="The last step to do.")] = None,
+    source: Annotated[Path | None, typer.Option(help="Where the corpus lies, if not where the recipe says.")] = None,
+    launch: Annotated[
+        Path | None, typer.Option(help="An accelerate configuration; training steps are run by it.")
+    ] = None,
+) -> None:
+    """Do all steps of a recipe, from the corpus to conversions; those that are done already are left out."""
+    from vcvae.recipe import run
+
+    run(recipe, say, first=first, last=last, source=source, launch=launch)
+
+
+@app.command()
 def export(
     run: Annotated[Path, typer.Argument(help="The output folder of a training run.")],
     destination: Annotated[Path, typer.Argument(help="A folder for the weights and their configuration.")],
+    best: Annotated[bool, typer.Option("--best", help="The checkpoint that validated best, not the last.")] = False,
     force: Force = False,
 ) -> None:
-    """Write a run's averaged weights as a model: float16 safetensors and config.json."""
-    from vcvae.training.loop import load_run
+    """Write a run's averaged weights as a model: float16 safetensors, config.json and a model card."""
+    from vcvae.training.export import export
 
-    if (destination / "config.json").exists() and not force:
-        raise VcvaeError(f"{destination}: holds a model already; give --force to overwrite it.")
-    _, task = load_run(run)
-    with disk_errors(destination):
-        task.released.half().save_pretrained(destination)
-    say(f"{destination}: written")
+    step = export(run, destination, best=best, force=force)
+    say(f"{destination}: written, as of step {step}")
+
+
+@app.command()
+def adapt(
+    speaker: Annotated[Path, typer.Option(help="A folder of one speaker's recordings: 1 to 30 minutes.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="A folder for the new model.")],
+    model: Annotated[
+        str | None, typer.Argument(help="Folder or Hugging Face repository; the model that ships by default.")
+    ] = None,
+    steps: Annotated[int, typer.Option(min=1, help="Of learning the voice.")] = 300,
+    device: Device = "auto",
+    seed: Annotated[int, typer.Option(min=0, help="Of what is learned when, and of which utterances judge.")] = 0,
+    force: Force = False,
+) -> None:
+    """Teach a converter one voice: a model that converts to it without --target, in minutes on a CPU."""
+    from vcvae.voice_model import make
+
+    found = make(model, speaker, output, steps=steps, seed=seed, device=device, force=force)
+    say(f"{output}: learned from {found.seconds / 60:.1f} minutes of speech in {found.utterances} pieces")
+    if found.judges:
+        say(f"{found.judges} of them held out and rebuilt: mel L1 {found.before:.3f} before, {found.after:.3f} after")
+    else:
+        say("too few pieces to hold one out: how well it was learned is not known")
+
+
+@app.command()
+def info(
+    model: Annotated[
+        str | None, typer.Argument(help="A model's folder or repository, or a run's folder; else the model that ships.")
+    ] = None,
+) -> None:
+    """Print what a model or a training run is: sizes, parameters, mel, card; step and last figures."""
+    from vcvae.info import info
+
+    if model is None:
+        from vcvae.models import RELEASED
+
+        model = str(RELEASED)
+    for name, value in info(model):
+        say(f"{name}: {value}")
 
 
 @app.command()
@@ -401,6 +459,24 @@ def _is_for_a_pair(model: str | None) -> bool:
     from vcvae.models.pretrained import describe
 
     return describe(model)[0] == "GMMConversion"
+
+
+def _convert_own(source, output, model, vocoder, device, seed, pitch_shift, force) -> None:
+    jobs, single = destinations(source, output, f"to-{Path(model).name}"), not source.is_dir()
+    from vcvae import audio
+    from vcvae.convert import Converter
+    from vcvae.models.voice import Voice
+
+    if single:
+        audio.check_output(jobs[0][1], force)
+    voice = Voice.load(model)
+    converter = Converter.from_pretrained(model, vocoder=vocoder, device=device, seed=seed)
+    voice = voice.to(converter.device)
+
+    def convert_one(source: Path, output: Path) -> None:
+        converter.convert_file(source, voice, output, pitch_shift=pitch_shift, force=force)
+
+    each(jobs, convert_one, "converted", single=single)
 
 
 def _convert_pair(source, target, output, pairs, model, vocoder, seed, pitch_shift, force) -> None:

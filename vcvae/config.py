@@ -37,20 +37,46 @@ class Config(BaseModel):
 
 
 def read_yaml(path: str | Path) -> dict[str, Any]:
-    """The mapping that a YAML file holds.
+    """The mapping that a YAML file holds, over that of the file that its key `base` names, if it has one.
+
+    A base is found from where the file lies, and may have one itself. Groups of keys are joined, all else is replaced.
 
     Raises:
-        VcvaeError: the file is missing, is not YAML, or holds something else than a mapping.
+        VcvaeError: the file, or a base of it, is missing, is not YAML, or holds something else than a mapping; or it
+            is its own base, in however many steps.
     """
+    return _inherit(Path(path), [])
+
+
+def _inherit(path: Path, heirs: list[Path]) -> dict[str, Any]:
+    if path.resolve() in heirs:
+        raise VcvaeError(f"{path}: is its own base; let 'base' name a file that does not come back to this one.")
     try:
-        values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise VcvaeError(f"{path}: cannot be read ({error.strerror}); give the path of a YAML file.") from None
+        reason = f"cannot be read ({error.strerror})"
+        if heirs:
+            raise VcvaeError(f"{heirs[-1]}: its base {path} {reason}; give a path from where the file lies.") from None
+        raise VcvaeError(f"{path}: {reason}; give the path of a YAML file.") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise VcvaeError(f"{path}: not valid YAML ({' '.join(str(error).split())}).") from None
     if not isinstance(values, dict):
         raise VcvaeError(f"{path}: holds no keys; a configuration is a mapping such as 'steps: 1000'.")
-    return values
+    if "base" not in values:
+        return values
+    base = values.pop("base")
+    if not isinstance(base, str):
+        raise VcvaeError(f"{path}: 'base' is {base!r}; name one YAML file.")
+    return _join(_inherit(path.parent / base, [*heirs, path.resolve()]), values)
+
+
+def _join(values: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    """`over` wins, group by group."""
+    joined = dict(values)
+    for key, value in over.items():
+        both = isinstance(value, dict) and isinstance(joined.get(key), dict)
+        joined[key] = _join(joined[key], value) if both else value
+    return joined
 
 
 def override(values: dict[str, Any], assignments: list[str]) -> dict[str, Any]:

@@ -57,14 +57,18 @@ class Encoder:
         Raises:
             VcvaeError: a file that cannot be used, or no file.
         """
-        return self._voice(self._listen(targets, sample_rate))
+        return self._voice(self.listen(targets, sample_rate=sample_rate))
 
     def _voice(self, heard: list[tuple[Tensor, Tensor]]) -> Voice:
         return Voice.join(self.model.voice(mel) for mel, _ in heard).average()
 
     @torch.inference_mode(False)
-    def _listen(self, targets: Iterable[Source], sample_rate: int | None) -> list[tuple[Tensor, Tensor]]:
-        """Log-mels (1, n_mels, frames) of a speaker's utterances, and the bands (1, n_mels) that each one fills."""
+    def listen(self, targets: Iterable[Source], *, sample_rate: int | None = None) -> list[tuple[Tensor, Tensor]]:
+        """Log-mels (1, n_mels, frames) of a speaker's utterances, and the bands (1, n_mels) that each one fills.
+
+        Raises:
+            VcvaeError: a file that cannot be used, or no file.
+        """
         config, heard = self.mel_config, []
         for target in targets:
             samples = self._load(target, sample_rate, trim=True)
@@ -153,7 +157,7 @@ class Converter(Encoder):
         Raises:
             VcvaeError: a file that cannot be used, or no file.
         """
-        heard = self._listen(targets, sample_rate)
+        heard = self.listen(targets, sample_rate=sample_rate)
         with torch.inference_mode():
             voice = self._voice(heard)
         model = adapt(self.model, *map(list, zip(*heard, strict=True)), steps=steps)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import subprocess
 from importlib.metadata import PackageNotFoundError, version
 
 PACKAGES = ("vcvae", "torch", "torchaudio", "accelerate", "lhotse", "librosa", "numpy", "soundfile", "soxr")
@@ -27,3 +28,15 @@ def environment() -> dict[str, str]:
         "devices": ", ".join([*devices, "cpu"]),
         "threads": str(torch.get_num_threads()),
     }
+
+
+def git_state() -> dict[str, str]:
+    """The commit of the repository that the current folder is in, and whether files differ from it; {} in none."""
+
+    def git(*arguments: str) -> str:
+        return subprocess.run(["git", *arguments], capture_output=True, text=True, check=True, timeout=60).stdout
+
+    try:
+        return {"git_commit": git("rev-parse", "HEAD").strip(), "git_dirty": "yes" if git("status", "-s") else "no"}
+    except (OSError, subprocess.SubprocessError):
+        return {}

@@ -14,13 +14,13 @@ class VcvaeError(Exception):
 
 
 @contextmanager
-def disk_errors(path: str | Path, verb: str = "written") -> Iterator[None]:
+def disk_errors(path: str | Path, verb: str = "written", *, advice: str = "give another path") -> Iterator[None]:
     """What the disk, or a library that uses it, refuses within the block becomes one sentence about `path`."""
     try:
         yield
     except (OSError, RuntimeError, ValueError, AssertionError) as error:  # soundfile asserts that all was written
         reason = getattr(error, "strerror", None) or str(error).rstrip(".") or "the disk may be full"
-        raise VcvaeError(f"{path}: cannot be {verb} ({reason}); give another path.") from None
+        raise VcvaeError(f"{path}: cannot be {verb} ({reason}); {advice}.") from None
 
 
 def check_absent(path: str | Path, force: bool) -> None:
@@ -30,10 +30,10 @@ def check_absent(path: str | Path, force: bool) -> None:
 
 
 @contextmanager
-def replacing(path: str | Path) -> Iterator[BinaryIO]:
+def replacing(path: str | Path, *, advice: str = "give another path") -> Iterator[BinaryIO]:
     """A file to write, which takes the place of `path` once all is written; where that fails, nothing is left of it."""
     unfinished = Path(path).with_name(f".{Path(path).name}.unfinished")
-    with disk_errors(path):
+    with disk_errors(path, advice=advice):
         try:
             with open(unfinished, "wb") as file:
                 yield file

@@ -45,7 +45,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("train", nargs="?", type=Path, help="prepared speech")
     parser.add_argument("dev", nargs="?", type=Path, help="prepared speech of other speakers")
-    parser.add_argument("--steps", type=int, default=400, help="of each training")
+    parser.add_argument("--steps", type=int, default=1500, help="of each training")
     parser.add_argument("--runs", type=Path, help="folder of the trainings, to go on from; none are kept without it")
     parser.add_argument("-o", "--output", type=Path, default=HERE / "family.png")
     arguments = parser.parse_args()
@@ -56,7 +56,7 @@ def main() -> None:
         speech = Speech(arguments.train, arguments.dev, arguments.runs or Path(place))
         coders = {k: speech.learn("autoencoder", arguments.steps, {"latent": k}) for k in BOTTLENECKS}
         denoiser = speech.learn("denoising", arguments.steps, {"latent": 64})
-        vae = speech.learn("vae", arguments.steps, {"latent": 16})
+        vae = speech.learn("vae", arguments.steps, {"latent": 64})
     mixtures = {
         kind: {k: GaussianMixture.fit(speech.frames, components=k, covariance=kind, floor=1e-2) for k in sizes}
         for kind, sizes in (("full", [k for k in COMPONENTS if k <= FULL]), ("diagonal", COMPONENTS))

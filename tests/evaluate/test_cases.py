@@ -61,11 +61,7 @@ def test_what_is_wrong_with_a_table_is_said_with_its_line(root, table, message):
 
 
 def spoken(*counts):
-    return [
-        (Path(f"{n}/{i}.flac"), f"speaker{n}")
-        for n, many in enumerate(counts)
-        for i in range(many)
-    ]
+    return [(Path(f"{n}/{i}.flac"), f"speaker{n}") for n, many in enumerate(counts) for i in range(many)]
 
 
 def test_cases_are_drawn_between_different_speakers_evenly():

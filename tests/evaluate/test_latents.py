@@ -38,11 +38,9 @@ def test_latents_that_do_not_are_found_out():
 
 
 def test_a_sample_is_bounded_and_of_speakers_with_two_utterances():
-    spoken = [
-        (Path(f"{n}/{i}.flac"), f"{n:03d}")
-        for n in range(SPEAKERS + 5)
-        for i in range(EACH + n)
-    ] + [(Path("lonely.flac"), "lonely")]
+    spoken = [(Path(f"{n}/{i}.flac"), f"{n:03d}") for n in range(SPEAKERS + 5) for i in range(EACH + n)] + [
+        (Path("lonely.flac"), "lonely")
+    ]
     drawn = sample(spoken, seed=3)
     assert drawn == sample(spoken, seed=3) != sample(spoken, seed=4)
     assert len(set(drawn)) == len(drawn) == SPEAKERS * EACH

@@ -1,4 +1,6 @@
+import multiprocessing
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -16,7 +18,7 @@ from vcvae.config import override, read_yaml
 from vcvae.errors import VcvaeError
 from vcvae.training import checkpoint
 from vcvae.training.conversion import ConversionConfig, ConversionTask
-from vcvae.training.loop import load_run, train
+from vcvae.training.loop import _Run, _Stop, load_run, train
 from vcvae.training.run import OptimizerConfig
 from vcvae.training.tasks import parse
 
@@ -100,6 +102,18 @@ def test_a_run_that_is_asked_to_stop_saves_the_step_at_hand(values, tmp_path):
     assert 0 < checkpoint.load(tmp_path / "run")["step"] < 100_000
 
 
+def test_a_signal_that_comes_twice_is_one_and_a_second_interrupt_is_obeyed(monkeypatch):
+    with _Stop() as stop:
+        assert not stop.asked
+        for number in (signal.SIGTERM, signal.SIGTERM, signal.SIGINT):  # a launcher's, a group's
+            signal.raise_signal(number)
+        assert stop.asked
+        monkeypatch.setattr(_Stop, "PATIENCE", 0.0)
+        signal.raise_signal(signal.SIGTERM)
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+
+
 def test_training_learns_and_logs(values, tmp_path):
     torch.manual_seed(0)
     # A hundred steps are few: one task, and the voices as they are.
@@ -172,19 +186,50 @@ def test_a_broken_checkpoint_is_one_sentence(values, tmp_path):
         load_run(tmp_path)
 
 
-def test_a_checkpoint_that_cannot_be_written_leaves_the_last(tmp_path, monkeypatch):
-    state = {"task": {}, "optimizers": {}, "step": 1, "voices": 1, "config": ""}
-    checkpoint.save(tmp_path, state)
+def test_a_full_disk_ends_the_run_and_keeps_its_checkpoint(values):
+    folder = run(values, steps=2)
+    before = (folder / checkpoint.NAME).read_bytes()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) // 2, limits[1]))  # no file can be larger
+    try:
+        with pytest.raises(VcvaeError, match=r"checkpoint.pt: cannot be written .*make room there and run the same"):
+            run(values)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert (folder / checkpoint.NAME).read_bytes() == before
+    assert not list(folder.glob(".*"))
+    run(values)
+    assert checkpoint.load(folder)["step"] == 6
 
-    def full(state, path):
-        path.write(b"half")
-        raise RuntimeError("No space left on device")
 
-    monkeypatch.setattr(torch, "save", full)
-    with pytest.raises(VcvaeError, match="No space left"):
-        checkpoint.save(tmp_path, state | {"step": 2})
-    assert checkpoint.load(tmp_path)["step"] == 1
-    assert [p.name for p in tmp_path.iterdir()] == [checkpoint.NAME]
+def test_a_killed_reader_ends_the_run_in_one_sentence_and_it_goes_on(values, tmp_path, monkeypatch):
+    whole, advance = run(values, output=str(tmp_path / "whole")), _Run._advance
+
+    def shoot(self, reading):
+        if self.step == 3:
+            for child in multiprocessing.active_children():
+                os.kill(child.pid, signal.SIGKILL)
+            time.sleep(0.2)
+        return advance(self, reading)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(_Run, "_advance", shoot)
+        with pytest.raises(VcvaeError, match=r"a process that reads audio was killed at step \d+, .*to go on"):
+            run(values, workers=1, steps=1000)
+    assert checkpoint.load(tmp_path / "run")["step"] == 2
+    run(values, workers=1)
+    assert_same(weights(whole), weights(tmp_path / "run"))
+
+
+def test_a_file_that_breaks_in_the_middle_of_a_run_does_not_end_it(values, tmp_path, caplog):
+    corpus = make_corpus(tmp_path / "corpus", speakers=2)
+    values |= {"data": {"train": str(corpus), "dev": str(corpus)}}
+    run(values, steps=2)
+    file = sorted(corpus.parent.glob("audio/**/*.flac"))[-1]
+    file.write_bytes(file.read_bytes()[:2000])
+    run(values)
+    assert checkpoint.load(tmp_path / "run")["step"] == 6
+    assert file.name in caplog.text
 
 
 @pytest.mark.parametrize(

@@ -1,3 +1,5 @@
+import math
+
 import pytest
 import torch
 
@@ -73,7 +75,18 @@ def test_flutter_is_in_units_of_the_originals(task, batch, monkeypatch):
     released = task.released
     monkeypatch.setattr(released.decoder, "forward", decode)
     monkeypatch.setattr(TextureTask, "released", released)
-    assert task.validate([batch]).figures == {"flutter": pytest.approx(1), "flutter_of_medians": pytest.approx(0)}
+    figures = {"flutter": pytest.approx(1), "flutter_of_medians": pytest.approx(0)}
+    assert task.validate([batch]).figures == figures | {"flutter_error": pytest.approx(0)}
+
+
+def test_silence_and_unknown_bands_weigh_nothing(task, batch):
+    """Nor do they make the figures something else than numbers, be they all that there is."""
+    silent = batch | {"samples": torch.zeros_like(batch["samples"])}
+    unknown = batch | {"bandwidth": torch.zeros_like(batch["bandwidth"])}
+    alone = task.validate([unknown]).figures
+    assert alone == {"flutter": 0.0, "flutter_of_medians": 0.0, "flutter_error": 1.0}
+    assert all(math.isfinite(value) for value in task.validate([silent]).figures.values())
+    assert task.validate([unknown, batch]).figures == pytest.approx(task.validate([batch]).figures)
 
 
 def test_texture_learns_to_flutter(task, batch):

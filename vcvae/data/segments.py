@@ -47,6 +47,22 @@ class Segments(Examples):
         rows, manifest = self.rows[speaker], self.manifest
 
         def read(i: int, start: int, frames: int) -> np.ndarray:
-            return sf.read(manifest.path(rows[i]), frames=frames, start=start, dtype="float32")[0]
+            return _read(manifest.path(rows[i]), start, frames)
 
         return self.example(n, speaker, manifest.samples[rows], manifest.bandwidth[rows], read)
+
+
+def _read(path: Path, start: int, frames: int) -> np.ndarray:
+    """Samples (frames,) from `start` on.
+
+    Raises:
+        VcvaeError: a file that cannot be read, or ends before its manifest says.
+    """
+    try:
+        samples = sf.read(path, frames=frames, start=start, dtype="float32")[0]
+    except (OSError, RuntimeError, ValueError) as error:
+        reason = str(error).splitlines()[0].rstrip(".") if str(error) else type(error).__name__
+        raise VcvaeError(f"{path}: cannot be read ({reason}).") from None
+    if samples.shape != (frames,) or not np.isfinite(samples).all():
+        raise VcvaeError(f"{path}: is not the audio that its manifest describes; prepare it again.")
+    return samples

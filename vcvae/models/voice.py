@@ -4,12 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
 from torch import Tensor
 from torch.nn import functional as F
 
+from vcvae.errors import VcvaeError, replacing
 from vcvae.models.layers import Mask
+from vcvae.models.pretrained import fetch
+
+VOICE = "voice.safetensors"  # beside the weights of a model that was adapted to one voice
 
 
 @dataclass(frozen=True)
@@ -75,6 +83,41 @@ class Voice:
     def __getitem__(self, index: Tensor | slice) -> Voice:
         """The voices of some of the batch's items."""
         return Voice(self.timbre[index], self.register[index])
+
+    def save(self, folder: str | Path) -> None:
+        """Write one voice, (1, …), beside the model that it is for; the exemplars in float16.
+
+        Raises:
+            VcvaeError: it cannot be written.
+        """
+        parts = {
+            "latent": self.timbre.latent,
+            "said": self.timbre.said.half(),
+            "sound": self.timbre.sound.half(),
+            "register": self.register,
+        }
+        with replacing(Path(folder) / VOICE) as file:
+            file.write(save({name: value.contiguous().cpu() for name, value in parts.items()}))
+
+    @classmethod
+    def load(cls, source: str | Path, **options: Any) -> Voice:
+        """The voice that is saved with a model, in a folder or a Hugging Face repository.
+
+        Raises:
+            VcvaeError: none is there, or it cannot be read.
+        """
+        file = fetch(source, VOICE, give="a model that 'vcvae adapt' made, or a target", **options)
+        try:
+            parts = {name: value.float() for name, value in load_file(file).items()}
+            said, sound = parts["said"], parts["sound"]
+            return cls(Timbre(parts["latent"], said, sound, torch.ones_like(said[..., :1])), parts["register"])
+        except (SafetensorError, KeyError, OSError) as error:
+            raise VcvaeError(f"{file}: not a voice that 'vcvae adapt' saved ({error}).") from None
+
+    def to(self, device: torch.device) -> Voice:
+        """The same, on a device."""
+        timbre = Timbre(*(getattr(self.timbre, field.name).to(device) for field in fields(Timbre)))
+        return Voice(timbre, self.register.to(device))
 
 
 def level(mel: Tensor, mask: Mask = None) -> Tensor:

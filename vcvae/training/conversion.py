@@ -59,6 +59,13 @@ class ConversionConfig(RunConfig):
     conversions_from: int = Field(1000, ge=0, description="step at which conversions, disguise and the critic begin")
     critic: CriticConfig = CriticConfig()
     average: float = Field(0.999, ge=0, lt=1, description="decay of the averaged weights, which are what is released")
+    best_by: Literal[
+        "lowest reconstruction",
+        "highest content_consistency",
+        "lowest equal_error_rate",
+        "highest retrieval",
+        "highest converted_retrieval",
+    ] = Field("lowest reconstruction", description="the figure of a validation that says which")
 
 
 class ConversionTask(Task):

@@ -24,6 +24,7 @@ class AutoEncoderRun(RunConfig):
     model: AutoEncoderConfig = AutoEncoderConfig()
     gain: tuple[float, float] = Field((-12.0, 6.0), description="dB; range of the random gain of a segment")
     average: float = Field(0.999, ge=0, lt=1, description="decay of the averaged weights, which are what is released")
+    best_by: Literal["lowest copied"] = Field("lowest copied", description="the figure of a validation that says which")
 
 
 class DenoisingRun(AutoEncoderRun):

@@ -1,18 +1,20 @@
 """The training loop: any task, any device, one process or many, stopped and resumed at will.
 
-Everything random in a step is drawn from (seed, step, process), and so is the batch; a resumed run therefore needs the
-weights, the optimizer's state and the step, and nothing else, to be the run that was never stopped.
+Everything random in a step is drawn from (seed, step, process), and example n from (seed, n); a resumed run therefore
+needs the weights, the optimizer's state, the step and the number of examples seen, and nothing else, to be the run that
+was never stopped. It may go on with another number of processes: no example then comes twice or is left out.
 """
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import signal
 import time
 from collections import defaultdict
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,14 +22,13 @@ import yaml
 from accelerate import Accelerator
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from torch import Tensor
-from torch.utils.data import DataLoader, Sampler, default_collate
 
-from vcvae.data.examples import Examples
 from vcvae.data.load import load
-from vcvae.environment import environment
+from vcvae.environment import environment, git_state
 from vcvae.errors import VcvaeError, disk_errors
 from vcvae.training import checkpoint
+from vcvae.training.batches import Positions, batches, is_a_killed_reader, validation
+from vcvae.training.log import Log, require_tensorboard
 from vcvae.training.parallel import ParallelConfig, fit
 from vcvae.training.run import RunConfig
 from vcvae.training.task import Batch, Task
@@ -37,11 +38,15 @@ FREE_TO_CHANGE = {
     "output",
     "data",
     "steps",
+    "batch_speakers",
+    "accumulate",
     "workers",
     "log_every",
     "validate_every",
     "validation_speakers",
     "checkpoint_every",
+    "keep_best",
+    "best_by",
     "optimizer",
 }
 
@@ -50,13 +55,14 @@ def train(config: RunConfig | ParallelConfig, console: Console | None = None) ->
     """Train as `config` says, or go on from where its output folder stands; returns that folder.
 
     Raises:
-        VcvaeError: data that is not prepared, an output that holds a run of another configuration, a loss that
-            is not finite (the last checkpoint stays).
+        VcvaeError: data that is not prepared, an output that holds a run of another configuration; and, with the last
+            checkpoint as it was, so that the same command goes on from there: a loss that is not finite, a full disk,
+            a process that read audio and was killed.
     """
     console = console or Console()
     if isinstance(config, ParallelConfig):
         return fit(config, console)
-    _require_tensorboard()
+    require_tensorboard()
     return _Run(config, console).train()
 
 
@@ -65,7 +71,8 @@ class _Run:
 
     def __init__(self, config: RunConfig, console: Console) -> None:
         self.config, self.console, self.folder = config, console, Path(config.output)
-        self.accelerator = Accelerator(mixed_precision=config.precision)
+        # Where there is no accelerator, several processes are to find each other on the CPU.
+        self.accelerator = Accelerator(mixed_precision=config.precision, cpu=not torch.accelerator.is_available())
         mel = config.model.mel
         self.data, self.dev = (
             load(
@@ -81,7 +88,8 @@ class _Run:
         )
         torch.manual_seed(config.seed)
         self.task = TASKS[config.task][1](config, self.data.voices)
-        self.step = 0
+        self.step = self.examples = 0
+        self.validation = {"step": 0, "figures": {}}
         saved = checkpoint.load(self.folder)
         if saved:
             _require_same(config, parse(yaml.safe_load(saved["config"]), where=str(self.folder)), self.folder)
@@ -91,7 +99,7 @@ class _Run:
                     f"{saved['voices']}; give the same data, or another output."
                 )
             self.task.load_state_dict(saved["task"])
-            self.step = saved["step"]
+            self.step, self.examples, self.validation = saved["step"], saved["examples"], saved["validation"]
             if self.accelerator.scaler and saved["scaler"]:
                 self.accelerator.scaler.load_state_dict(saved["scaler"])
         self.task.to(self.accelerator.device)
@@ -115,45 +123,51 @@ class _Run:
         return self.accelerator.is_main_process
 
     def train(self) -> Path:
-        config, accelerator, console = self.config, self.accelerator, self.console
-        mel = config.model.mel
-        batches = _batches(self.data, config, accelerator, self.step)
-        validation = [
-            _to(default_collate([self.dev[n] for n in range(i, i + config.batch_speakers)]), accelerator.device)
-            for i in range(0, config.validation_speakers, config.batch_speakers)
-        ]
+        """Run to the end, or until asked to stop."""
         log = self._begin() if self.leads else None
-        frames = (
-            config.batch_speakers
-            * config.segments
-            * config.segment_frames
-            * config.accumulate
-            * accelerator.num_processes
-        )
+        try:
+            self._steps(log)
+        except RuntimeError as error:
+            if not is_a_killed_reader(error):
+                raise
+            raise VcvaeError(
+                f"{self.folder}: a process that reads audio was killed at step {self.step}, for want of memory "
+                "perhaps; run the same command to go on from the last checkpoint (--set workers=0 reads without it)."
+            ) from None
+        if log:
+            log.close()
+            if self.step < self.config.steps:
+                self.console.print(f"{self.folder}: stopped at step {self.step}; run the same command to go on.")
+        self.accelerator.end_training()
+        return self.folder
+
+    def _steps(self, log: Log | None) -> None:
+        config, accelerator, console = self.config, self.accelerator, self.console
+        places = {"process": accelerator.process_index, "processes": accelerator.num_processes}
+        positions = Positions(config.batch_speakers, self.examples, **places)
+        reading = batches(self.data, positions, workers=config.workers, device=accelerator.device)
+        unseen = validation(self.dev, config.validation_speakers, size=config.batch_speakers, device=accelerator.device)
+        frames = self.examples_a_step * config.segments * config.segment_frames
         sums, since, began = defaultdict(float), 0, time.perf_counter()
-        with _Stop() as stop, _progress(console, self.leads) as progress:
+        with closing(reading), _Stop() as stop, _progress(console, self.leads) as progress:
             bar = progress.add_task("training", total=config.steps, completed=self.step, rate="")
             stopping = False
             while self.step < config.steps and not stopping:
-                for name, value in self._advance(batches).items():
+                for name, value in self._advance(reading).items():
                     sums[name] += value
                 since += 1
-                if log and self.step % config.log_every == 0:
-                    means = {name: value / since for name, value in sums.items()}
-                    means["frames_per_second"] = since * frames / (time.perf_counter() - began)
-                    log.scalars("train", means | {"learning_rate": self._rate(self.step - 1)}, self.step)
-                    progress.update(bar, rate=f"{means['frames_per_second']:,.0f} frames/s")
-                    if not console.is_terminal:
-                        console.print(_line(self.step, means), soft_wrap=True)
                 if self.step % config.log_every == 0:
+                    means = self._mean({name: value / since for name, value in sums.items()})
+                    if log:
+                        means["frames_per_second"] = since * frames / (time.perf_counter() - began)
+                        log.figures("train", means | {"learning_rate": self._rate(self.step - 1)}, self.step)
+                        progress.update(bar, rate=f"{means['frames_per_second']:,.0f} frames/s")
+                        if not console.is_terminal:
+                            console.print(_line(self.step, means), soft_wrap=True)
                     sums, since, began = defaultdict(float), 0, time.perf_counter()
                 if self.step % config.validate_every == 0 or self.step == config.steps:
                     if log:
-                        found = self.task.validate(validation)
-                        log.scalars("dev", found.figures, self.step)
-                        log.mels(found.mels, mel, self.step)
-                        log.sounds(found.sounds, mel.sample_rate, self.step)
-                        console.print(_line(self.step, found.figures), soft_wrap=True)
+                        self._validate(unseen, log)
                     accelerator.wait_for_everyone()
                     began = time.perf_counter()
                 # All processes stop at one step, whichever of them was asked.
@@ -161,14 +175,27 @@ class _Run:
                     accelerator.set_trigger()
                 stopping = accelerator.check_trigger()
                 if self.step % config.checkpoint_every == 0 or self.step == config.steps or stopping:
-                    self._save()
+                    if self.leads:
+                        checkpoint.save(self.folder, self._state())
+                    accelerator.wait_for_everyone()
                 progress.update(bar, completed=self.step)
-        if log:
-            log.close()
-            if self.step < config.steps:
-                console.print(f"{self.folder}: stopped at step {self.step}; run the same command to go on.")
-        accelerator.end_training()
-        return self.folder
+
+    @property
+    def examples_a_step(self) -> int:
+        """Of all processes together."""
+        return self.config.batch_speakers * self.config.accumulate * self.accelerator.num_processes
+
+    def _mean(self, values: dict[str, float]) -> dict[str, float]:
+        """Over all processes."""
+        mean = torch.tensor(list(values.values()), dtype=torch.float32, device=self.accelerator.device)
+        return dict(zip(values, self.accelerator.reduce(mean, "mean").tolist(), strict=True))
+
+    def _validate(self, unseen: list[Batch], log: Log) -> None:
+        found = self.task.validate(unseen)
+        self.validation = {"step": self.step, "figures": found.figures}
+        log.findings(found, self.step)
+        self.console.print(_line(self.step, found.figures), soft_wrap=True)
+        checkpoint.save_best(self.folder, self._state(), keep=self.config.keep_best, by=self.config.best_by)
 
     def _begin(self) -> Log:
         """Make the run's folder, say what is about to happen, and open the log."""
@@ -176,29 +203,32 @@ class _Run:
             self.folder.mkdir(parents=True, exist_ok=True)
             values = yaml.safe_dump(self.config.model_dump(mode="json"), sort_keys=False)
             (self.folder / "config.yaml").write_text(values)
-            (self.folder / "environment.json").write_text(json.dumps(environment(), indent=2) + "\n")
-            log = Log(self.folder, self.step)
+            (self.folder / "environment.json").write_text(json.dumps(environment() | git_state(), indent=2) + "\n")
+        log = Log(self.folder, self.step, self.config.model.mel)
         sizes = " + ".join(
             f"{sum(p.numel() for p in parameters) / 1e6:.2f} M parameters ({name})"
             for name, parameters in self.players.items()
         )
         self.console.print(
-            f"{self.folder}: {len(self.data.speakers)} speakers, "
-            f"{self.data.samples / self.config.model.mel.sample_rate / 3600:.1f} h, {sizes} on "
+            f"{self.folder}: {self._corpus()}, {sizes} on "
             f"{self.accelerator.num_processes} × {self.accelerator.device.type}; "
             + (f"going on from step {self.step}." if self.step else "starting.")
         )
         return log
 
+    def _corpus(self) -> str:
+        hours = self.data.samples / self.config.model.mel.sample_rate / 3600
+        return f"{len(self.data.speakers)} speakers, {hours:.1f} h"
+
     def _rate(self, step: int) -> float:
         return self.config.optimizer.rate(step, self.config.steps)
 
-    def _advance(self, batches: Iterator[Batch]) -> dict[str, float]:
+    def _advance(self, reading: Iterator[Batch]) -> dict[str, float]:
         """One step of every player; the means of what was measured on the way."""
         config, accelerator, found = self.config, self.accelerator, defaultdict(float)
         for part in range(config.accumulate):
             _seed(config.seed, self.step * config.accumulate + part, accelerator.process_index)
-            batch = _to(next(batches), accelerator.device)
+            batch = next(reading)
             with accelerator.autocast():
                 totals, terms = self.task(batch, self.step)
             for name, total in totals.items():
@@ -218,6 +248,7 @@ class _Run:
             found[f"gradient_{name}"] = self._descend(name)
         self.task.after_step()
         self.step += 1
+        self.examples += self.examples_a_step
         return found
 
     def _descend(self, name: str) -> float:
@@ -236,18 +267,18 @@ class _Run:
         optimizer.zero_grad()
         return norm.item()
 
-    def _save(self) -> None:
-        if self.leads:
-            state = {
-                "task": self.task.state_dict(),
-                "optimizers": {name: optimizer.state_dict() for name, optimizer in self.optimizers.items()},
-                "scaler": self.accelerator.scaler.state_dict() if self.accelerator.scaler else None,
-                "step": self.step,
-                "voices": self.data.voices,
-                "config": yaml.safe_dump(self.config.model_dump(mode="json")),
-            }
-            checkpoint.save(self.folder, state)
-        self.accelerator.wait_for_everyone()
+    def _state(self) -> dict[str, Any]:
+        return {
+            "task": self.task.state_dict(),
+            "optimizers": {name: optimizer.state_dict() for name, optimizer in self.optimizers.items()},
+            "scaler": self.accelerator.scaler.state_dict() if self.accelerator.scaler else None,
+            "step": self.step,
+            "examples": self.examples,
+            "voices": self.data.voices,
+            "corpus": self._corpus(),
+            "validation": self.validation,
+            "config": yaml.safe_dump(self.config.model_dump(mode="json")),
+        }
 
 
 def load_run(folder: Path) -> tuple[RunConfig, Task]:
@@ -256,96 +287,31 @@ def load_run(folder: Path) -> tuple[RunConfig, Task]:
     Raises:
         VcvaeError: no checkpoint in `folder`.
     """
+    return revive(last_state(folder), folder)
+
+
+def last_state(folder: Path) -> dict[str, Any]:
+    """What the last checkpoint of a run holds.
+
+    Raises:
+        VcvaeError: no checkpoint in `folder`.
+    """
     saved = checkpoint.load(folder)
     if saved is None:
         raise VcvaeError(f"{folder}: no checkpoint here; give the output folder of a training run.")
+    return saved
+
+
+def revive(saved: dict[str, Any], folder: Path) -> tuple[RunConfig, Task]:
+    """The configuration and the task that a checkpoint of the run in `folder` describes."""
     config = parse(yaml.safe_load(saved["config"]), where=str(folder))
     task = TASKS[config.task][1](config, saved["voices"])
     task.load_state_dict(saved["task"])
     return config, task.eval()
 
 
-def _require_tensorboard() -> None:
-    if importlib.util.find_spec("tensorboard") is None:
-        raise VcvaeError(
-            "training writes TensorBoard logs; install vcvae with its extra 'train', or tensorboard alone."
-        )
-
-
-class Log:
-    """TensorBoard's event files: scalars, mels as pictures and by Griffin-Lim, and sounds."""
-
-    def __init__(self, folder: Path, step: int) -> None:
-        from torch.utils.tensorboard import SummaryWriter
-
-        self.writer = SummaryWriter(str(folder / "tensorboard"), purge_step=step)
-
-    def scalars(self, group: str, values: dict[str, float], step: int) -> None:
-        for name, value in values.items():
-            self.writer.add_scalar(f"{group}/{name}", value, step)
-
-    def mels(self, mels: dict[str, Tensor], config, step: int) -> None:
-        """Log-mels (n_mels, frames), by name."""
-        from vcvae.vocoder.griffin_lim import GriffinLim
-
-        vocoder = GriffinLim(config)
-        for name, mel in mels.items():
-            mel = mel.cpu()
-            grey = ((mel - mel.min()) / (mel.max() - mel.min())).flip(0)
-            self.writer.add_image(f"mel/{name}", grey[None], step)
-            samples = vocoder(mel[None])
-            self.writer.add_audio(f"audio/{name}", samples / samples.abs().max(), step, config.sample_rate)
-
-    def sounds(self, sounds: dict[str, Tensor], sample_rate: int, step: int) -> None:
-        """Samples (samples,), by name."""
-        for name, samples in sounds.items():
-            self.writer.add_audio(f"audio/{name}", samples / samples.abs().max(), step, sample_rate)
-
-    def close(self) -> None:
-        self.writer.close()
-
-
-class _Batches(Sampler):
-    """The example numbers of each batch of one process, from a step on, without end."""
-
-    def __init__(self, size: int, start: int, process: int, processes: int) -> None:
-        self.size, self.start, self.process, self.processes = size, start, process, processes
-
-    def __iter__(self) -> Iterator[range]:
-        batch = self.start * self.processes + self.process
-        while True:
-            yield range(batch * self.size, (batch + 1) * self.size)
-            batch += self.processes
-
-
-def _batches(data: Examples, config: RunConfig, accelerator: Accelerator, step: int) -> Iterator[Batch]:
-    sampler = _Batches(
-        config.batch_speakers, step * config.accumulate, accelerator.process_index, accelerator.num_processes
-    )
-    return iter(
-        DataLoader(
-            data,
-            batch_sampler=sampler,
-            num_workers=config.workers,
-            prefetch_factor=4 if config.workers else None,
-            pin_memory=accelerator.device.type == "cuda",
-            worker_init_fn=_leave_signals_to_the_parent,
-        )
-    )
-
-
-def _leave_signals_to_the_parent(_worker: int) -> None:
-    # Ctrl-C reaches the whole process group; readers must live on until the step at hand is done.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-
-
 def _seed(seed: int, batch: int, process: int) -> None:
     torch.manual_seed(int(np.random.SeedSequence([seed, batch, process]).generate_state(1)[0]))
-
-
-def _to(batch: Batch, device: torch.device) -> Batch:
-    return {name: value.to(device, non_blocking=True) for name, value in batch.items()}
 
 
 def _require_same(config: RunConfig, saved: RunConfig, folder: Path) -> None:
@@ -374,17 +340,27 @@ def _progress(console: Console, shown: bool) -> Progress:
 
 
 class _Stop:
-    """Turns the first Ctrl-C or SIGTERM into a request to stop after the step at hand."""
+    """Turns Ctrl-C or SIGTERM into a request to stop after the step at hand; a second Ctrl-C is obeyed at once.
+
+    Launchers pass on what they are told, so one signal may come twice: what comes within `PATIENCE` is the same.
+    """
+
+    PATIENCE = 2.0  # seconds
 
     def __enter__(self) -> _Stop:
-        self.asked = False
+        self.since = None
         self.before = {s: signal.signal(s, self._ask) for s in (signal.SIGINT, signal.SIGTERM)}
         return self
 
+    @property
+    def asked(self) -> bool:
+        return self.since is not None
+
     def _ask(self, number: int, _frame) -> None:
-        if self.asked:
+        now = time.monotonic()
+        if self.asked and number == signal.SIGINT and now - self.since > self.PATIENCE:
             raise KeyboardInterrupt
-        self.asked = True
+        self.since = self.since or now
 
     def __exit__(self, *_exc) -> None:
         for number, handler in self.before.items():

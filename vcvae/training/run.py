@@ -62,4 +62,6 @@ class RunConfig(Config):
     validation_speakers: int = Field(
         64, gt=1, description="speakers in a validation; one that comes again has other segments"
     )
+    keep_best: int = Field(1, ge=0, description="checkpoints kept beside the last, those that validated best")
+    best_by: str = Field(description="the figure of a validation that says which")
     checkpoint_every: int = Field(250, gt=0, description="steps between checkpoints: what a killed run can lose")

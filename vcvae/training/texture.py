@@ -44,6 +44,9 @@ class TextureConfig(RunConfig):
         (0.89, 1.0, 1.125), description="each speaker at each of these speeds is a speaker"
     )
     average: float = Field(0.999, ge=0, lt=1, description="decay of the averaged weights, which are what is released")
+    best_by: Literal["lowest flutter_error"] = Field(
+        "lowest flutter_error", description="the figure of a validation that says which"
+    )
 
     @cached_property
     def model(self) -> DisentanglingConfig:
@@ -134,7 +137,8 @@ class TextureTask(Task):
     def validate(self, batches: list[Batch]) -> Findings:
         """How far the bands of reconstructions vary from frame to frame, in units of how far the originals' do.
 
-        `flutter` of the textured, and `flutter_of_medians` without texture: 1 would be right.
+        `flutter` of the textured, and `flutter_of_medians` without texture: 1 would be right, and `flutter_error` is
+        how far the first is from that. Silence and unknown bands weigh nothing.
         """
         model = self.released
         decoded, real = {"flutter": 0.0, "flutter_of_medians": 0.0}, 0.0
@@ -146,7 +150,8 @@ class TextureTask(Task):
             for name, textured in (("flutter", True), ("flutter_of_medians", False)):
                 decoding = model.decoder(content, timbre, pitch, frames=mel.shape[2], textured=textured)
                 decoded[name] += _flutter(decoding, known)
-        figures = {name: value / real for name, value in decoded.items()}
+        figures = {name: value / max(real, 1e-6) for name, value in decoded.items()}
+        figures["flutter_error"] = abs(1 - figures["flutter"])
         median = model.decoder(content[:1], timbre[:1], pitch[:1], frames=mel.shape[2], textured=False)
         textured = model.decoder(content[:1], timbre[:1], pitch[:1], frames=mel.shape[2])
         return Findings(figures, {"natural": mel[0], "median": median[0], "textured": textured[0]})

@@ -53,6 +53,9 @@ class VocoderConfig(RunConfig):
     pace: float = Field(4.0, gt=0, description="learning rate of the discriminators, in units of the generator's")
     gain: tuple[float, float] = Field((-20.0, 3.0), description="dB; range of the random gain of a segment")
     average: float = Field(0.999, ge=0, lt=1, description="decay of the averaged weights, which are what is released")
+    best_by: Literal["lowest spectrum", "lowest mel", "lowest pitch_cents", "lowest voicing_error"] = Field(
+        "lowest spectrum", description="the figure of a validation that says which"
+    )
 
 
 class VocoderTask(Task):

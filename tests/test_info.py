@@ -1,0 +1,65 @@
+import pytest
+import torch
+import yaml
+
+from tests.test_cli import vcvae  # noqa: F401 (a fixture)
+from vcvae.errors import VcvaeError
+from vcvae.info import info
+from vcvae.models import RELEASED, load_model
+from vcvae.training import checkpoint
+from vcvae.training.log import FIGURES
+
+
+def test_the_model_that_ships_is_described(vcvae):  # noqa: F811
+    code, out, err = vcvae("info")
+    assert (code, err) == (0, "")
+    model = load_model()
+    assert "class: DisentanglingVAE\n" in out
+    assert f"parameters: {sum(p.numel() for p in model.parameters()) / 1e6:.2f} M, F16, " in out
+    for part in ("content", "speaker", "pitch", "decoder"):
+        count = sum(p.numel() for p in getattr(model, part).parameters())
+        assert f"\n  {part}: {count / 1e6:.2f} M\n" in out
+    assert "content_latent 64" in out
+    assert "mel: sample_rate 22050, " in out
+    assert "card: vcvae: the conversion model that ships\n" in out
+
+
+def test_a_run_is_described(tmp_path):
+    config = {"task": "vae", "steps": 9000, "data": {"train": "there", "dev": "here"}, "best_by": "lowest copied"}
+    state = {
+        "task": {"w": torch.zeros(3)},
+        "optimizers": {},
+        "step": 1500,
+        "examples": 12000,
+        "voices": 2,
+        "corpus": "2 speakers, 0.1 h",
+        "config": yaml.safe_dump(config),
+        "validation": {"step": 1000, "figures": {"copied": 0.5}},
+    }
+    (tmp_path / "config.yaml").write_text("task: vae")
+    assert info(tmp_path) == [("run", f"{tmp_path}: begun, and no checkpoint was written yet")]
+    checkpoint.save(tmp_path, state)
+    checkpoint.save_best(tmp_path, state, keep=1, by="lowest copied")
+    (tmp_path / FIGURES).write_text(
+        '{"step": 950, "group": "train", "surprise": 1.0}\n'
+        '{"step": 1000, "group": "train", "surprise": 0.5}\n'
+        '{"step": 1000, "group": "dev", "copied": 0.25}\n'
+    )
+    assert dict(info(tmp_path)) == {
+        "run of": "vae",
+        "step": "1,500 of 9,000",
+        "examples": "12,000",
+        "data": "2 speakers, 0.1 h (there)",
+        "last training": "step 1,000: surprise 0.5",
+        "last validation": "step 1,000: copied 0.25",
+        "best": "step-00001500.pt (lowest copied)",
+    }
+
+
+def test_what_is_neither_is_one_sentence(tmp_path):
+    with pytest.raises(VcvaeError, match=r"no config\.json in this folder"):
+        info(tmp_path)
+    (tmp_path / "config.json").write_text((RELEASED / "config.json").read_text())
+    (tmp_path / "model.safetensors").write_bytes(b"nothing")
+    with pytest.raises(VcvaeError, match="not weights in safetensors' format"):
+        info(tmp_path)
