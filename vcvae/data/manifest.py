@@ -65,4 +65,6 @@ class Manifest:
 def _advice(folder: Path) -> str:
     if (folder / "train" / MANIFEST).is_file():
         return f"it holds splits, so give {folder / 'train'}"
+    if folder.name in ("dev", "test"):
+        return f"make it with 'vcvae prepare CORPUS SOURCE {folder.parent} --{folder.name} NUMBER'"
     return f"make it with 'vcvae prepare CORPUS SOURCE {folder.parent if folder.name == 'train' else folder}'"

@@ -92,7 +92,9 @@ class Preparation:
             file.write(b"file\treason\n")
             file.writelines(f"{path}\t{reason}\n".encode() for path, reason in left_out)
         if not speakers:
-            raise VcvaeError(f"{self.source}: none of its {len(self)} files could be used; {REPORT} says why.")
+            raise VcvaeError(
+                f"{self.source}: none of its {len(self)} files could be used; see {self.destination / REPORT}."
+            )
         self.splits = split(speakers, dev=self.dev, test=self.test, seed=self.seed)
         for name, members in self.splits.items():
             _write_manifest(self.destination, name, members)

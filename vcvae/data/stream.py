@@ -84,7 +84,8 @@ class Stream(Examples):
         """The lane of example n, which of all visits it belongs to, and its place in that visit."""
         block, place = divmod(n, self.batch)
         turn, lane = divmod(block, self.lanes)
-        turns, within = divmod(turn * self.batch + place, self.visit)
+        begun = lane * self.visit // self.lanes  # lanes are apart, so as not to change shards all at once
+        turns, within = divmod(turn * self.batch + place + begun, self.visit)
         return lane, turns * self.lanes + lane, within
 
     def shard(self, visit: int) -> int:
