@@ -1,3 +1,5 @@
+import os
+
 import numpy as np
 import pytest
 import soundfile as sf
@@ -6,7 +8,7 @@ from lhotse import CutSet
 
 from tests.synthetic import speak
 from vcvae.data.corpora import LeftOut
-from vcvae.data.prepare import MANIFEST, REPORT, Preparation, split
+from vcvae.data.prepare import MANIFEST, REPORT, Preparation, each, split
 from vcvae.errors import VcvaeError
 from vcvae.mel import bandwidth
 
@@ -117,6 +119,17 @@ def test_speakers_are_split_and_never_in_two_splits():
     assert len(split([str(i) for i in range(5000)], dev=None, test=None, seed=0)["dev"]) == 64
     with pytest.raises(VcvaeError, match="leave none of 3 speakers"):
         split(["a", "b", "c"], dev=1, test=2, seed=0)
+
+
+def test_a_split_that_cannot_be_is_refused_before_the_work(speakers, tmp_path):
+    with pytest.raises(VcvaeError, match="leave none of 2 speakers"):
+        Preparation("folder", speakers, tmp_path / "ready", sample_rate=22050, dev=2)
+    assert not (tmp_path / "ready").exists()
+
+
+def test_a_process_that_is_killed_is_one_sentence():
+    with pytest.raises(VcvaeError, match="--jobs: a process was ended"):
+        list(each(os._exit, [1, 1, 1], jobs=2))
 
 
 def test_another_split_leaves_nothing_of_the_first(tmp_path):

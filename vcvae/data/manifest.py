@@ -25,8 +25,10 @@ class Manifest:
     """
 
     def __init__(self, folder: str | Path, sample_rate: int) -> None:
-        """Raises:
-        VcvaeError: no manifest in `folder`, or one for another sample rate.
+        """Read it once, line by line.
+
+        Raises:
+            VcvaeError: no manifest in `folder`, or one for another sample rate.
         """
         self.folder, path = Path(folder), Path(folder) / MANIFEST
         if not path.is_file():

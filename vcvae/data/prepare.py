@@ -57,7 +57,7 @@ class Preparation:
         """`dev` and `test` are numbers of speakers: by default a tenth of them, and none of less than four.
 
         Raises:
-            VcvaeError: `source` does not look like the corpus, or `destination` lies within it.
+            VcvaeError: `source` does not look like the corpus or has too few speakers, or `destination` lies within it.
         """
         if destination.resolve().is_relative_to(source.resolve()):
             raise VcvaeError(f"{destination}: lies within {source}, and would be read as speech; choose another place.")
@@ -65,6 +65,8 @@ class Preparation:
         self.sample_rate, self.minimum = sample_rate, round(minimum_seconds * sample_rate)
         self.dev, self.test, self.seed = dev, test, seed
         self.found = find(corpus, source)
+        speakers = {item.speaker for item in self.found if isinstance(item, Utterance)}
+        split(list(speakers), dev=dev, test=test, seed=seed)  # refuses what could not be split before the work is done
         self.splits: dict[str, list[str]] = {}
 
     def __len__(self) -> int:
