@@ -86,6 +86,29 @@ def test_running_again_makes_nothing_again_and_says_the_same(speakers, tmp_path)
     assert len((ready / "train" / MANIFEST).read_bytes()) == pytest.approx(len(manifest), abs=20)
 
 
+def test_a_full_disk_ends_the_work_and_a_damaged_result_is_made_again(speakers, tmp_path, monkeypatch):
+    ready = tmp_path / "ready"
+
+    def fill(path, *_, **__):
+        raise VcvaeError(f"{path}: cannot be written (No space left on device); give another path.")
+
+    with monkeypatch.context() as full:
+        full.setattr("vcvae.data.prepare.audio.write", fill)
+        with pytest.raises(VcvaeError, match="No space left"):
+            prepare(speakers, ready)
+    assert not list(ready.rglob("*.flac"))
+    assert not (ready / "train").exists()
+    prepare(speakers, ready)
+    manifest = (ready / "train" / MANIFEST).read_bytes()
+    damaged = next((ready / "audio" / "low").rglob("*.flac"))
+    whole = damaged.read_bytes()
+    damaged.write_bytes(whole[:20])
+    (ready / "audio" / "low" / "cuts.jsonl").unlink()
+    prepare(speakers, ready)
+    assert damaged.read_bytes() == whole
+    assert len((ready / "train" / MANIFEST).read_bytes()) == pytest.approx(len(manifest), abs=20)
+
+
 def test_what_is_clipped_silent_or_a_pointer_is_left_out_and_reported(speakers, tmp_path):
     loud = np.clip(100 * speak("aisoeu", seconds=1.5), -1, 1)
     sf.write(speakers / "low" / "clipped.wav", loud, 22050)

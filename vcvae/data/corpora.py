@@ -49,7 +49,7 @@ class Corpus(NamedTuple):
 
 
 def find(corpus: str, source: Path) -> Found:
-    """The recordings of a corpus in `source`, or in the one folder that its archive makes there, by speaker and name.
+    """The recordings of a corpus in `source`, or in the folder that its archive made there, by speaker and name.
 
     Raises:
         VcvaeError: an unknown corpus, or a folder that does not look like it.

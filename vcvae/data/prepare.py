@@ -177,20 +177,29 @@ def _measured(path: Path) -> dict[str, MonoCut]:
     return {cut.id: cut for cut in CutSet.from_jsonl_lazy(path)} if path.is_file() else {}
 
 
+def _kept(output: Path, sample_rate: int, minimum: int) -> np.ndarray | None:
+    """What an earlier run wrote, where it is whole."""
+    try:
+        if soundfile.info(output).samplerate == sample_rate:
+            return audio.read(output, sample_rate, min_samples=minimum)
+    except (VcvaeError, soundfile.SoundFileError):
+        pass
+    return None
+
+
 def _prepare_one(utterance: Utterance, *, destination: Path, sample_rate: int, minimum: int) -> LeftOut | MonoCut:
     output, identity = _output(destination, utterance), f"{utterance.speaker}/{utterance.name}"
     before = _measured(destination / "audio" / utterance.speaker / MEASURED).get(identity)
     if before and before.sampling_rate == sample_rate and output.is_file() and before.num_samples >= minimum:
         return before
-    try:
-        if output.is_file() and soundfile.info(output).samplerate == sample_rate:
-            samples = audio.read(output, sample_rate, min_samples=minimum)
-        else:
+    samples = _kept(output, sample_rate, minimum)
+    if samples is None:
+        try:
             samples = audio.read(utterance.path, sample_rate, trim=True, min_samples=minimum, max_clipped=MAX_CLIPPED)
-            samples *= min(1.0, 0.99 / np.abs(samples).max())
-            audio.write(output, samples, sample_rate, force=True)
-    except VcvaeError as error:
-        return LeftOut(utterance.path, str(error).removeprefix(f"{utterance.path}: "))
+        except VcvaeError as error:
+            return LeftOut(utterance.path, str(error).removeprefix(f"{utterance.path}: "))
+        samples *= min(1.0, 0.99 / np.abs(samples).max())
+        audio.write(output, samples, sample_rate, force=True)
     duration = len(samples) / sample_rate
     recording = Recording(
         id=identity,
