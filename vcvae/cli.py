@@ -246,12 +246,14 @@ def prepare(
     shar: Annotated[bool, typer.Option("--shar", help="Also write shards that can be streamed from a URL.")] = False,
 ) -> None:
     """Prepare a corpus for training: mono FLAC at 22.05 kHz, trimmed, measured, listed, and split by speaker."""
-    from vcvae.data import corpora
+    from vcvae.data.corpora import LeftOut
     from vcvae.data.prepare import REPORT, Preparation
     from vcvae.mel import MelConfig
 
     if download:
-        corpora.download(corpus, source)
+        from vcvae.data.download import download
+
+        download(corpus, source)
     work = Preparation(
         corpus,
         source,
@@ -263,7 +265,7 @@ def prepare(
         seed=seed,
         jobs=jobs,
     )
-    left_out = [result for result in track(work, "preparing") if isinstance(result, corpora.LeftOut)]
+    left_out = [result for result in track(work, "preparing") if isinstance(result, LeftOut)]
     if left_out:
         show("left out", ("file", "why"), left_out[:20])
         say(f"{len(left_out)} files left out, listed in {destination / REPORT}")
@@ -277,7 +279,7 @@ def prepare(
                 export = Export(destination / name, jobs=jobs)
                 for _ in track(export, f"sharding {name}"):
                     pass
-                say(f"{export.folder}: {len(export)} shards")
+                say(f"{export.folder}: {len(export)} shard{'s' * (len(export) > 1)}")
 
 
 @app.command()

@@ -60,7 +60,7 @@ def per_second(step: Callable[[], object], seconds: float, skipped: int) -> floa
     for _ in range(skipped):
         step()
     done, began = 0, time.perf_counter()
-    while time.perf_counter() - began < seconds or done < 3:
+    while time.perf_counter() - began < seconds or done < 2:
         step()
         done += 1
     return done / (time.perf_counter() - began)

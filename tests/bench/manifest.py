@@ -81,7 +81,7 @@ def make_shards(folder: Path, cuts: int) -> None:
     for number in range(1, shards):
         for name in ("cuts.{:06d}.jsonl.gz", "recording.{:06d}.tar"):
             (export.folder / "shards" / name.format(number)).symlink_to(name.format(0))
-    speakers = {f"speaker{k:06d}": PER_SPEAKER * SECONDS for k in range(cuts // PER_SPEAKER)}
+    speakers = {f"speaker{k:06d}": round(PER_SPEAKER * SECONDS * RATE) for k in range(cuts // PER_SPEAKER)}
     index = {"sample_rate": RATE, "shards": shards, "speakers": speakers}
     (export.folder / "index.json").write_text(json.dumps(index))
 

@@ -1,3 +1,5 @@
+import os
+
 import numpy as np
 import pytest
 import soundfile as sf
@@ -6,7 +8,7 @@ from lhotse import CutSet
 
 from tests.synthetic import speak
 from vcvae.data.corpora import LeftOut
-from vcvae.data.prepare import MANIFEST, REPORT, Preparation, split
+from vcvae.data.prepare import MANIFEST, REPORT, Preparation, each, split
 from vcvae.errors import VcvaeError
 from vcvae.mel import bandwidth
 
@@ -84,6 +86,29 @@ def test_running_again_makes_nothing_again_and_says_the_same(speakers, tmp_path)
     assert len((ready / "train" / MANIFEST).read_bytes()) == pytest.approx(len(manifest), abs=20)
 
 
+def test_a_full_disk_ends_the_work_and_a_damaged_result_is_made_again(speakers, tmp_path, monkeypatch):
+    ready = tmp_path / "ready"
+
+    def fill(path, *_, **__):
+        raise VcvaeError(f"{path}: cannot be written (No space left on device); give another path.")
+
+    with monkeypatch.context() as full:
+        full.setattr("vcvae.data.prepare.audio.write", fill)
+        with pytest.raises(VcvaeError, match="No space left"):
+            prepare(speakers, ready)
+    assert not list(ready.rglob("*.flac"))
+    assert not (ready / "train").exists()
+    prepare(speakers, ready)
+    manifest = (ready / "train" / MANIFEST).read_bytes()
+    damaged = next((ready / "audio" / "low").rglob("*.flac"))
+    whole = damaged.read_bytes()
+    damaged.write_bytes(whole[:20])
+    (ready / "audio" / "low" / "cuts.jsonl").unlink()
+    prepare(speakers, ready)
+    assert damaged.read_bytes() == whole
+    assert len((ready / "train" / MANIFEST).read_bytes()) == pytest.approx(len(manifest), abs=20)
+
+
 def test_what_is_clipped_silent_or_a_pointer_is_left_out_and_reported(speakers, tmp_path):
     loud = np.clip(100 * speak("aisoeu", seconds=1.5), -1, 1)
     sf.write(speakers / "low" / "clipped.wav", loud, 22050)
@@ -117,6 +142,17 @@ def test_speakers_are_split_and_never_in_two_splits():
     assert len(split([str(i) for i in range(5000)], dev=None, test=None, seed=0)["dev"]) == 64
     with pytest.raises(VcvaeError, match="leave none of 3 speakers"):
         split(["a", "b", "c"], dev=1, test=2, seed=0)
+
+
+def test_a_split_that_cannot_be_is_refused_before_the_work(speakers, tmp_path):
+    with pytest.raises(VcvaeError, match="leave none of 2 speakers"):
+        Preparation("folder", speakers, tmp_path / "ready", sample_rate=22050, dev=2)
+    assert not (tmp_path / "ready").exists()
+
+
+def test_a_process_that_is_killed_is_one_sentence():
+    with pytest.raises(VcvaeError, match="--jobs: a process was ended"):
+        list(each(os._exit, [1, 1, 1], jobs=2))
 
 
 def test_another_split_leaves_nothing_of_the_first(tmp_path):

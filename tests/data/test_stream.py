@@ -1,6 +1,7 @@
 """Shards hold what the manifest holds, and are read without repeating or dropping any, here and from a server."""
 
 import json
+import sys
 import threading
 from collections import Counter
 from functools import partial
@@ -17,6 +18,7 @@ from torch.utils.data import DataLoader
 
 from tests.corpus import TINY, make_corpus
 from tests.synthetic import speak
+from vcvae.cli import main
 from vcvae.data import stream as module
 from vcvae.data.load import load
 from vcvae.data.prepare import MANIFEST, Preparation
@@ -117,9 +119,13 @@ def test_example_n_depends_on_the_seed_and_n_alone(prepared, stream):
 
 def test_every_place_in_every_shard_is_read_once_before_any_is_read_again(stream):
     assert stream.lanes == 4
-    rounds = [stream.where(n)[1:] for n in range(stream.lanes * stream.visit * stream.batch)]
-    assert set(Counter(rounds).values()) == {1}
-    assert set(rounds) == {(v, w) for v in range(stream.lanes * stream.batch) for w in range(stream.visit)}
+    places = [stream.where(n) for n in range(40 * stream.lanes * stream.visit)]
+    assert set(Counter(places).values()) == {1}
+    for lane in range(stream.lanes):
+        visited = [(visit, within) for number, visit, within in places if number == lane]
+        first = lane * stream.visit // stream.lanes
+        walk = [divmod(first + i, stream.visit) for i in range(len(visited))]
+        assert visited == [(turn * stream.lanes + lane, within) for turn, within in walk]
     for epoch in range(3):
         assert sorted(stream.shard(epoch * 5 + i) for i in range(5)) == list(range(5))
     assert [stream.shard(i) for i in range(5)] != [stream.shard(5 + i) for i in range(5)]
@@ -219,6 +225,17 @@ def test_what_cannot_be_cut_is_one_sentence(prepared, tmp_path):
         load(str(prepared / "shar"), **(OPTIONS | {"segment": 3 * RATE}))
     with pytest.raises(VcvaeError, match="not prepared"):
         list(Export(tmp_path))
+    (tmp_path / SHARDS).mkdir()
+    with pytest.raises(VcvaeError, match=r"index.json: cannot be read .*No such file"):
+        load(str(tmp_path), **OPTIONS)
+    (tmp_path / INDEX).write_text("{}")
+    with pytest.raises(VcvaeError, match=r"index.json: cannot be read .*sample_rate"):
+        load(str(tmp_path), **OPTIONS)
+    listed = (prepared / "shar" / SHARDS / "cuts.000000.jsonl.gz").read_bytes()
+    (tmp_path / SHARDS / "cuts.000000.jsonl.gz").write_bytes(listed)
+    (tmp_path / INDEX).write_text(json.dumps({"sample_rate": RATE, "shards": 1, "speakers": {"nobody": 1}}))
+    with pytest.raises(VcvaeError, match=r"cuts.000000.jsonl.gz: cannot be read"):
+        load(str(tmp_path), **OPTIONS)
 
 
 def test_exporting_again_makes_what_is_missing_and_another_corpus_anew(tmp_path):
@@ -227,7 +244,8 @@ def test_exporting_again_makes_what_is_missing_and_another_corpus_anew(tmp_path)
     assert len(list(export)) == len(export) == 3
     index = json.loads((folder / "shar" / INDEX).read_text())
     assert index["shards"] == 3
-    assert sum(index["speakers"].values()) == pytest.approx(12.0, abs=0.5)
+    listed = CutSet.from_file(folder / MANIFEST)
+    assert sum(index["speakers"].values()) == sum(cut.recording.num_samples for cut in listed)
     shards = sorted((folder / "shar" / SHARDS).iterdir())
     times = {path: path.stat().st_mtime_ns for path in shards}
     shards[0].unlink()  # as if a run had been killed
@@ -238,6 +256,20 @@ def test_exporting_again_makes_what_is_missing_and_another_corpus_anew(tmp_path)
     assert {path.name for path in (folder / "shar").iterdir()} == {INDEX, SHARDS, "plan"}
     list(Export(folder, shard=6.0))
     assert len(list((folder / "shar" / SHARDS).iterdir())) == 4
+
+
+def test_the_command_makes_shards(tmp_path, monkeypatch, capsys):
+    make_corpus(tmp_path, speakers=4, utterances=2)
+    call = ["prepare", "folder", tmp_path / "source", tmp_path / "ready", "--jobs", 1, "--shar", "--test", 0]
+    monkeypatch.setattr(sys, "argv", ["vcvae", *map(str, call)])
+    with pytest.raises(SystemExit, match="0"):
+        main()
+    out = capsys.readouterr().out
+    assert "8 utterances; speakers: train 3, dev 1, test 0" in out
+    for name, count in (("train", 3), ("dev", 1)):
+        place = tmp_path / "ready" / name / "shar"
+        assert f"{place}: 1 shard\n" in out
+        assert len(load(str(place), **OPTIONS).speakers) == count
 
 
 def test_audio_that_has_gone_is_one_sentence(tmp_path):

@@ -1,14 +1,11 @@
 """Where the recordings lie in the corpora of the field, who speaks in them, and what is known to be wrong with them.
 
-Voices need no transcripts, so recordings are found by their places, and a corpus need not be whole. lhotse fetches the
-archives.
+Voices need no transcripts, so recordings are found by their places, and a corpus need not be whole.
 """
 
 from __future__ import annotations
 
 import csv
-import tarfile
-import zipfile
 from collections.abc import Callable, Iterator
 from fnmatch import fnmatch
 from pathlib import Path
@@ -40,7 +37,7 @@ Found = list[Utterance | LeftOut]
 
 
 class Corpus(NamedTuple):
-    """How a corpus is recognised, read and fetched.
+    """How a corpus is recognised and read.
 
     `folders` are patterns below its root, one of which must be there. `parts` are patterns of the archives that become
     a folder of their own name.
@@ -48,21 +45,20 @@ class Corpus(NamedTuple):
 
     folders: tuple[str, ...]
     find: Callable[[Path], Found]
-    fetch: Callable[[Path], object] | None = None
     parts: tuple[str, ...] = ()
 
 
 def find(corpus: str, source: Path) -> Found:
-    """The recordings of a corpus in `source`, or in the one folder that its archive makes there, by speaker and name.
+    """The recordings of a corpus in `source`, or in the folder that its archive made there, by speaker and name.
 
     Raises:
         VcvaeError: an unknown corpus, or a folder that does not look like it.
     """
-    layout = _layout(corpus)
+    known = layout(corpus)
     if not source.is_dir():
         raise VcvaeError(f"{source}: no folder with audio files; give the one where {corpus} was unpacked.")
-    root = _root(source, layout.folders)
-    expected = " or ".join(layout.folders).replace("[-_]", "-")
+    root = _root(source, known.folders)
+    expected = " or ".join(known.folders).replace("[-_]", "-")
     names = sorted(p.name for p in {*source.iterdir(), *(root or source).iterdir()} if p.is_file())
     for name in names:
         if name.endswith(UNFINISHED):
@@ -73,35 +69,18 @@ def find(corpus: str, source: Path) -> Found:
     if root is None:
         raise VcvaeError(f"{source}: does not look like {corpus}, which holds {expected}; give the folder that does.")
     for name, stem in packed:
-        if any(fnmatch(stem, part) for part in layout.parts) and not _is_folder(root, stem):
+        if any(fnmatch(stem, part) for part in known.parts) and not _is_folder(root, stem):
             raise VcvaeError(f"{source}: holds {name}, but nothing of it is in {root}; unpack it, or remove it.")
-    for folder in _matches(root, layout.folders):
+    for folder in _matches(root, known.folders):
         if folder.is_dir() and not any(path.suffix.lower() in audio.AUDIO_ENDINGS for path in folder.rglob("*")):
             raise VcvaeError(f"{folder}: holds no recordings; unpack its archive again, or remove the folder.")
-    found = layout.find(root)
+    found = known.find(root) + _empty(root, known.folders)
     recordings = [item.path for item in found if isinstance(item, Utterance)]
     if not recordings:
         raise VcvaeError(f"{root}: no recordings where {corpus} has them ({expected}); unpack its archive again.")
     if audio.is_pointer(recordings[0]):
         raise VcvaeError(f"{recordings[0]}: a Git LFS pointer, not the audio itself; run 'git lfs pull' in {root}.")
     return sorted(_once(found), key=lambda item: item[1:] if isinstance(item, Utterance) else ("",))
-
-
-def download(corpus: str, source: Path) -> None:
-    """Fetch and unpack a corpus into `source`, as far as it is not there.
-
-    Raises:
-        VcvaeError: it cannot be fetched without a person, or not now.
-    """
-    fetch = _layout(corpus).fetch
-    if fetch is None:
-        fetched = ", ".join(name for name, layout in CORPORA.items() if layout.fetch)
-        raise VcvaeError(f"--download: cannot fetch {corpus}, only {fetched}; put it into {source} yourself.")
-    try:
-        with disk_errors(source, "downloaded to"):
-            fetch(source)
-    except (tarfile.TarError, zipfile.BadZipFile, EOFError) as error:
-        raise VcvaeError(f"{source}: an archive of {corpus} is damaged ({error}); remove it and try again.") from None
 
 
 def _vctk(root: Path) -> Found:
@@ -181,46 +160,21 @@ def _folder(root: Path) -> Found:
     return found
 
 
-def _fetch_vctk(source: Path) -> None:
-    # lhotse's own marks its end in a folder that the archive of 0.92 does not make.
-    from lhotse.recipes.vctk import EDINBURGH_VCTK_URL
-    from lhotse.utils import resumable_download
-
-    if (source / "wav48_silence_trimmed" / ".completed").exists():
-        return
-    source.mkdir(parents=True, exist_ok=True)
-    archive = source / EDINBURGH_VCTK_URL.rsplit("/", 1)[1]
-    resumable_download(EDINBURGH_VCTK_URL, filename=archive)
-    with zipfile.ZipFile(archive) as file:
-        file.extractall(source)
-    (source / "wav48_silence_trimmed" / ".completed").touch()
-
-
-def _lhotse(recipe: str, function: str, *arguments: str) -> Callable[[Path], object]:
-    def fetch(source: Path) -> None:
-        from importlib import import_module
-
-        getattr(import_module(f"lhotse.recipes.{recipe}"), function)(source, *arguments)
-
-    return fetch
-
-
 _PARTS = ("train[-_]*", "dev[-_]*", "test[-_]*")
 CORPORA = {
-    "vctk": Corpus(("wav48_silence_trimmed", "wav48"), _vctk, _fetch_vctk),
-    "libritts": Corpus(_PARTS, _libri, _lhotse("libritts", "download_libritts"), _PARTS),
-    "libritts-r": Corpus(_PARTS, _libri, _lhotse("libritts", "download_librittsr"), _PARTS),
-    "librispeech": Corpus(_PARTS, _libri, _lhotse("librispeech", "download_librispeech", "librispeech"), _PARTS),
-    "cmu-arctic": Corpus(
-        ("cmu_us_*_arctic*/wav",), _cmu_arctic, _lhotse("cmu_arctic", "download_cmu_arctic"), ("cmu_us_*",)
-    ),
-    "aishell3": Corpus(("train/wav", "test/wav"), _aishell3, _lhotse("aishell3", "download_aishell3")),
+    "vctk": Corpus(("wav48_silence_trimmed", "wav48"), _vctk),
+    "libritts": Corpus(_PARTS, _libri, _PARTS),
+    "libritts-r": Corpus(_PARTS, _libri, _PARTS),
+    "librispeech": Corpus(_PARTS, _libri, _PARTS),
+    "cmu-arctic": Corpus(("cmu_us_*_arctic*/wav",), _cmu_arctic, ("cmu_us_*",)),
+    "aishell3": Corpus(("train/wav", "test/wav"), _aishell3),
     "commonvoice": Corpus(("validated.tsv", "*/validated.tsv"), _commonvoice),
     "folder": Corpus((), _folder),
 }
 
 
-def _layout(corpus: str) -> Corpus:
+def layout(corpus: str) -> Corpus:
+    """Raises a VcvaeError where no corpus has that name."""
     if corpus not in CORPORA:
         raise VcvaeError(f"CORPUS {corpus}: unknown; give one of {', '.join(CORPORA)}.")
     return CORPORA[corpus]
@@ -234,6 +188,18 @@ def _root(source: Path, patterns: tuple[str, ...]) -> Path | None:
 
 def _matches(root: Path, patterns: tuple[str, ...]) -> list[Path]:
     return [p for pattern in patterns for p in _files(root, pattern) if p.is_dir() or p.suffix == ".tsv"]
+
+
+def _empty(root: Path, patterns: tuple[str, ...]) -> Found:
+    """Folders of speakers in which there is nothing."""
+    folders = [
+        speaker for folder in _matches(root, patterns) if folder.is_dir() for speaker in sorted(folder.iterdir())
+    ]
+    return [
+        LeftOut(folder, "an empty folder; if it should hold recordings, unpack its archive again")
+        for folder in folders
+        if folder.is_dir() and not any(path.is_file() for path in folder.rglob("*"))
+    ]
 
 
 def _files(root: Path, pattern: str) -> list[Path]:

@@ -16,8 +16,9 @@ def load(place: str, *, batch: int, **options) -> Examples:
         VcvaeError: `place` is neither of these, or for another rate, or no speaker in it has enough speech.
     """
     from vcvae.data.segments import Segments
-    from vcvae.data.stream import INDEX, Stream
+    from vcvae.data.shar import SHARDS
+    from vcvae.data.stream import Stream
 
-    if "://" in place or (Path(place) / INDEX).is_file():
+    if "://" in place or (Path(place) / SHARDS).is_dir():
         return Stream(place, batch=batch, **options)
     return Segments(place, **options)

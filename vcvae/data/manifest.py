@@ -25,8 +25,10 @@ class Manifest:
     """
 
     def __init__(self, folder: str | Path, sample_rate: int) -> None:
-        """Raises:
-        VcvaeError: no manifest in `folder`, or one for another sample rate.
+        """Read it once, line by line.
+
+        Raises:
+            VcvaeError: no manifest in `folder`, or one for another sample rate.
         """
         self.folder, path = Path(folder), Path(folder) / MANIFEST
         if not path.is_file():
@@ -69,4 +71,6 @@ class Manifest:
 def _advice(folder: Path) -> str:
     if (folder / "train" / MANIFEST).is_file():
         return f"it holds splits, so give {folder / 'train'}"
+    if folder.name in ("dev", "test"):
+        return f"make it with 'vcvae prepare CORPUS SOURCE {folder.parent} --{folder.name} NUMBER'"
     return f"make it with 'vcvae prepare CORPUS SOURCE {folder.parent if folder.name == 'train' else folder}'"

@@ -57,7 +57,7 @@ class Preparation:
         """`dev` and `test` are numbers of speakers: by default a tenth of them, and none of less than four.
 
         Raises:
-            VcvaeError: `source` does not look like the corpus, or `destination` lies within it.
+            VcvaeError: `source` does not look like the corpus or has too few speakers, or `destination` lies within it.
         """
         if destination.resolve().is_relative_to(source.resolve()):
             raise VcvaeError(f"{destination}: lies within {source}, and would be read as speech; choose another place.")
@@ -65,6 +65,8 @@ class Preparation:
         self.sample_rate, self.minimum = sample_rate, round(minimum_seconds * sample_rate)
         self.dev, self.test, self.seed = dev, test, seed
         self.found = find(corpus, source)
+        speakers = {item.speaker for item in self.found if isinstance(item, Utterance)}
+        split(list(speakers), dev=dev, test=test, seed=seed)  # refuses what could not be split before the work is done
         self.splits: dict[str, list[str]] = {}
 
     def __len__(self) -> int:
@@ -92,7 +94,9 @@ class Preparation:
             file.write(b"file\treason\n")
             file.writelines(f"{path}\t{reason}\n".encode() for path, reason in left_out)
         if not speakers:
-            raise VcvaeError(f"{self.source}: none of its {len(self)} files could be used; {REPORT} says why.")
+            raise VcvaeError(
+                f"{self.source}: none of its {len(self)} files could be used; see {self.destination / REPORT}."
+            )
         self.splits = split(speakers, dev=self.dev, test=self.test, seed=self.seed)
         for name, members in self.splits.items():
             _write_manifest(self.destination, name, members)
@@ -173,20 +177,29 @@ def _measured(path: Path) -> dict[str, MonoCut]:
     return {cut.id: cut for cut in CutSet.from_jsonl_lazy(path)} if path.is_file() else {}
 
 
+def _kept(output: Path, sample_rate: int, minimum: int) -> np.ndarray | None:
+    """What an earlier run wrote, where it is whole."""
+    try:
+        if soundfile.info(output).samplerate == sample_rate:
+            return audio.read(output, sample_rate, min_samples=minimum)
+    except (VcvaeError, soundfile.SoundFileError):
+        pass
+    return None
+
+
 def _prepare_one(utterance: Utterance, *, destination: Path, sample_rate: int, minimum: int) -> LeftOut | MonoCut:
     output, identity = _output(destination, utterance), f"{utterance.speaker}/{utterance.name}"
     before = _measured(destination / "audio" / utterance.speaker / MEASURED).get(identity)
     if before and before.sampling_rate == sample_rate and output.is_file() and before.num_samples >= minimum:
         return before
-    try:
-        if output.is_file() and soundfile.info(output).samplerate == sample_rate:
-            samples = audio.read(output, sample_rate, min_samples=minimum)
-        else:
+    samples = _kept(output, sample_rate, minimum)
+    if samples is None:
+        try:
             samples = audio.read(utterance.path, sample_rate, trim=True, min_samples=minimum, max_clipped=MAX_CLIPPED)
-            samples *= min(1.0, 0.99 / np.abs(samples).max())
-            audio.write(output, samples, sample_rate, force=True)
-    except VcvaeError as error:
-        return LeftOut(utterance.path, str(error).removeprefix(f"{utterance.path}: "))
+        except VcvaeError as error:
+            return LeftOut(utterance.path, str(error).removeprefix(f"{utterance.path}: "))
+        samples *= min(1.0, 0.99 / np.abs(samples).max())
+        audio.write(output, samples, sample_rate, force=True)
     duration = len(samples) / sample_rate
     recording = Recording(
         id=identity,

@@ -45,23 +45,24 @@ class Export:
         if not manifest.is_file():
             raise VcvaeError(f"{folder}: not prepared audio (no {MANIFEST}); make it with 'vcvae prepare'.")
         self.lines = tempfile.NamedTemporaryFile()  # noqa: SIM115  it lives as long as this
-        numbers, speaker, ends, self.rates = {}, array("i"), array("q", [0]), set()
-        seconds, digest = array("d"), hashlib.sha256(f"{seed} {shard}".encode())
+        numbers, speaker, samples, ends, rates = {}, array("i"), array("q"), array("q", [0]), set()
+        digest = hashlib.sha256(f"{seed} {shard}".encode())
         with disk_errors(manifest, "read"), gzip.open(manifest) as packed:
             for line in packed:
                 cut = json.loads(line)
                 self.lines.write(line)
                 digest.update(line)
                 ends.append(ends[-1] + len(line))
-                seconds.append(cut["recording"]["num_samples"] / cut["recording"]["sampling_rate"])
-                self.rates.add(cut["recording"]["sampling_rate"])
+                samples.append(cut["recording"]["num_samples"])
+                rates.add(cut["recording"]["sampling_rate"])
                 speaker.append(numbers.setdefault(cut["supervisions"][0]["speaker"], len(numbers)))
         self.lines.flush()
-        if not numbers:
-            raise VcvaeError(f"{manifest}: lists no utterances; prepare again.")
+        if len(rates) != 1:
+            raise VcvaeError(f"{manifest}: lists no utterances, or of several sample rates; prepare again.")
+        (self.sample_rate,) = rates
         self.digest, self.names = digest.hexdigest(), list(numbers)
-        self.speaker, self.seconds, self.ends = np.asarray(speaker), np.asarray(seconds), np.asarray(ends)
-        self.shards = _deal(self.speaker, self.seconds, shard, seed)
+        self.speaker, self.samples, self.ends = np.asarray(speaker), np.asarray(samples), np.asarray(ends)
+        self.shards = _deal(self.speaker, self.samples / self.sample_rate, shard, seed)
 
     def __len__(self) -> int:
         return len(self.shards)
@@ -82,11 +83,11 @@ class Export:
             work = partial(_write, lines=self.lines.name, folder=self.folder / SHARDS, source=self.source)
             for _ in each(work, range(len(self)), places, jobs=self.jobs):
                 yield
-            total = np.bincount(self.speaker, self.seconds, len(self.names))
+            total = np.bincount(self.speaker, self.samples).astype(int).tolist()
             values = {
-                "sample_rate": max(self.rates),
+                "sample_rate": self.sample_rate,
                 "shards": len(self),
-                "speakers": {self.names[i]: round(total[i], 3) for i in np.argsort(self.names)},
+                "speakers": {self.names[i]: total[i] for i in np.argsort(self.names)},  # samples of each
             }
             with replacing(self.folder / INDEX) as file:
                 file.write(json.dumps(values).encode())

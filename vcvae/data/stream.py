@@ -50,14 +50,12 @@ class Stream(Examples):
         """
         super().__init__(sample_rate=sample_rate, **options)
         self.place, self.batch = str(place).rstrip("/"), batch
-        index = _read(f"{self.place}/{INDEX}", json.load)
-        if index["sample_rate"] != sample_rate:
-            rates = f"prepared at {index['sample_rate']} Hz, the model wants {sample_rate}"
-            raise VcvaeError(f"{place}: {rates}; prepare again.")
-        self.numbers = {name: number for number, name in enumerate(index["speakers"])}
-        self.speakers, self.shards = list(self.numbers), index["shards"]
-        seconds = np.array(list(index["speakers"].values()))
-        self.samples, self.weight = round(seconds.sum() * sample_rate), 1 / np.sqrt(seconds)
+        rate, self.shards, said = _read(f"{self.place}/{INDEX}", _index)
+        if rate != sample_rate:
+            raise VcvaeError(f"{place}: prepared at {rate} Hz, the model wants {sample_rate}; prepare again.")
+        self.speakers, samples = list(said), np.array(list(said.values()))
+        self.numbers = {name: number for number, name in enumerate(said)}
+        self.samples, self.weight = int(samples.sum()), 1 / np.sqrt(samples)
         self.lanes = max(lanes for lanes in LANES if lanes <= self.shards)
         self.visit = max(1, round(self.samples / self.shards / (self.count * self.segment)))
         self._visits: dict[int, tuple[int, _Shard, np.ndarray]] = {}
@@ -84,7 +82,8 @@ class Stream(Examples):
         """The lane of example n, which of all visits it belongs to, and its place in that visit."""
         block, place = divmod(n, self.batch)
         turn, lane = divmod(block, self.lanes)
-        turns, within = divmod(turn * self.batch + place, self.visit)
+        begun = lane * self.visit // self.lanes  # lanes are apart, so as not to change shards all at once
+        turns, within = divmod(turn * self.batch + place + begun, self.visit)
         return lane, turns * self.lanes + lane, within
 
     def shard(self, visit: int) -> int:
@@ -121,13 +120,16 @@ class _Cuts(NamedTuple):
 
     @classmethod
     def read(cls, place: str, number: int, speakers: dict[str, int]) -> _Cuts:
-        cuts = _read(f"{place}/{SHARDS}/cuts.{number:06d}.jsonl.gz", lambda file: [json.loads(line) for line in file])
-        return cls(
-            [cut["id"] for cut in cuts],
-            np.array([speakers[cut["supervisions"][0]["speaker"]] for cut in cuts]),
-            np.array([cut["recording"]["num_samples"] for cut in cuts]),
-            np.array([cut["custom"]["bandwidth"] for cut in cuts], np.float32),
-        )
+        def columns(file: BinaryIO) -> _Cuts:
+            cuts = [json.loads(line) for line in file]
+            return cls(
+                [cut["id"] for cut in cuts],
+                np.array([speakers[cut["supervisions"][0]["speaker"]] for cut in cuts]),
+                np.array([cut["recording"]["num_samples"] for cut in cuts]),
+                np.array([cut["custom"]["bandwidth"] for cut in cuts], np.float32),
+            )
+
+        return _read(f"{place}/{SHARDS}/cuts.{number:06d}.jsonl.gz", columns)
 
 
 class _Shard:
@@ -155,6 +157,12 @@ class _Shard:
         return kept, [found[f"{name}.flac"] for name in self.cuts.names]
 
 
+def _index(file: BinaryIO) -> tuple[int, int, dict[str, int]]:
+    """Sample rate, number of shards, and the samples of each speaker."""
+    values = json.load(file)
+    return values["sample_rate"], values["shards"], values["speakers"]
+
+
 def _read(url: str, take: Callable[[BinaryIO], Any]) -> Any:
     """What `take` makes of an opened file; a store is asked several times."""
     if "://" in url and not find_spec("smart_open"):
@@ -167,5 +175,6 @@ def _read(url: str, take: Callable[[BinaryIO], Any]) -> Any:
             if "://" in url and attempt < TRIES:
                 time.sleep(PAUSE * 2 ** (attempt - 1))
                 continue
-            reason = str(error.__context__ or error).splitlines()[0].rstrip(".") or type(error).__name__
+            error = error.__context__ or error
+            reason = f"{type(error).__name__}: {error}".splitlines()[0].rstrip(".")
             raise VcvaeError(f"{url}: cannot be read ({reason}); run the same command once it can be.") from None

@@ -16,7 +16,7 @@ Decay = Annotated[float, Field(ge=0, lt=1)]
 
 
 class DataConfig(Config):
-    """Prepared folders (`vcvae prepare`). The speakers of one must not be in the other."""
+    """Prepared folders (`vcvae prepare`), or shards in a folder or at a URL. No speaker of one must be in the other."""
 
     train: str = Field(description="folder of the speakers to learn from")
     dev: str = Field(description="folder of unseen speakers, for validation only")
