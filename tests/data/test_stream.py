@@ -147,7 +147,8 @@ def test_readers_share_the_shards_and_neither_repeat_nor_drop(prepared, stream, 
     for process in range(processes):
         for worker in range(workers):
             reader = Stream(prepared / "shar", **OPTIONS)
-            mine = list(islice(Positions(BATCH, 0, process=process, processes=processes), batches // processes))[worker::workers]
+            dealt = Positions(BATCH, 0, process=process, processes=processes)
+            mine = list(islice(dealt, batches // processes))[worker::workers]
             for n in (n for numbers in mine for n in numbers):
                 assert n not in read
                 read[n] = reader[n]

@@ -21,14 +21,14 @@ logger = logging.getLogger("vcvae")
 
 
 class Steady(Dataset):
-    """The same examples; for one that cannot be read another is drawn, the same at each run, and a warning says so.
+    """The same examples; for one that cannot be read another is drawn, the same at each run. A warning says so, once.
 
     A run of days is worth more than a file. A disk that is gone is another matter: after some failures in a row the
     last one is raised.
     """
 
     def __init__(self, data: Dataset) -> None:
-        self.data = data
+        self.data, self.told = data, set()
 
     def __getitem__(self, n: int) -> dict[str, np.ndarray]:
         for other in range(OTHERS):
@@ -36,7 +36,9 @@ class Steady(Dataset):
                 return self.data[n + other * FAR]
             except (VcvaeError, sf.LibsndfileError, OSError, ValueError) as error:
                 reason = str(error)
-                logger.warning("%s Another example takes the place of the %d-th.", reason, n)
+                if reason not in self.told:
+                    logger.warning("%s Other examples take the place of those that need it.", reason)
+                self.told.add(reason)
         raise VcvaeError(f"{reason} Nor could {OTHERS - 1} other examples be read; run the same command to go on.")
 
 
