@@ -79,7 +79,7 @@ def evaluate(vcvae, shared, tmp_path):  # noqa: F811
 
 def test_a_corpus_is_measured_and_reported(evaluate, shared, tmp_path, monkeypatch):
     monkeypatch.setitem(plugins.VERIFIERS, "fake", Verifier)
-    code, out, err = evaluate("--corpus", shared / "ready", "--count", 3, "--verifier", "fake")
+    code, out, err = evaluate("--corpus", shared / "ready" / "train", "--count", 3, "--verifier", "fake")
     assert (code, err) == (0, "")
     written = {
         path.relative_to(tmp_path / "out").as_posix() for path in (tmp_path / "out").rglob("*") if path.is_file()

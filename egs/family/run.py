@@ -28,6 +28,8 @@ from vcvae.models.gmm import GaussianMixture
 from vcvae.training.corruption import CorruptionConfig, corrupt
 from vcvae.training.loop import load_run, train
 from vcvae.training.tasks import parse
+from vcvae.vocode import speak
+from vcvae.vocoder import load_vocoder
 
 HERE = Path(__file__).parent
 VOICES = HERE.parent / "encoders" / "voices"
@@ -66,6 +68,7 @@ def main() -> None:
     denoised = denoising(console, speech, denoiser, coders[64])
     densities = density(console, speech, mixtures, vae)
     draw(arguments.output, speech, distortion, densities, denoised, vae, mixtures["full"][32])
+    sound(arguments.output, speech, vae)
     console.print(str(arguments.output))
 
 
@@ -197,7 +200,7 @@ def draw(output, speech, distortion, densities, denoised, vae, mixture) -> None:
     axes[0, 0].legend()
     for kind, row in densities["mixtures"].items():
         axes[0, 1].plot(COMPONENTS[: len(row)], row, "o-", label=f"mixtures, {kind}")
-    axes[0, 1].axhline(densities["weighted"], color="C1", label="VAE")
+    axes[0, 1].axhline(densities["weighted"], color="C2", label="VAE")
     axes[0, 1].set(title="ln p of unseen frames", xlabel="components", ylabel="nats a frame", xscale="log")
     axes[0, 1].legend()
     show(axes[0, 2], mixture.sample(100).T, "frames drawn from a mixture of 32")
@@ -205,10 +208,28 @@ def draw(output, speech, distortion, densities, denoised, vae, mixture) -> None:
     for axis, mel, title in zip(axes[1], denoised, ("noisy, 5 dB", "denoised", "clean"), strict=False):
         show(axis, mel[0], title)
     show(axes[1, 3], vae.copy(speech.mels[0])[0], "the VAE's copy")
-    a, b = (mel[..., : min(m.shape[2] for m in speech.mels)] for mel in (speech.mels[0], speech.mels[2]))
+    a, b = two(speech)
     for axis, share in zip(axes[2], (0.0, 0.33, 0.67, 1.0), strict=True):
         show(axis, vae.between(a, b, share)[0], f"between two utterances: {share:.2f}")
     figure.savefig(output, dpi=70)
+
+
+def two(speech: Speech) -> list[torch.Tensor]:
+    """Two unseen utterances, as long as the shorter."""
+    frames = min(speech.mels[0].shape[2], speech.mels[2].shape[2])
+    return [speech.mels[i][..., :frames] for i in (0, 2)]
+
+
+@torch.inference_mode()
+def sound(output: Path, speech: Speech, vae: VAE) -> None:
+    """What the VAE draws, and two utterances with what lies between them, spoken: two files beside the picture."""
+    vocoder = load_vocoder(None, MEL).for_estimates().eval()
+    torch.manual_seed(0)
+    between = [vae.between(*two(speech), share)[0] for share in (0.0, 0.33, 0.67, 1.0)]
+    for name, mels in (("drawn", [vae.sample(torch.Size([1, MEL.n_mels, 258]))[0]]), ("between", between)):
+        samples = np.concatenate([speak(vocoder, mel) for mel in mels])
+        file = output.with_name(f"{output.stem}-{name}.flac")
+        audio.write(file, samples * min(1, 0.9 / np.abs(samples).max()), MEL.sample_rate, force=True)
 
 
 def show(axis, mel: torch.Tensor, title: str) -> None:
