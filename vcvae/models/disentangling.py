@@ -118,7 +118,6 @@ class ContentEncoder(nn.Module):
         self.reduce = Convolution(fast, slow, kernel=4, stride=2)
         self.slow = blocks(config.content_slow_blocks, slow)
         self.head = nn.Linear(slow, 2 * config.content_latent)
-        self.scale = nn.Parameter(torch.ones(config.content_latent))
 
     def forward(self, mel: Tensor, lengths: Tensor | None = None) -> Gaussian:
         """Mel (batch, n_mels, frames), lengths (batch,) in frames → Gaussian, (batch, latent, ceil(frames / 4))."""
@@ -130,11 +129,9 @@ class ContentEncoder(nn.Module):
         x, mask = self.reduce(masked(self.norm(x, mask), mask)), halved(mask)
         for block in self.slow:
             x = block(x, mask)
-        mean, log_variance = self.head(self.norm(x, mask)).chunk(2, dim=-1)
-        # How far each latent moves in an utterance tells of the speaker, too: as far in every one, it does not.
-        statistics = torch.cat([self.scale * self.norm(mean, mask), log_variance], dim=-1)
+        statistics = masked(self.head(self.norm(x, mask)), mask).transpose(1, 2)
         return Gaussian.bounded(
-            masked(statistics, mask).transpose(1, 2),
+            statistics,
             mean_bound=self.config.mean_bound,
             log_variance_bound=self.config.log_variance_bound,
         )
