@@ -1,6 +1,5 @@
 """The miniatures of the corpora are found and prepared; what does not look like one is one sentence."""
 
-import sys
 from pathlib import Path
 
 import pytest
@@ -8,26 +7,12 @@ import soundfile as sf
 from lhotse import CutSet
 
 from tests.miniatures import MINIATURES, commonvoice, librispeech, libritts, say, text, vctk
-from vcvae.cli import main
+from tests.test_cli import vcvae  # noqa: F401 (a fixture)
 from vcvae.data.corpora import CORPORA, LeftOut, Utterance, find
 from vcvae.data.prepare import MANIFEST, Preparation
 from vcvae.errors import VcvaeError
 
 POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n"
-
-
-@pytest.fixture
-def vcvae(monkeypatch, capsys):
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["vcvae", *map(str, arguments)])
-        code = 0
-        try:
-            main()
-        except SystemExit as stop:
-            code = stop.code or 0
-        return (code, *capsys.readouterr())
-
-    return run
 
 
 def test_every_corpus_has_a_miniature():
@@ -61,7 +46,7 @@ def test_the_first_microphone_is_taken_where_it_is_there(tmp_path):
 
 
 @pytest.mark.parametrize(("corpus", "make"), MINIATURES.values(), ids=MINIATURES)
-def test_a_corpus_that_was_cloned_without_its_audio_is_one_sentence(corpus, make, tmp_path, vcvae):
+def test_a_corpus_that_was_cloned_without_its_audio_is_one_sentence(corpus, make, tmp_path, vcvae):  # noqa: F811
     make(tmp_path / "source")
     for path in (tmp_path / "source").rglob("*"):
         if path.suffix in (".wav", ".flac", ".mp3", ".ogg"):
@@ -127,7 +112,7 @@ FAULTS = {
 
 
 @pytest.mark.parametrize(("corpus", "make", "named"), FAULTS.values(), ids=FAULTS)
-def test_a_corpus_that_does_not_look_like_it_is_one_sentence(corpus, make, named, tmp_path, vcvae):
+def test_a_corpus_that_does_not_look_like_it_is_one_sentence(corpus, make, named, tmp_path, vcvae):  # noqa: F811
     make(tmp_path / "source")
     code, out, err = vcvae("prepare", corpus, tmp_path / "source", tmp_path / "ready")
     assert (code, out, err.count("\n")) == (2, "", 1)
@@ -151,7 +136,7 @@ def test_two_recordings_of_one_name_do_not_become_one(tmp_path):
     assert "another recording of bdl" in second.reason
 
 
-def test_the_command_fetches_and_prepares(tmp_path, monkeypatch, vcvae):
+def test_the_command_fetches_and_prepares(tmp_path, monkeypatch, vcvae):  # noqa: F811
     monkeypatch.setattr("lhotse.recipes.aishell3.download_aishell3", lambda folder: MINIATURES["aishell3"][1](folder))
     call = ("prepare", "aishell3", tmp_path / "source", tmp_path / "ready", "--download", "--jobs", 1)
     code, out, _ = vcvae(*call)
