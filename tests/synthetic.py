@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import numpy as np
 
+RATE = 22050  # Hz, of the mel
+
 PHONES = {  # formants in Hz of a tract of scale 1 (vowels: Peterson and Barney 1952, men)
     "a": (730, 1090, 2440, 3400),
     "e": (530, 1840, 2480, 3500),
@@ -27,7 +29,7 @@ def speak(
     pitch: float = 120.0,
     tract: float = 1.0,
     seconds: float = 1.0,
-    sample_rate: int = 22050,
+    sample_rate: int = RATE,
     seed: int = 0,
 ) -> np.ndarray:
     """`words`, a string of `PHONES` (a space is silent), as (samples,) float32 with a peak of 0.5.

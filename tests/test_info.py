@@ -2,7 +2,6 @@ import pytest
 import torch
 import yaml
 
-from tests.test_cli import vcvae  # noqa: F401 (a fixture)
 from vcvae.errors import VcvaeError
 from vcvae.info import info
 from vcvae.models import RELEASED, load_model
@@ -10,7 +9,7 @@ from vcvae.training import checkpoint
 from vcvae.training.log import FIGURES
 
 
-def test_the_model_that_ships_is_described(vcvae):  # noqa: F811
+def test_the_model_that_ships_is_described(vcvae):
     code, out, err = vcvae("info")
     assert (code, err) == (0, "")
     model = load_model()

@@ -7,8 +7,7 @@ import pytest
 import soundfile as sf
 import torch
 
-from tests.synthetic import speak
-from tests.test_cli import RATE, vcvae  # noqa: F401 (a fixture)
+from tests.synthetic import RATE, speak
 from vcvae import adapt, cli, voice_model
 from vcvae.convert import Converter
 from vcvae.errors import VcvaeError
@@ -40,7 +39,7 @@ def speaker(tmp_path):
     return tmp_path / "speaker"
 
 
-def test_a_voice_is_learned_and_speaks_without_a_target(vcvae, model, speaker, tmp_path):  # noqa: F811
+def test_a_voice_is_learned_and_speaks_without_a_target(vcvae, model, speaker, tmp_path):
     new = tmp_path / "new"
     code, out, err = vcvae("adapt", model, "--speaker", speaker, "-o", new, "--steps", 40)
     assert (code, err) == (0, "")
@@ -103,7 +102,7 @@ def test_with_few_recordings_none_is_held_out(model, tmp_path):
     Voice.load(tmp_path / "new")
 
 
-def test_what_cannot_be_is_one_sentence(vcvae, model, speaker, tmp_path):  # noqa: F811
+def test_what_cannot_be_is_one_sentence(vcvae, model, speaker, tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(VcvaeError, match="no folder with audio files"):
         voice_model.make(model, tmp_path / "empty", tmp_path / "new")

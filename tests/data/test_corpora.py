@@ -7,7 +7,6 @@ import soundfile as sf
 from lhotse import CutSet
 
 from tests.miniatures import MINIATURES, commonvoice, librispeech, libritts, say, text, vctk
-from tests.test_cli import vcvae  # noqa: F401 (a fixture)
 from vcvae.data.corpora import CORPORA, LeftOut, Utterance, find
 from vcvae.data.prepare import MANIFEST, Preparation
 from vcvae.errors import VcvaeError
@@ -46,7 +45,7 @@ def test_the_first_microphone_is_taken_where_it_is_there(tmp_path):
 
 
 @pytest.mark.parametrize(("corpus", "make"), MINIATURES.values(), ids=MINIATURES)
-def test_a_corpus_that_was_cloned_without_its_audio_is_one_sentence(corpus, make, tmp_path, vcvae):  # noqa: F811
+def test_a_corpus_that_was_cloned_without_its_audio_is_one_sentence(corpus, make, tmp_path, vcvae):
     make(tmp_path / "source")
     for path in (tmp_path / "source").rglob("*"):
         if path.suffix in (".wav", ".flac", ".mp3", ".ogg"):
@@ -112,7 +111,7 @@ FAULTS = {
 
 
 @pytest.mark.parametrize(("corpus", "make", "named"), FAULTS.values(), ids=FAULTS)
-def test_a_corpus_that_does_not_look_like_it_is_one_sentence(corpus, make, named, tmp_path, vcvae):  # noqa: F811
+def test_a_corpus_that_does_not_look_like_it_is_one_sentence(corpus, make, named, tmp_path, vcvae):
     make(tmp_path / "source")
     code, out, err = vcvae("prepare", corpus, tmp_path / "source", tmp_path / "ready")
     assert (code, out, err.count("\n")) == (2, "", 1)
@@ -136,7 +135,7 @@ def test_two_recordings_of_one_name_do_not_become_one(tmp_path):
     assert "another recording of bdl" in second.reason
 
 
-def test_the_command_fetches_and_prepares(tmp_path, monkeypatch, vcvae):  # noqa: F811
+def test_the_command_fetches_and_prepares(tmp_path, monkeypatch, vcvae):
     monkeypatch.setattr("lhotse.recipes.aishell3.download_aishell3", lambda folder: MINIATURES["aishell3"][1](folder))
     call = ("prepare", "aishell3", tmp_path / "source", tmp_path / "ready", "--download", "--jobs", 1)
     code, out, _ = vcvae(*call)

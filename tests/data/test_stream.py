@@ -1,7 +1,6 @@
 """Shards hold what the manifest holds, and are read without repeating or dropping any, here and from a server."""
 
 import json
-import sys
 import threading
 from collections import Counter
 from functools import partial
@@ -18,7 +17,6 @@ from torch.utils.data import DataLoader
 
 from tests.corpus import TINY, make_corpus
 from tests.synthetic import speak
-from vcvae.cli import main
 from vcvae.data import stream as module
 from vcvae.data.load import load
 from vcvae.data.prepare import MANIFEST, Preparation
@@ -259,13 +257,11 @@ def test_exporting_again_makes_what_is_missing_and_another_corpus_anew(tmp_path)
     assert len(list((folder / "shar" / SHARDS).iterdir())) == 4
 
 
-def test_the_command_makes_shards(tmp_path, monkeypatch, capsys):
+def test_the_command_makes_shards(tmp_path, vcvae):
     make_corpus(tmp_path, speakers=4, utterances=2)
-    call = ["prepare", "folder", tmp_path / "source", tmp_path / "ready", "--jobs", 1, "--shar", "--test", 0]
-    monkeypatch.setattr(sys, "argv", ["vcvae", *map(str, call)])
-    with pytest.raises(SystemExit, match="0"):
-        main()
-    out = capsys.readouterr().out
+    call = ("prepare", "folder", tmp_path / "source", tmp_path / "ready", "--jobs", 1, "--shar", "--test", 0)
+    code, out, _ = vcvae(*call)
+    assert code == 0
     assert "8 utterances; speakers: train 3, dev 1, test 0" in out
     for name, count in (("train", 3), ("dev", 1)):
         place = tmp_path / "ready" / name / "shar"

@@ -8,7 +8,6 @@ import torch
 from rich.console import Console
 
 from tests.synthetic import speak
-from vcvae.cli import main
 from vcvae.errors import VcvaeError
 from vcvae.pitch import yin
 from vcvae.training.loop import train
@@ -52,17 +51,10 @@ def test_unseen_sentences_come_nearer_by_more_than_a_decibel(report):
     assert before - after > 1
 
 
-def test_the_command_line_converts_with_it(report, speakers, tmp_path, monkeypatch, capsys):
+def test_the_command_line_converts_with_it(report, speakers, tmp_path, vcvae):
     source, output = speakers / "low" / "s9.wav", tmp_path / "out.wav"
-    arguments = ["vcvae", "convert", str(source), "--model", str(speakers / "model"), "--vocoder", "griffin-lim"]
-
-    def run(*more):
-        monkeypatch.setattr("sys.argv", [*arguments, *more])
-        with pytest.raises(SystemExit) as exit_:
-            main()
-        return exit_.value.code
-
-    assert run("-o", str(output)) == 0
+    arguments = ("convert", source, "--model", speakers / "model", "--vocoder", "griffin-lim", "-o", output)
+    assert vcvae(*arguments)[0] == 0
     samples, rate = sf.read(output, dtype="float32")
     assert (len(samples), rate) == (sf.info(source).frames, 22050)
     registers = [
@@ -70,8 +62,9 @@ def test_the_command_line_converts_with_it(report, speakers, tmp_path, monkeypat
         for x in (samples, sf.read(source, dtype="float32")[0])
     ]
     assert registers[0] - registers[1] == pytest.approx(np.log2(1.5), abs=0.15)
-    assert run("-o", str(output), "--target", str(source)) == 2
-    assert "knows its one target" in capsys.readouterr().err
+    code, _, err = vcvae(*arguments, "--target", source)
+    assert code == 2
+    assert "knows its one target" in err
 
 
 def test_folders_that_do_not_match_are_one_sentence(speakers, tmp_path):

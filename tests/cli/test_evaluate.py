@@ -12,8 +12,7 @@ import soundfile as sf
 import torch
 
 from tests.corpus import TINY, make_corpus
-from tests.synthetic import speak
-from tests.test_cli import RATE, vcvae  # noqa: F401 (a fixture)
+from tests.synthetic import RATE, speak
 from vcvae.evaluate import plugins
 from vcvae.models.disentangling import DisentanglingConfig, DisentanglingVAE
 
@@ -69,7 +68,7 @@ def shared(tmp_path_factory):
 
 
 @pytest.fixture
-def evaluate(vcvae, shared, tmp_path):  # noqa: F811
+def evaluate(vcvae, shared, tmp_path):
     def run(*arguments, output="out"):
         quick = ("--steps", 0, "--vocoder", "griffin-lim", "--device", "cpu", "-o", tmp_path / output)
         return vcvae("evaluate", shared / "model", *quick, *arguments)

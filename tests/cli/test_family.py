@@ -4,8 +4,7 @@ import pytest
 import soundfile as sf
 import torch
 
-from tests.synthetic import speak
-from tests.test_cli import RATE, vcvae, voices  # noqa: F401 (fixtures)
+from tests.synthetic import RATE, speak
 from vcvae.models.autoencoder import AutoEncoder, AutoEncoderConfig, DenoisingAutoEncoder
 
 
@@ -19,7 +18,7 @@ def models(tmp_path):
 
 
 @pytest.mark.parametrize(("bits", "rate"), [(16, "1.39"), (8, "0.70")])
-def test_speech_is_stored_as_code_and_spoken_again(vcvae, voices, models, bits, rate):  # noqa: F811
+def test_speech_is_stored_as_code_and_spoken_again(vcvae, voices, models, bits, rate):
     model = ("--model", models / "AutoEncoder")
     code, out, err = vcvae("encode", voices / "src.wav", "--code", "-o", voices / "a.npz", "--bits", bits, *model)
     assert (code, err) == (0, "")
@@ -32,7 +31,7 @@ def test_speech_is_stored_as_code_and_spoken_again(vcvae, voices, models, bits, 
     assert vcvae(*again, "--force")[0] == 0
 
 
-def test_a_folder_is_denoised_file_by_file(vcvae, voices, models):  # noqa: F811
+def test_a_folder_is_denoised_file_by_file(vcvae, voices, models):
     (voices / "noisy").mkdir()
     for name in ("a", "b"):
         sf.write(voices / "noisy" / f"{name}.wav", speak("aio", seconds=0.5), RATE)
@@ -47,7 +46,7 @@ def test_a_folder_is_denoised_file_by_file(vcvae, voices, models):  # noqa: F811
         assert sf.info(voices / "noisy.clean" / f"{name}.wav").frames == RATE // 2
 
 
-def test_models_that_cannot_do_it_are_one_sentence(vcvae, voices, models):  # noqa: F811
+def test_models_that_cannot_do_it_are_one_sentence(vcvae, voices, models):
     source = voices / "src.wav"
     code, _, err = vcvae("denoise", source, "--model", models / "AutoEncoder")
     assert (code, err.count("\n")) == (2, 1)

@@ -1,0 +1,118 @@
+"""What all commands share: a help that does not wait, and errors in one sentence."""
+
+import logging
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import soundfile as sf
+from typer.main import get_command
+
+from tests.synthetic import RATE, speak
+from vcvae.cli import app
+
+
+def test_help_does_not_wait_for_torch():
+    code = (
+        "import sys; sys.argv = ['vcvae', '--help']\nfrom vcvae.cli import main\ntry: main()\nexcept SystemExit: pass\n"
+    )
+    code += "assert not {'torch', 'librosa', 'numpy', 'lhotse'} & set(sys.modules), 'heavy imports'"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    names = [
+        "convert",
+        "vocode",
+        "encode",
+        "decode",
+        "denoise",
+        "prepare",
+        "train",
+        "evaluate",
+        "run",
+        "export",
+        "adapt",
+        "info",
+        "env",
+    ]
+    assert list(get_command(app).commands) == names
+    assert all(name in result.stdout for name in names)
+
+
+def test_a_call_leaves_no_handler_behind(vcvae):
+    before = list(logging.getLogger("vcvae").handlers)
+    vcvae("env")
+    assert logging.getLogger("vcvae").handlers == before
+
+
+def test_env_says_what_a_bug_report_needs(vcvae):
+    code, out, _ = vcvae("env")
+    assert code == 0
+    for name in ("vcvae", "python", "torch", "devices", "threads"):
+        assert f"{name}:" in out
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["convert", "", "--target", "spk.wav"],
+        ["convert", "a.wav", "--target", "b.wav", "--pitch-shift", "nan"],
+        ["convert", "a.wav", "--target", "b.wav", "--seed", "99999999999999999999"],
+        ["prepare", "folder", "a", "b", "--minimum", "nan"],
+        ["cook"],
+    ],
+)
+def test_a_wrong_option_is_refused_by_its_name(vcvae, arguments):
+    code, out, err = vcvae(*arguments)
+    assert (code, out) == (2, "")
+    assert "Traceback" not in err
+
+
+BAD = {
+    "missing source": (["convert", "{d}/nowhere.wav", "--target", "{d}/spk.wav"], "nowhere.wav"),
+    "missing target": (["convert", "{d}/src.wav", "--target", "{d}/nowhere.wav"], "nowhere.wav"),
+    "no target": (["convert", "{d}/src.wav"], "--target"),
+    "no source": (["convert", "--target", "{d}/spk.wav"], "SOURCE"),
+    "unknown ending": (["convert", "{d}/src.wav", "--target", "{d}/spk.wav", "-o", "{d}/out.mp3"], "out.mp3"),
+    "no such folder": (["convert", "{d}/src.wav", "--target", "{d}/spk.wav", "-o", "{d}/no/out.wav"], "no/out.wav"),
+    "not audio": (["convert", "{d}/text.wav", "--target", "{d}/spk.wav"], "text.wav"),
+    "silent": (["convert", "{d}/silent.wav", "--target", "{d}/spk.wav"], "silent.wav"),
+    "too short": (["convert", "{d}/short.wav", "--target", "{d}/spk.wav"], "at least 0.0175 s"),
+    "unknown vocoder": (["convert", "{d}/src.wav", "--target", "{d}/spk.wav", "--vocoder", "x"], "griffin-lim"),
+    "unknown device": (["convert", "{d}/src.wav", "--target", "{d}/spk.wav", "--device", "x"], "--device x"),
+    "unknown model": (["convert", "{d}/src.wav", "--target", "{d}/spk.wav", "--model", "{d}/x"], "{d}/x"),
+    "empty folder": (["convert", "{d}/empty", "--target", "{d}/spk.wav"], "empty"),
+    "no pairs": (["convert", "--pairs", "{d}/nowhere.tsv"], "nowhere.tsv"),
+    "bad pairs": (["convert", "--pairs", "{d}/text.wav"], "line 1"),
+    "pairs and source": (["convert", "{d}/src.wav", "--pairs", "{d}/text.wav"], "--pairs"),
+    "both latents": (["encode", "{d}/src.wav", "--speaker", "--content", "-o", "{d}/a.npy"], "one of"),
+    "latent's ending": (["encode", "{d}/src.wav", "--speaker", "-o", "{d}/a.txt"], ".npy"),
+    "latent below a file": (["encode", "{d}/src.wav", "--speaker", "-o", "{d}/src.wav/a.npy"], "a.npy"),
+    "long name": (["convert", "{d}/" + 300 * "x", "--target", "{d}/spk.wav"], "xxx"),
+    "out within": (["convert", "{d}", "--target", "{d}/spk.wav", "-o", "{d}/out"], "lies within"),
+    "tiny": (["convert", "{d}/tiny.wav", "--target", "{d}/spk.wav"], "tiny.wav: 0.0045 s"),
+    "prepare to a file": (["prepare", "folder", "{d}/speakers", "{d}/src.wav"], "src.wav"),
+    "no corpus": (["prepare", "folder", "{d}/empty", "{d}/ready"], "empty"),
+    "unknown corpus": (["prepare", "x", "{d}/empty", "{d}/ready"], "CORPUS x"),
+    "corpus to download by hand": (["prepare", "commonvoice", "{d}/cv", "{d}/ready", "--download"], "--download"),
+    "no configuration": (["train", "{d}/nowhere.yaml"], "nowhere.yaml"),
+    "no run": (["export", "{d}/empty", "{d}/model"], "empty"),
+}
+
+
+@pytest.mark.parametrize(("arguments", "named"), BAD.values(), ids=BAD)
+def test_bad_input_is_one_sentence_and_leaves_nothing(vcvae, voices, arguments, named):
+    (voices / "text.wav").write_text("no audio")
+    (voices / "empty").mkdir()
+    sf.write(voices / "silent.wav", np.zeros(RATE), RATE)
+    sf.write(voices / "short.wav", 0.1 * np.ones(300) * (-1) ** np.arange(300), RATE)
+    sf.write(voices / "tiny.wav", 0.1 * np.ones(100) * (-1) ** np.arange(100), RATE)
+    (voices / "speakers" / "a").mkdir(parents=True)
+    sf.write(voices / "speakers" / "a" / "1.wav", speak("a"), RATE)
+    before = sorted(voices.rglob("*"))
+    code, out, err = vcvae(*(argument.format(d=voices) for argument in arguments))
+    assert code == 2
+    assert out == ""
+    assert err.startswith("vcvae: ")
+    assert err.count("\n") == 1
+    assert named.format(d=voices) in err
+    assert sorted(voices.rglob("*")) == before
