@@ -1,4 +1,3 @@
-import inspect
 from pathlib import Path
 
 import numpy as np
@@ -6,8 +5,7 @@ import pytest
 import torch
 
 from tests.synthetic import speak
-from vcvae import cli
-from vcvae.adapt import STEPS, adapt
+from vcvae.adapt import adapt
 from vcvae.convert import Converter
 from vcvae.models.disentangling import DisentanglingConfig, DisentanglingVAE
 from vcvae.vocoder import GriffinLim
@@ -94,7 +92,3 @@ def test_any_length_and_number_of_utterances(model, seconds):
     samples, _ = learned.convert(speak("oea", seconds=0.5), voice)
     assert np.isfinite(samples).all()
     assert voice.timbre.said.shape[1] == voice.timbre.exists.sum()
-
-
-def test_the_command_lines_default_is_the_librarys():
-    assert inspect.signature(cli.convert).parameters["steps"].default == STEPS

@@ -1,4 +1,3 @@
-import inspect
 import math
 from pathlib import Path
 
@@ -8,7 +7,7 @@ import soundfile as sf
 import torch
 
 from tests.synthetic import RATE, speak
-from vcvae import adapt, cli, voice_model
+from vcvae import adapt, voice_model
 from vcvae.convert import Converter
 from vcvae.errors import VcvaeError
 from vcvae.models import load_model
@@ -70,10 +69,6 @@ def test_what_is_held_out_is_rebuilt_better_than_before(tmp_path):
     assert (found.utterances, found.judges) == (6, 1)
     assert 15 < found.seconds < 25
     assert found.after < 0.98 * found.before
-
-
-def test_the_command_lines_default_is_the_librarys():
-    assert inspect.signature(cli.adapt).parameters["steps"].default == voice_model.STEPS
 
 
 def test_the_voice_comes_back_as_it_was_saved(model, speaker, tmp_path):

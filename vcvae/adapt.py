@@ -13,11 +13,11 @@ import copy
 import torch
 from torch import Tensor
 
+from vcvae.defaults import ADAPT_STEPS
 from vcvae.models.disentangling import DisentanglingVAE
 from vcvae.models.voice import Timbre, level
 from vcvae.training.perturbation import Perturbation, PerturbationConfig
 
-STEPS = 30
 RATE = 2e-4
 SEGMENT = 256  # frames that a step rebuilds: 3 s
 MOST = 4096  # exemplars, 190 s, that a step looks up: more say little more, and cost as much again
@@ -26,7 +26,7 @@ WARP = 0.25  # the content is heard from voices as different as in training, or 
 
 
 def adapt(
-    model: DisentanglingVAE, mels: list[Tensor], known: list[Tensor], *, steps: int = STEPS, seed: int = 0
+    model: DisentanglingVAE, mels: list[Tensor], known: list[Tensor], *, steps: int = ADAPT_STEPS, seed: int = 0
 ) -> DisentanglingVAE:
     """A copy of the model whose decoder knows the speaker of log-mels (1, n_mels, frames).
 

@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from vcvae.defaults import CODE_BITS
 from vcvae.errors import VcvaeError, check_absent, replacing
 from vcvae.models.autoencoder import AutoEncoder
 
@@ -62,7 +63,7 @@ def bits_per_second(code: Code, bits: int, frame_rate: float) -> float:
     return code.values.size * bits / (code.frames / frame_rate)
 
 
-def write(path: str | Path, code: Code, *, bits: int = 16, force: bool = False) -> None:
+def write(path: str | Path, code: Code, *, bits: int = CODE_BITS, force: bool = False) -> None:
     """Write a code to a .npz file.
 
     Raises:

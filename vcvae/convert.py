@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from vcvae import audio
-from vcvae.adapt import STEPS, adapt
+from vcvae.adapt import adapt
+from vcvae.defaults import ADAPT_STEPS
 from vcvae.errors import VcvaeError
 from vcvae.mel import MelSpectrogram, bandwidth, known_bands
 from vcvae.models import load_model
@@ -150,7 +151,7 @@ class Converter(Encoder):
         return cls(loaded, load_vocoder(vocoder, loaded.config.mel, seed=seed), device=device)
 
     def adapted(
-        self, targets: Iterable[Source], *, sample_rate: int | None = None, steps: int = STEPS
+        self, targets: Iterable[Source], *, sample_rate: int | None = None, steps: int = ADAPT_STEPS
     ) -> tuple[Converter, Voice]:
         """A converter whose decoder has learned a voice from its utterances, in some seconds; and that voice.
 
@@ -170,7 +171,7 @@ class Converter(Encoder):
         *,
         sample_rate: int | None = None,
         pitch_shift: float = 0.0,
-        steps: int = STEPS,
+        steps: int = ADAPT_STEPS,
     ) -> tuple[np.ndarray, int]:
         """The words of `source` in the voice of `target` → float32 samples (samples,), and their rate in Hz.
 

@@ -16,12 +16,12 @@ from torch import Tensor
 from vcvae import audio
 from vcvae.adapt import MOST, adapt
 from vcvae.convert import Encoder
+from vcvae.defaults import VOICE_STEPS
 from vcvae.errors import VcvaeError, disk_errors
 from vcvae.models.disentangling import DisentanglingVAE
 from vcvae.models.pretrained import CONFIG
 from vcvae.models.voice import Voice, level
 
-STEPS = 300
 LEAST, MOST_MINUTES = 10.0, 30.0  # seconds that are needed, and minutes of which more is left unheard
 HELD_OUT = 0.1  # share of the utterances that only judge
 JUDGES = 8  # utterances; more would only take time
@@ -45,7 +45,7 @@ def make(
     speaker: Path,
     output: Path,
     *,
-    steps: int = STEPS,
+    steps: int = VOICE_STEPS,
     seed: int = 0,
     device: str = "auto",
     force: bool = False,

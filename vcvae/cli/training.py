@@ -10,6 +10,7 @@ import typer
 
 from vcvae.cli.jobs import out, say, show, track
 from vcvae.cli.options import Device, Force, Speaks, finite
+from vcvae.defaults import ADAPT_STEPS, MINIMUM_SECONDS, VOICE_STEPS
 from vcvae.errors import VcvaeError
 
 
@@ -23,7 +24,7 @@ def prepare(
     jobs: Annotated[int, typer.Option(min=1, help="Processes.")] = max(1, (os.cpu_count() or 2) - 1),
     minimum: Annotated[
         float, typer.Option(min=0, callback=finite, help="Seconds; shorter recordings are left out.")
-    ] = 1.0,
+    ] = MINIMUM_SECONDS,
     dev: Annotated[
         int | None, typer.Option(min=0, help="Speakers for validation; a tenth of them, at most 64, by default.")
     ] = None,
@@ -104,7 +105,7 @@ def evaluate(
     asr: Annotated[str | None, typer.Option(help="A recogniser, such as whisper:tiny.en or whisper:FOLDER.")] = None,
     quality: Annotated[list[str] | None, typer.Option(help="dnsmos, dnsmos:FOLDER, distillmos; may repeat.")] = None,
     vocoder: Speaks = None,
-    steps: Annotated[int, typer.Option(min=0, help="Of learning each target's voice first.")] = 30,
+    steps: Annotated[int, typer.Option(min=0, help="Of learning each target's voice first.")] = ADAPT_STEPS,
     seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Of all that is drawn.")] = 0,
     device: Device = "auto",
     force: Force = False,
@@ -174,7 +175,7 @@ def adapt(
     model: Annotated[
         str | None, typer.Argument(help="Folder or Hugging Face repository; the model that ships by default.")
     ] = None,
-    steps: Annotated[int, typer.Option(min=1, help="Of learning the voice.")] = 300,
+    steps: Annotated[int, typer.Option(min=1, help="Of learning the voice.")] = VOICE_STEPS,
     device: Device = "auto",
     seed: Annotated[int, typer.Option(min=0, help="Of what is learned when, and of which utterances judge.")] = 0,
     force: Force = False,

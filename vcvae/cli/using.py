@@ -9,6 +9,7 @@ import typer
 
 from vcvae.cli.jobs import conversions, destinations, each, recordings, say
 from vcvae.cli.options import Device, Force, Model, Output, Seed, Speaks, finite, named
+from vcvae.defaults import ADAPT_STEPS, CODE_BITS
 from vcvae.errors import VcvaeError, check_absent, replacing
 
 
@@ -34,7 +35,7 @@ def convert(
     ] = 0.0,
     steps: Annotated[
         int, typer.Option(min=0, help="Of learning the target's voice from its utterances first; 0 is quick.")
-    ] = 30,
+    ] = ADAPT_STEPS,
     force: Force = False,
 ) -> None:
     """Say what SOURCE says in the voice of --target."""
@@ -97,7 +98,7 @@ def encode(
     code: Annotated[
         bool, typer.Option("--code", help="The code of an auto-encoder, from which decode speaks.")
     ] = False,
-    bits: Annotated[int, typer.Option(help="Of each value of the code: 8 or 16.")] = 16,
+    bits: Annotated[int, typer.Option(help="Of each value of the code: 8 or 16.")] = CODE_BITS,
     model: Model = None,
     device: Device = "auto",
     force: Force = False,

@@ -25,6 +25,7 @@ from lhotse import AudioSource, CutSet, MonoCut, Recording, SupervisionSegment
 
 from vcvae import audio
 from vcvae.data.corpora import LeftOut, Utterance, find
+from vcvae.defaults import MINIMUM_SECONDS
 from vcvae.errors import VcvaeError, disk_errors, replacing
 from vcvae.mel import bandwidth
 
@@ -48,7 +49,7 @@ class Preparation:
         destination: Path,
         *,
         sample_rate: int,
-        minimum_seconds: float = 1.0,
+        minimum_seconds: float = MINIMUM_SECONDS,
         dev: int | None = None,
         test: int | None = None,
         seed: int = 0,

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from vcvae import audio
-from vcvae.adapt import STEPS
 from vcvae.convert import Converter
+from vcvae.defaults import ADAPT_STEPS
 from vcvae.errors import VcvaeError, disk_errors, replacing
 from vcvae.evaluate import latents, page, pictures
 from vcvae.evaluate.cases import Case
@@ -79,7 +79,7 @@ def evaluate(
     measures: Sequence[Measure] = (),
     missing: Mapping[str, str] | None = None,
     corpus: Sequence[tuple[Path, str]] = (),
-    steps: int = STEPS,
+    steps: int = ADAPT_STEPS,
     seed: int = 0,
     force: bool = False,
     track: Track = lambda items, description: items,
