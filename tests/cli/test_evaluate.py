@@ -180,7 +180,7 @@ def test_a_bad_recording_does_not_end_the_others(evaluate, shared, tmp_path):
 @pytest.mark.parametrize(
     ("table", "message"),
     [
-        ("id\tsource\tgoals\n", "unknown column 'goals'"),
+        ("id\tsource\tgoals\n", "line 1 names no column 'targets'"),
         ("id\tsource\ttargets\n1\tno.wav\ta.wav\n", "line 2: the source"),
     ],
 )

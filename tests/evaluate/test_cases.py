@@ -37,13 +37,26 @@ def test_paths_are_relative_to_the_root_where_one_is_given(root, tmp_path):
         read_cases(tmp_path / "cases.tsv")
 
 
+def test_columns_of_ones_own_may_stand_beside(root, caplog):
+    (root / "plain.tsv").write_text("id\tsource\ttargets\ttranscript\n1\ta.wav\tb.wav\tHELLO\n")
+    (root / "more.tsv").write_text(
+        "id\tspeaker\tsource\tsex\ttargets\tsex\ttranscript\n1\tann\ta.wav\tF\tb.wav\tM\tHELLO\n"
+    )
+    assert read_cases(root / "more.tsv") == read_cases(root / "plain.tsv")
+    assert not caplog.records
+    (root / "misspelt.tsv").write_text("id\tsource\ttargets\ttranscripts\n1\ta.wav\tb.wav\tHELLO\n")
+    assert read_cases(root / "misspelt.tsv")[0].transcript == ""
+    assert "the column 'transcripts' is not used; if 'transcript' is meant, call it so" in caplog.text
+
+
 @pytest.mark.parametrize(
     ("table", "message"),
     [
         ("", "no column 'id'"),
         ("id\tsource\ttargets\n", "holds no cases"),
         ("id\tsource\n1\ta.wav\n", "no column 'targets'"),
-        ("id\tsource\ttargets\tsex\n1\ta.wav\tb.wav\tF\n", "unknown column 'sex' in line 1; the columns are id"),
+        ("id\tsource\ttarget\n1\ta.wav\tb.wav\n", r"no column 'targets'; is 'target' meant for it\?$"),
+        ("id\tsource\tsex\n1\ta.wav\tF\n", "no column 'targets'; the columns are id, source, targets, and"),
         ("id\tsource\ttargets\tid\n", "'id' is there twice"),
         ("id\tsource\ttargets\n1\ta.wav\tb.wav\tHI\n", "line 2 has 4 fields"),
         ("id\tsource\ttargets\n1\ta.wav\n", "line 2 has no targets"),

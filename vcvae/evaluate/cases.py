@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import difflib
+import logging
 import re
 from collections import defaultdict
 from collections.abc import Sequence
@@ -15,6 +17,7 @@ from vcvae.errors import VcvaeError, disk_errors
 
 REQUIRED, OPTIONAL = ("id", "source", "targets"), ("transcript", "reference")
 ENROLLED = 3  # utterances that show a target drawn from a prepared folder
+logger = logging.getLogger("vcvae")
 _NAME = re.compile(r"\w[\w.-]*")
 
 
@@ -38,11 +41,11 @@ def read_cases(table: str | Path, *, root: str | Path | None = None) -> list[Cas
     """The cases of a table with tabs, whose first line names its columns.
 
     These are `id`, `source`, `targets` (with `;` between them; folders count as the recordings in them), and, where
-    wanted, `transcript` and `reference`. Paths are relative to `root`, or to the table's folder.
+    wanted, `transcript` and `reference`; others are left alone. Paths are relative to `root`, or to the table's folder.
 
     Raises:
-        VcvaeError: a table that cannot be read, an unknown or missing column, or a line that is wrong or names a file
-            that is not there.
+        VcvaeError: a table that cannot be read, a missing column, or a line that is wrong or names a file that is not
+            there.
     """
     table = Path(table)
     try:
@@ -71,14 +74,16 @@ def read_cases(table: str | Path, *, root: str | Path | None = None) -> list[Cas
 
 def _check(table: Path, columns: list[str]) -> None:
     known = f"the columns are {', '.join(REQUIRED)}, and, where wanted, {' and '.join(OPTIONAL)}"
-    for name in columns:
-        if name not in REQUIRED + OPTIONAL:
-            raise VcvaeError(f"{table}: unknown column '{name}' in line 1; {known}.")
+    others = [name for name in columns if name not in REQUIRED + OPTIONAL]
+    for name in REQUIRED + OPTIONAL:
         if columns.count(name) > 1:
             raise VcvaeError(f"{table}: the column '{name}' is there twice; {known}.")
-    for name in REQUIRED:
-        if name not in columns:
-            raise VcvaeError(f"{table}: line 1 names no column '{name}'; {known}.")
+        meant = difflib.get_close_matches(name, others, n=1, cutoff=0.7)
+        if name in REQUIRED and name not in columns:
+            hint = f"; is '{meant[0]}' meant for it?" if meant else f"; {known}."
+            raise VcvaeError(f"{table}: line 1 names no column '{name}'{hint}")
+        if name not in columns and meant:
+            logger.warning(f"{table}: the column '{meant[0]}' is not used; if '{name}' is meant, call it so.")
 
 
 def _parse(where: str, values: dict[str, str], root: Path) -> Case:
