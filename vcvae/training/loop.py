@@ -48,6 +48,7 @@ FREE_TO_CHANGE = {
     "keep_best",
     "best_by",
     "optimizer",
+    "strength",
 }
 
 
@@ -209,10 +210,14 @@ class _Run:
             f"{sum(p.numel() for p in parameters) / 1e6:.2f} M parameters ({name})"
             for name, parameters in self.players.items()
         )
+        if self.step >= self.config.steps:
+            checkpoint.save(self.folder, self._state())  # an export shall find the keys as they are given now
+            stands = f"done, at step {self.step}."
+        else:
+            stands = f"going on from step {self.step}." if self.step else "starting."
         self.console.print(
             f"{self.folder}: {self._corpus()}, {sizes} on "
-            f"{self.accelerator.num_processes} × {self.accelerator.device.type}; "
-            + (f"going on from step {self.step}." if self.step else "starting.")
+            f"{self.accelerator.num_processes} × {self.accelerator.device.type}; {stands}"
         )
         return log
 
