@@ -15,7 +15,7 @@ import argparse
 import itertools
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
@@ -28,7 +28,9 @@ from vcvae import audio
 from vcvae.config import read_yaml
 from vcvae.data.prepare import Preparation
 from vcvae.data.shar import Export
-from vcvae.training.loop import _batches, _Run
+from vcvae.training.batches import Positions, batches
+from vcvae.training.loop import _Run
+from vcvae.training.task import Batch
 from vcvae.training.tasks import parse
 
 ROOT = Path(__file__).parents[2]
@@ -55,6 +57,12 @@ def run(place: Path, output: Path, **changes) -> _Run:
     return _Run(parse(values, where="bench"), Console(quiet=True))
 
 
+def read(run: _Run) -> Iterator[Batch]:
+    """The batches of a run, from its beginning."""
+    positions = Positions(run.config.batch_speakers, 0)
+    return batches(run.data, positions, workers=run.config.workers, device=run.accelerator.device)
+
+
 def per_second(step: Callable[[], object], seconds: float, skipped: int) -> float:
     """How often `step` can be done in a second; the first times are skipped, for batches that lay ready."""
     for _ in range(skipped):
@@ -77,10 +85,9 @@ def main() -> None:
         for form, place in (("files", folder), ("shards", folder / "shar")):
             for workers in (0, 1, 2):
                 reader = run(place, folder / "run", workers=workers)
-                batches = _batches(reader.data, reader.config, reader.accelerator, 0)
-                steps[f"reading {form}, {workers} workers"] = partial(next, batches), 4 * workers + 1
+                steps[f"reading {form}, {workers} workers"] = partial(next, read(reader)), 4 * workers + 1
         trainer = run(folder, folder / "run", workers=0)
-        ready = list(itertools.islice(_batches(trainer.data, trainer.config, trainer.accelerator, 0), 8))
+        ready = list(itertools.islice(read(trainer), 8))
         for count in (1, 2):
             for name, begins in (("begins", 0), ("goes on", trainer.config.conversions_from)):
 

@@ -1,0 +1,21 @@
+"""Benchmarks are run by hand; that each can be begun is tested, so that none is left behind by what it measures."""
+
+import importlib.util
+import os
+from pathlib import Path
+
+import pytest
+
+BENCH = Path(__file__).parent / "bench"
+
+
+@pytest.mark.parametrize("path", sorted(BENCH.glob("*.py")), ids=lambda path: path.stem)
+def test_a_benchmark_finds_what_it_measures(path, monkeypatch, capsys):
+    monkeypatch.setattr(os, "environ", dict(os.environ))  # some say how many threads there are
+    monkeypatch.setattr("sys.argv", [path.name, "--help"])
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    with pytest.raises(SystemExit, match="0"):
+        module.main()
+    assert path.name in capsys.readouterr().out
