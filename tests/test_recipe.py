@@ -1,4 +1,6 @@
 import json
+import os
+import signal
 import subprocess
 
 import pytest
@@ -132,6 +134,50 @@ def test_training_may_be_launched_by_accelerate(monkeypatch, tmp_path):
     recipe._call(["export", "a", "b"], tmp_path / "eight.yaml")
     launch = ["-m", "accelerate.commands.launch", "--config_file", str(tmp_path / "eight.yaml")]
     assert started == [[*launch, "-m", "vcvae", "train", "a.yaml"], ["-m", "vcvae", "export", "a", "b"]]
+
+
+def test_a_finished_run_is_not_trained_anew_and_it_is_said(place, called):
+    """Its output would be a run on what was there before."""
+    values = yaml.safe_load((place / "recipe.yaml").read_text())
+    values["steps"].insert(1, {"name": "train", "command": "train a.yaml", "makes": ["{output}/run"]})
+    (place / "recipe.yaml").write_text(yaml.safe_dump(values).replace("a.yaml", str(place / "a.yaml")))
+    (place / "a.yaml").write_text("steps: 1")
+    (place / "out" / "run").mkdir(parents=True)
+    (place / "out" / "run" / "config.yaml").write_text("steps: 1")
+    (place / "out" / "run" / "figures.jsonl").write_text('{"step": 1, "group": "dev"}\n')
+    note = f"{place}/out/run: is a finished run, and stays as it is; remove it, to train anew on what comes before"
+    said = []
+    run(place, said.append)
+    assert note not in said
+    run(place, said.append)
+    assert note not in said
+    run(place, said.append, first="mel")
+    assert said.count(note) == 1
+
+
+def test_a_step_is_told_of_sigterm_and_waited_for(monkeypatch):
+    """Who started the recipe knows only this process; a training that went on alone would meet the next one."""
+    told = []
+
+    class Process:
+        def __init__(self, command):
+            pass
+
+        def wait(self):
+            if not told:
+                os.kill(os.getpid(), signal.SIGTERM)
+            told.append("waited for")
+            return 0
+
+        def terminate(self):
+            told.append("terminated")
+
+    before = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr(subprocess, "Popen", Process)
+    with pytest.raises(KeyboardInterrupt):
+        recipe._call(["train", "a.yaml"], None)
+    assert told == ["terminated", "waited for"]
+    assert signal.getsignal(signal.SIGTERM) == before
 
 
 def test_an_interrupted_step_is_waited_for(monkeypatch):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shlex
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -102,11 +103,14 @@ def run(
     again = first is not None
     for number, (name, words, makes) in enumerate(steps, 1):
         title, done = f"[{number}/{len(steps)}] {name}", _done(output)
-        if not again and done.get(name) == _fingerprint(words) and all(map(_complete, makes)):
+        is_done = done.get(name) == _fingerprint(words) and all(map(_complete, makes))
+        if is_done and not again:
             say(f"{title}: done before")
             continue
         again = True
         say(f"{title}: vcvae {shlex.join(words)}")
+        if is_done and words[0] == "train":
+            say(f"{makes[0]}: is a finished run, and stays as it is; remove it, to train anew on what comes before")
         _note(output, {other: mark for other, mark in done.items() if other != name})
         code = _call(words, launch)
         missing = [made for made in makes if not _complete(made)]
@@ -137,11 +141,19 @@ def _call(words: list[str], launch: Path | None) -> int:
     if launch and words[0] == "train":
         python += ["-m", "accelerate.commands.launch", "--config_file", str(launch)]
     process = subprocess.Popen([*python, "-m", "vcvae", *words])
+
+    def pass_on(*_signal) -> None:  # Ctrl-C reaches both, SIGTERM only this one
+        process.terminate()
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, pass_on)
     try:
         return process.wait()
     except KeyboardInterrupt:
         process.wait()  # it was interrupted, too, and saves the step at hand
         raise
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _complete(made: str) -> bool:

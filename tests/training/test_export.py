@@ -60,7 +60,7 @@ def test_an_export_is_a_model_with_a_card(run, tmp_path):
     figures = {line["group"]: line for line in read(run)}["dev"]
     assert f"| reconstruction | {figures['reconstruction']:.4g} |" in card
     assert "4 of 4 steps" in card
-    assert f"2 speakers, 0.0 h ({config.data.train})" in card
+    assert f"2 speakers, 0.1 min ({config.data.train})" in card
     assert "For its author to add: under what licence" in card
     resolved = yaml.safe_load(card.split("```yaml\n")[1].split("```")[0])
     assert parse(resolved, where="card") == config

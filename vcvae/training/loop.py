@@ -223,7 +223,8 @@ class _Run:
 
     def _corpus(self) -> str:
         hours = self.data.samples / self.config.model.mel.sample_rate / 3600
-        return f"{len(self.data.speakers)} speakers, {hours:.1f} h"
+        length = f"{hours:.1f} h" if hours >= 1 else f"{60 * hours:.1f} min"
+        return f"{len(self.data.speakers)} speakers, {length}"
 
     def _rate(self, step: int) -> float:
         return self.config.optimizer.rate(step, self.config.steps)
