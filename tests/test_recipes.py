@@ -1,16 +1,20 @@
 """Every recipe is run in miniature, and every key is explained."""
 
+import re
+import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
 import soundfile as sf
+import yaml
 from accelerate.commands.config.config_args import load_config_from_file
 from rich.console import Console
 from typer.main import get_command
 
 from tests.corpus import TINY, make_corpus
 from tests.synthetic import speak
+from vcvae import recipe
 from vcvae.cli import app
 from vcvae.config import Config, read_yaml
 from vcvae.data.prepare import MANIFEST
@@ -106,6 +110,31 @@ def test_the_parallel_recipe_runs_in_miniature(tmp_path):
     places = {"output": str(tmp_path / "model"), "source": str(tmp_path / "low"), "target": str(tmp_path / "high")}
     train(parse(read_yaml(PARALLEL) | places | {"model": {"components": 2}}, where="test"), Console(quiet=True))
     assert GMMConversion.from_pretrained(tmp_path / "model").octaves > 0.5
+
+
+def test_mini_runs_whole(tmp_path, monkeypatch, vcvae):
+    """All its commands on the voices that it names, with two steps of each training."""
+    shutil.copytree(RECIPES, tmp_path / "recipes")
+    (tmp_path / "egs").symlink_to(RECIPES.parent / "egs")
+    for name in ("conversion", "texture"):
+        path = tmp_path / "recipes" / "mini" / f"{name}.yaml"
+        path.write_text(yaml.safe_dump(yaml.safe_load(path.read_text()) | {"steps": 2, "workers": 0}))
+    monkeypatch.chdir(tmp_path)
+    alone = {"prepare": ["--jobs", "1"]}
+    monkeypatch.setattr(recipe, "_call", lambda words, _: vcvae(*words, *alone.get(words[0], []))[0])
+    said = []
+    recipe.run(Path("recipes/mini"), said.append)
+    assert said[-1] == "recipes/mini: done"
+    assert len(said) == 2 + 7
+    source, converted = (sf.info(path).duration for path in ("egs/convert/source.flac", "exp/mini/converted.wav"))
+    assert converted == pytest.approx(source, abs=1e-3)
+    page = Path("exp/mini/evaluation/report.html")
+    played = re.findall(r'src="([^"]+\.(?:wav|flac))"', page.read_text())
+    assert len(played) == 3 * 12
+    assert all((page.parent / name).is_file() for name in played)
+    said.clear()
+    recipe.run(Path("recipes/mini"), said.append)
+    assert sum(line.endswith(": done before") for line in said) == 7
 
 
 STEPS = [
