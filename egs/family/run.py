@@ -36,10 +36,7 @@ VOICES = HERE.parent / "encoders" / "voices"
 BOTTLENECKS = (2, 4, 8, 16, 32, 64)
 COMPONENTS = tuple(2**n for n in range(10))
 FULL = 64  # components from which on only diagonal covariances are fitted: full ones would take hours
-LEARNED, UNSEEN = (
-    1200,
-    240,
-)  # seconds at most that densities and principal components learn from, and that all are judged on
+LEARNED, UNSEEN = 600, 240  # seconds at most: that densities and components learn from; that all are judged on
 MEL = MelConfig()
 
 
@@ -60,7 +57,10 @@ def main() -> None:
         denoiser = speech.learn("denoising", arguments.steps, {"latent": 64})
         vae = speech.learn("vae", arguments.steps, {"latent": 64})
     mixtures = {
-        kind: {k: GaussianMixture.fit(speech.frames, components=k, covariance=kind, floor=1e-2) for k in sizes}
+        kind: {
+            k: GaussianMixture.fit(speech.frames, components=k, covariance=kind, floor=1e-2, iterations=30)
+            for k in sizes
+        }
         for kind, sizes in (("full", [k for k in COMPONENTS if k <= FULL]), ("diagonal", COMPONENTS))
     }
     console = Console(width=120)
