@@ -137,9 +137,10 @@ def draw(output: Path, rows: dict[str, dict[str, float]]) -> None:
         values = [row[key] for row in rows.values()]
         axis.barh(list(rows), values, color="0.6")
         axis.bar_label(axis.containers[0], fmt="%.2f", padding=2)
-        axis.set(title=title, xlim=(0, 1.25 * max(values)))
-        axis.invert_yaxis()
-    figure.savefig(output, dpi=80)
+        axis.axvline(0, color="black", linewidth=0.8)
+        axis.set(title=title, xlim=(1.6 * min(0, *values), 1.25 * max(values)))
+    axes[0].invert_yaxis()
+    figure.savefig(output, dpi=70)
 
 
 if __name__ == "__main__":

@@ -9,20 +9,23 @@ from __future__ import annotations
 import argparse
 import shutil
 import tempfile
+import warnings
 from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
+from PIL import Image
 from rich.console import Console
 from rich.table import Table
 from sklearn.decomposition import PCA
+from sklearn.exceptions import ConvergenceWarning
 
 from vcvae import audio
 from vcvae.data.manifest import Manifest
 from vcvae.data.prepare import Preparation
 from vcvae.evaluate.bound import bound
-from vcvae.mel import MelConfig, MelSpectrogram
+from vcvae.mel import MelConfig, MelSpectrogram, known_bands
 from vcvae.models.autoencoder import VAE, AutoEncoder
 from vcvae.models.gmm import GaussianMixture
 from vcvae.training.corruption import CorruptionConfig, corrupt
@@ -35,11 +38,9 @@ HERE = Path(__file__).parent
 VOICES = HERE.parent / "encoders" / "voices"
 BOTTLENECKS = (2, 4, 8, 16, 32, 64)
 COMPONENTS = tuple(2**n for n in range(10))
-FULL = 64  # components from which on only diagonal covariances are fitted: full ones would take hours
-LEARNED, UNSEEN = (
-    1200,
-    240,
-)  # seconds at most that densities and principal components learn from, and that all are judged on
+FULL = 64  # components; above these only diagonal covariances are fitted: full ones take long
+LEARNED, UNSEEN = 1200, 240  # seconds at most: that principal components learn from; that all are judged on
+FRAMES = 26_000  # at most, drawn from these, that densities learn from: five minutes
 MEL = MelConfig()
 
 
@@ -59,13 +60,17 @@ def main() -> None:
         coders = {k: speech.learn("autoencoder", arguments.steps, {"latent": k}) for k in BOTTLENECKS}
         denoiser = speech.learn("denoising", arguments.steps, {"latent": 64})
         vae = speech.learn("vae", arguments.steps, {"latent": 64})
-    mixtures = {
-        kind: {k: GaussianMixture.fit(speech.frames, components=k, covariance=kind, floor=1e-2) for k in sizes}
-        for kind, sizes in (("full", [k for k in COMPONENTS if k <= FULL]), ("diagonal", COMPONENTS))
-    }
     console = Console(width=120)
     distortion = rate_distortion(console, speech, coders)
     denoised = denoising(console, speech, denoiser, coders[64])
+    warnings.simplefilter("ignore", ConvergenceWarning)  # the last rounds move little, and there are many mixtures
+    mixtures = {
+        kind: {
+            k: GaussianMixture.fit(speech.frames, components=k, covariance=kind, floor=1e-2, iterations=30)
+            for k in sizes
+        }
+        for kind, sizes in (("full", [k for k in COMPONENTS if k <= FULL]), ("diagonal", COMPONENTS))
+    }
     densities = density(console, speech, mixtures, vae)
     draw(arguments.output, speech, distortion, densities, denoised, vae, mixtures["full"][32])
     sound(arguments.output, speech, vae)
@@ -93,7 +98,8 @@ class Speech:
         self.samples = read(dev, UNSEEN)
         self.mels = [spectrogram(samples) for samples in self.samples]
         self.learned = [spectrogram(samples) for samples in read(train, LEARNED)]
-        self.frames = torch.cat([mel[0].T for mel in self.learned])
+        frames = torch.cat([mel[0].T for mel in self.learned])
+        self.frames = frames[torch.randperm(len(frames), generator=torch.Generator().manual_seed(0))[:FRAMES]]
         self.unseen = torch.cat([mel[0].T for mel in self.mels])
 
     def learn(self, task: str, steps: int, model: dict) -> AutoEncoder:
@@ -118,10 +124,14 @@ class Speech:
 
 
 def read(folder: Path, seconds: float) -> list[torch.Tensor]:
-    """Samples (1, samples) of prepared utterances, from all over the folder, until there are so many seconds."""
+    """Samples (1, samples) of prepared utterances, from all over the folder, until there are so many seconds.
+
+    Only of those that reach all bands: where there is none, training asks for nothing, and a floor is easy to guess.
+    """
     manifest, chosen, total = Manifest(folder, MEL.sample_rate), [], 0.0
+    known = known_bands(torch.from_numpy(manifest.bandwidth), MEL).all(dim=1)
     for row in torch.randperm(len(manifest.samples), generator=torch.Generator().manual_seed(0)).tolist():
-        if total < seconds:
+        if known[row] and total < seconds:
             chosen.append(torch.from_numpy(audio.read(manifest.path(row), MEL.sample_rate))[None])
             total += manifest.samples[row] / MEL.sample_rate
     return chosen
@@ -212,6 +222,7 @@ def draw(output, speech, distortion, densities, denoised, vae, mixture) -> None:
     for axis, share in zip(axes[2], (0.0, 0.33, 0.67, 1.0), strict=True):
         show(axis, vae.between(a, b, share)[0], f"between two utterances: {share:.2f}")
     figure.savefig(output, dpi=70)
+    Image.open(output).convert("RGB").quantize(64).save(output, optimize=True)  # a third of the size
 
 
 def two(speech: Speech) -> list[torch.Tensor]:

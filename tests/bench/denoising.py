@@ -1,9 +1,9 @@
-"""Denoising at 0, 5 and 10 dB: distance to the clean mel, against doing nothing and against a plain auto-encoder.
+"""Denoising at 0, 5 and 10 dB: distance to the clean mel, and DNSMOS, of each auto-encoder and of doing nothing.
 
-    python tests/bench/denoising.py DEV --denoiser MODEL [--plain MODEL] [-o OUT]    # DEV: prepared speech, unseen
+    python tests/bench/denoising.py DEV --denoiser MODEL [--plain MODEL] [--dnsmos] [-o OUT]    # DEV: prepared, unseen
 
-Half of the recordings get coloured noise, the other half another speaker. With -o, what is heard and what the
-denoiser's mel says through the vocoder that ships are written, to be judged by others.
+Half of the recordings get coloured noise, the other half another speaker. DNSMOS needs `pip install '.[eval]'`, and is
+of the former half: what is heard, and what the vocoder that ships says of the models' mels. With -o these are written.
 """
 
 from __future__ import annotations
@@ -13,9 +13,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from rich.console import Console
+from rich.table import Table
 
 from vcvae import audio
 from vcvae.data.manifest import Manifest
+from vcvae.evaluate.measures import HEARING
 from vcvae.mel import MelSpectrogram
 from vcvae.models import load_autoencoder
 from vcvae.training.corruption import CorruptionConfig, corrupt
@@ -32,28 +35,30 @@ def main() -> None:
     parser.add_argument("dev", type=Path)
     parser.add_argument("--denoiser", required=True)
     parser.add_argument("--plain")
+    parser.add_argument("--dnsmos", action="store_true")
     parser.add_argument("--count", type=int, default=20, help="recordings, each of another speaker")
     parser.add_argument("-o", "--output", type=Path)
     arguments = parser.parse_args()
     denoiser = load_autoencoder(arguments.denoiser, denoising=True).eval()
     mel = denoiser.config.mel
-    systems = {"nothing done": lambda x: x, "denoised": denoiser.copy}
+    systems = {"nothing done": None}
     if arguments.plain:
-        systems["plain auto-encoder"] = load_autoencoder(arguments.plain).eval().copy
+        systems["plain"] = load_autoencoder(arguments.plain).eval()
+    systems["denoised"] = denoiser
+    rating = rater(mel.sample_rate) if arguments.dnsmos else None
     vocoder = load_vocoder(None, mel).for_estimates().eval()
-    spectrogram, size = MelSpectrogram(mel), SECONDS * mel.sample_rate
+    spectrogram = MelSpectrogram(mel)
 
-    manifest = Manifest(arguments.dev, mel.sample_rate)
-    rows = np.flatnonzero(manifest.samples >= size)
-    rows = rows[np.unique(manifest.speaker[rows], return_index=True)[1]][: arguments.count]
-    read = (audio.read(manifest.path(row), mel.sample_rate)[:size] for row in rows)
-    clean = torch.stack([torch.from_numpy(samples) for samples in read])
-    wanted = spectrogram(clean)
+    clean = recordings(arguments.dev, arguments.count, mel.sample_rate)
+    wanted, half = spectrogram(clean), len(clean) // 2
+    columns = ["noise", "", "mel L1, noise", "mel L1, voice"]
+    table = Table(*columns, *(["background", "speech", "overall"] if rating else []))
+    if rating:
+        table.add_row("", "clean", "0", "0", *rating(clean[:half]))
     if arguments.output:
         write(arguments.output / "clean", clean, mel.sample_rate)
     for snr in (0.0, 5.0, 10.0):
         torch.manual_seed(0)
-        half = len(clean) // 2
         heard = torch.cat(
             [
                 corrupt(part, CorruptionConfig(**kind, reverberation=0.0, snr=(snr, snr)), sample_rate=mel.sample_rate)
@@ -61,21 +66,51 @@ def main() -> None:
             ]
         )
         noisy = spectrogram(heard)
-        for name, system in systems.items():
-            error = (system(noisy) - wanted).abs().mean(dim=(1, 2))
-            print(f"{snr:2.0f} dB  {name:20} mel L1 {error[:half].mean():.3f} noise, {error[half:].mean():.3f} voice")
-        if arguments.output:
-            write(arguments.output / f"{snr:.0f}dB-noisy", heard, mel.sample_rate)
-            spoken = torch.stack([torch.from_numpy(speak(vocoder, m)) for m in denoiser.copy(noisy)])
-            write(arguments.output / f"{snr:.0f}dB-denoised", spoken, mel.sample_rate)
+        for name, model in systems.items():
+            said = model.copy(noisy) if model else noisy
+            error = (said - wanted).abs().mean(dim=(1, 2))
+            row = [f"{snr:.0f} dB", name, f"{error[:half].mean():.3f}", f"{error[half:].mean():.3f}"]
+            if rating or arguments.output:
+                spoken = torch.stack([torch.from_numpy(speak(vocoder, m)) for m in said]) if model else heard
+            if rating:
+                row += rating(spoken[:half])
+            if arguments.output:
+                write(arguments.output / f"{snr:.0f}dB-{name.replace(' ', '-')}", spoken, mel.sample_rate)
+            table.add_row(*row)
+    Console(width=120).print(table)
+
+
+def recordings(dev: Path, count: int, sample_rate: int) -> torch.Tensor:
+    """(count, samples): one of each speaker."""
+    manifest, size = Manifest(dev, sample_rate), SECONDS * sample_rate
+    rows = np.flatnonzero(manifest.samples >= size)
+    rows = rows[np.unique(manifest.speaker[rows], return_index=True)[1]][:count]
+    return torch.stack([torch.from_numpy(audio.read(manifest.path(row), sample_rate)[:size]) for row in rows])
+
+
+def rater(sample_rate: int):
+    """Samples (batch, samples) → means of DNSMOS: background, speech, overall."""
+    from vcvae.evaluate.plugins import DNSMOS
+
+    network = DNSMOS("")
+
+    def rate(batch: torch.Tensor) -> list[str]:
+        heard = (audio.from_array(limited(samples).numpy(), sample_rate, HEARING) for samples in batch)
+        found = [network.rate(samples) for samples in heard]
+        return [f"{np.mean([f[key] for f in found]):.2f}" for key in ("dnsmos_noise", "dnsmos_speech", "dnsmos")]
+
+    return rate
+
+
+def limited(samples: torch.Tensor) -> torch.Tensor:
+    """As it would be in a file: not over full scale."""
+    return samples * min(1, 0.99 / samples.abs().max())
 
 
 def write(folder: Path, batch: torch.Tensor, sample_rate: int) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for i, samples in enumerate(batch):
-        audio.write(
-            folder / f"{i:02}.wav", (samples * min(1, 0.99 / samples.abs().max())).numpy(), sample_rate, force=True
-        )
+        audio.write(folder / f"{i:02}.wav", limited(samples).numpy(), sample_rate, force=True)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 import pytest
 import torch
+from sklearn.decomposition import PCA
 
 from vcvae.errors import VcvaeError
 from vcvae.models.autoencoder import VAE, AutoEncoder, AutoEncoderConfig, DenoisingAutoEncoder
@@ -29,6 +30,24 @@ def test_every_member_takes_frames_images_and_vectors(kind, body):
 @pytest.mark.parametrize("frames", [1, 2, 3, 4, 5])
 def test_any_length_comes_back(frames):
     assert make(AutoEncoder).copy(torch.randn(1, 80, frames)).shape == (1, 80, frames)
+
+
+@pytest.mark.parametrize("kind", [AutoEncoder, DenoisingAutoEncoder])
+def test_before_training_it_is_the_principal_component_analysis(kind):
+    torch.manual_seed(0)
+    x = torch.randn(4, 6, 80).cumsum(dim=2) + torch.randn(6, 1)
+    model = kind(AutoEncoderConfig(inputs=6, latent=5, channels=16, blocks=1))
+    model.begin(x)
+    places = x.mT.reshape(-1, 24).numpy()
+    analysis = PCA(5).fit(places)
+    expected = analysis.inverse_transform(analysis.transform(places)).reshape(4, 80, 6)
+    torch.testing.assert_close(model.copy(x).mT, torch.from_numpy(expected), atol=1e-3, rtol=1e-4)
+
+
+def test_a_code_as_wide_as_its_place_begins_as_a_copy():
+    model, x = AutoEncoder(AutoEncoderConfig(inputs=2, latent=11, channels=16, blocks=1)), torch.randn(3, 2, 40)
+    model.begin(x)
+    torch.testing.assert_close(model.copy(x), x, atol=1e-4, rtol=1e-4)
 
 
 def test_the_width_is_the_spread_where_it_is_fixed_and_learned_in_the_vae():

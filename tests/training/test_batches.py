@@ -9,7 +9,7 @@ import torch
 from tests.corpus import make_corpus
 from vcvae.data.segments import Segments
 from vcvae.errors import VcvaeError
-from vcvae.training.batches import Positions, Steady, batches, validation
+from vcvae.training.batches import Positions, Steady, batches, first
 
 CPU = torch.device("cpu")
 
@@ -92,7 +92,7 @@ def test_reading_draws_nothing_within_a_step(data):
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_a_validation_is_always_the_same(data):
-    found = validation(data, 4, size=2, device=CPU)
+def test_the_first_examples_are_always_the_same(data):
+    found = list(first(data, 4, size=2, device=CPU))
     assert [batch["samples"].shape for batch in found] == [(2, 2, 8192)] * 2
     np.testing.assert_array_equal(found[1]["samples"][1], data[3]["samples"])

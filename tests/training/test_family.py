@@ -58,6 +58,15 @@ def test_each_member_learns(kind, batch):
     assert set(task.validate([batch]).figures) == {"heard", "copied"}
 
 
+@pytest.mark.parametrize("kind", [AutoEncoder, DenoisingAutoEncoder])
+def test_what_gives_points_begins_as_the_best_linear_code(kind, batch):
+    untaught, begun = make(kind), make(kind)
+    begun.begin(iter([batch]))
+    begun.after_step()
+    untaught, begun = (task.validate([batch | {"samples": batch["samples"] / 2}]).figures for task in (untaught, begun))
+    assert begun["copied"] < 0.5 * untaught["copied"]
+
+
 def test_only_the_denoising_one_hears_something_else_than_it_is_to_give(batch):
     for kind in MEMBERS:
         task = make(kind)

@@ -17,7 +17,7 @@ from torch import Tensor
 from vcvae.config import Config
 from vcvae.errors import VcvaeError
 from vcvae.mel import MelConfig
-from vcvae.models.bodies import BODIES
+from vcvae.models.bodies import BODIES, begin_as_principal_components
 from vcvae.models.likelihood import LIKELIHOODS, Likelihood
 from vcvae.models.posterior import Gaussian, Point
 from vcvae.models.pretrained import PretrainedModel
@@ -64,6 +64,11 @@ class AutoEncoder(PretrainedModel, config=AutoEncoderConfig):
         sizes = {"channels": c.channels, "blocks": c.blocks, "kernel": c.kernel}
         self.encoder = encoder(c.inputs, self.statistics * c.latent, **sizes)
         self.decoder = decoder(c.inputs, c.latent, 1 + self.widths, **sizes)
+
+    def begin(self, x: Tensor) -> None:
+        """Before any training: be the principal component analysis of x (batch, inputs, frames), where x is frames."""
+        if self.config.body == "frames":
+            begin_as_principal_components(self.encoder, self.decoder, self._standard(x))
 
     def encode(self, x: Tensor) -> Point | Gaussian:
         """x (batch, inputs, …) → the posterior of its code (batch, latent, …)."""
@@ -119,6 +124,9 @@ class VAE(AutoEncoder, config=AutoEncoderConfig):
 
     statistics = 2  # a mean and a log-variance
     widths = 1
+
+    def begin(self, x: Tensor) -> None:
+        """As it is: principal components are not of the prior's variance."""
 
     def encode(self, x: Tensor) -> Gaussian:
         statistics = self.encoder(self._standard(x))

@@ -21,7 +21,7 @@ class FrameEncoder(nn.Module):
     """x (batch, inputs, frames) → (batch, outputs, ceil(frames / 4)).
 
     Frames have a linear way beside the network, to the code and back. Alone it could be a principal component analysis,
-    which it soon is, and the network learns what that lacks.
+    and the network learns what that lacks.
     """
 
     def __init__(self, inputs: int, outputs: int, *, channels: int, blocks: int, kernel: int) -> None:
@@ -58,6 +58,26 @@ class FrameDecoder(nn.Module):
         ways = self.head(self.fast(x)), self.linear(code.mT)
         x, linear = (way.reshape(batch, -1, self.outputs, shape[1])[:, :frames] for way in ways)
         return (x + linear).permute(2, 0, 3, 1).unbind(0)
+
+
+@torch.no_grad()
+def begin_as_principal_components(encoder: FrameEncoder, decoder: FrameDecoder, x: Tensor) -> None:
+    """Set the linear way to the principal components of x (batch, inputs, frames), and the networks to nothing.
+
+    Found by descent, a wide code's last components take longer than most trainings last.
+    """
+    places = x[:, :, : x.shape[2] // 4 * 4].mT.reshape(-1, 4 * x.shape[1]).cpu().double()
+    mean = places.mean(dim=0)
+    axes = torch.linalg.eigh(torch.cov(places.T)).eigenvectors.flip(1)  # the one that says most comes first
+    there, back = encoder.linear.linear, decoder.linear
+    kept = axes[:, : there.out_features].to(x)
+    for layer in (encoder.layers[-1], decoder.head, back):
+        nn.init.zeros_(layer.weight)
+        nn.init.zeros_(layer.bias)
+    there.weight[: kept.shape[1]] = kept.T
+    there.bias[: kept.shape[1]] = -(mean.to(x) @ kept)
+    back.weight[:, : kept.shape[1]] = kept
+    back.bias.copy_(mean)
 
 
 class ImageEncoder(nn.Module):

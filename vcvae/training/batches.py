@@ -87,10 +87,11 @@ def _moved(read: Iterator[Batch], device: torch.device) -> Generator[Batch, None
         getattr(read, "_shutdown_workers", lambda: None)()
 
 
-def validation(data: Dataset, speakers: int, *, size: int, device: torch.device) -> list[Batch]:
-    """The first examples of unseen speakers, in batches."""
+def first(data: Dataset, examples: int, *, size: int, device: torch.device) -> Iterator[Batch]:
+    """The first examples, in batches; they are read when they are asked for."""
     steady = Steady(data)
-    return [to(default_collate([steady[n] for n in range(i, i + size)]), device) for i in range(0, speakers, size)]
+    for i in range(0, examples, size):
+        yield to(default_collate([steady[n] for n in range(i, i + size)]), device)
 
 
 def to(batch: Batch, device: torch.device) -> Batch:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Literal
 
 import torch
@@ -57,6 +58,9 @@ class AutoEncoderTask(Task):
 
     def players(self) -> dict[str, list[nn.Parameter]]:
         return {"model": list(self.model.parameters())}
+
+    def begin(self, batches: Iterator[Batch]) -> None:
+        self.model.begin(torch.cat([self.spectrogram(batch["samples"].flatten(0, 1)) for batch in batches]))
 
     @property
     def released(self) -> AutoEncoder:

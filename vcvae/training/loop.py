@@ -27,13 +27,14 @@ from vcvae.data.load import load
 from vcvae.environment import environment, git_state
 from vcvae.errors import VcvaeError, disk_errors
 from vcvae.training import checkpoint
-from vcvae.training.batches import Positions, batches, is_a_killed_reader, validation
+from vcvae.training.batches import Positions, batches, first, is_a_killed_reader
 from vcvae.training.log import Log, require_tensorboard
 from vcvae.training.parallel import ParallelConfig, fit
 from vcvae.training.run import RunConfig
 from vcvae.training.task import Batch, Task
 from vcvae.training.tasks import TASKS, parse
 
+BEGINNING = 64  # examples that a task may look at before the first step
 FREE_TO_CHANGE = {
     "output",
     "data",
@@ -104,6 +105,8 @@ class _Run:
             if self.accelerator.scaler and saved["scaler"]:
                 self.accelerator.scaler.load_state_dict(saved["scaler"])
         self.task.to(self.accelerator.device)
+        if not saved:
+            self.task.begin(first(self.data, BEGINNING, size=config.batch_speakers, device=self.accelerator.device))
         self.players = self.task.players()
         self.optimizers = {}
         for name, parameters in self.players.items():
@@ -144,10 +147,11 @@ class _Run:
 
     def _steps(self, log: Log | None) -> None:
         config, accelerator, console = self.config, self.accelerator, self.console
+        size, device = config.batch_speakers, accelerator.device
         places = {"process": accelerator.process_index, "processes": accelerator.num_processes}
-        positions = Positions(config.batch_speakers, self.examples, **places)
-        reading = batches(self.data, positions, workers=config.workers, device=accelerator.device)
-        unseen = validation(self.dev, config.validation_speakers, size=config.batch_speakers, device=accelerator.device)
+        positions = Positions(size, self.examples, **places)
+        reading = batches(self.data, positions, workers=config.workers, device=device)
+        unseen = list(first(self.dev, config.validation_speakers, size=size, device=device))
         frames = self.examples_a_step * config.segments * config.segment_frames
         sums, since, began = defaultdict(float), 0, time.perf_counter()
         with closing(reading), _Stop() as stop, _progress(console, self.leads) as progress:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from torch import Tensor, nn
@@ -32,6 +33,9 @@ class Task(nn.Module):
         """What `config` describes, for data with so many `speakers`, who are numbered from 0."""
         super().__init__()
         self.config = config
+
+    def begin(self, batches: Iterator[Batch]) -> None:
+        """Called before the first step of a run, with some of what is to be learned from, the same in every process."""
 
     def players(self) -> dict[str, list[nn.Parameter]]:
         """The parameters of each player."""
