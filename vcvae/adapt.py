@@ -56,9 +56,7 @@ def adapt(
             with torch.no_grad():
                 content = model.content(perturb(mel[:, :, place])).sample()
             timbre = _without(timbres, which, start // 4, content.shape[2], latent)
-            decoded = decoder(
-                content, timbre, pitch[:, start // 2 : (start + frames + 1) // 2], frames=frames, textured=False
-            )
+            decoded = decoder(content, timbre, pitch[:, start // 2 : (start + frames + 1) // 2], frames=frames)
             error = (decoded - mel[:, :, place]).abs().mean(dim=2)
             optimizer.zero_grad()
             ((error * known[which]).sum() / known[which].sum().clamp(min=1)).backward()

@@ -121,7 +121,7 @@ def _miss(model: DisentanglingVAE, voice: Voice, judges: list[Heard]) -> float:
     for mel, known in judges:
         mel = mel - level(mel[:, :bands])
         pitch = model.pitch(mel)
-        decoded = model.decoder(model.content(mel).mean, voice.timbre, pitch, frames=mel.shape[2], textured=False)
+        decoded = model.decoder(model.content(mel).mean, voice.timbre, pitch, frames=mel.shape[2])
         missed += ((decoded - mel).abs().sum(dim=2) * known).sum().item()
         weight += known.sum().item() * mel.shape[2]
     return missed / weight if weight else float("nan")

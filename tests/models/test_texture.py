@@ -3,6 +3,7 @@ import torch
 
 from tests.models.test_disentangling import CONFIG, speechlike
 from vcvae.models.disentangling import DisentanglingVAE
+from vcvae.models.articulation import ORDER
 from vcvae.models.texture import PERIOD, Texture
 
 
@@ -16,7 +17,7 @@ def make(weight=0.1):
 
 def arguments(batch, frames):
     generator = torch.Generator().manual_seed(1)
-    shapes = (batch, frames, 80), (batch, -(-frames // 2), 24), (batch, 16)
+    shapes = (batch, frames, 80), (batch, -(-frames // 2), 24), (batch, 16), (batch, frames, ORDER + 1)
     return [torch.randn(shape, generator=generator) for shape in shapes]
 
 
@@ -34,10 +35,15 @@ def test_training_draws_anew_and_evaluation_never():
 
 
 def test_frame_by_frame_it_varies_where_what_it_hears_does_not():
-    texture, (mel, features, style) = make().eval(), arguments(1, 200)
-    added = texture(torch.zeros_like(mel), torch.zeros_like(features), style)
+    texture, (mel, features, style, moves) = make().eval(), arguments(1, 200)
+    added = texture(*map(torch.zeros_like, (mel, features)), style, torch.zeros_like(moves))
     assert added.std(dim=1).mean() > 0.1
     assert added.diff(dim=1).abs().mean() > 0.5 * added.std(dim=1).mean()
+
+
+def test_it_hears_the_articulation():
+    texture, (*rest, moves) = make().eval(), arguments(1, 50)
+    assert (texture(*rest, moves) - texture(*rest, -moves)).abs().mean() > 0.01
 
 
 def test_it_is_longer_than_its_noise():
@@ -63,7 +69,8 @@ def test_the_median_is_what_the_decoder_gave_before(model):
     mel = speechlike(1, 40)
     content, pitch = model.content(mel).mean, model.pitch(mel)
     given = {"content": content, "timbre": model.timbre(mel, content), "pitch": pitch, "frames": 40}
-    median, textured = (model.decoder(**given, textured=yes) for yes in (False, True))
+    median = model.decoder(**given)
+    textured = model.decoder(**given, articulation=model.articulation(mel))
     assert (median - textured).abs().mean() > 0.01
     model.decoder.texture = None
     assert torch.equal(model.decoder(**given), median)

@@ -74,8 +74,8 @@ def test_what_is_released_is_the_converter_with_the_averaged_texture(task):
 def test_flutter_is_in_units_of_the_originals(task, batch, monkeypatch):
     mel = task.exchange.analyse(batch)[1]
 
-    def decode(*_given, textured=True, **_rest):
-        return mel if textured else mel.mean(dim=2, keepdim=True).expand_as(mel)
+    def decode(*_given, articulation=None, **_rest):
+        return mel.mean(dim=2, keepdim=True).expand_as(mel) if articulation is None else mel
 
     averaged = task.released
     monkeypatch.setattr(averaged.decoder, "forward", decode)

@@ -23,6 +23,7 @@ from torch.nn import functional as F
 from vcvae.config import Config
 from vcvae.errors import VcvaeError
 from vcvae.mel import MelConfig
+from vcvae.models.articulation import Articulation
 from vcvae.models.layers import (
     AdaptiveInstanceNorm,
     Convolution,
@@ -70,6 +71,9 @@ class DisentanglingConfig(Config):
     )
     decoder_fast_blocks: int = Field(3, ge=0, description="residual blocks at 43 frames per second")
     texture_channels: int = Field(160, gt=0, description="width of the texture, at 86 frames per second")
+    articulation_cutoff: float = Field(
+        6.0, gt=0, description="Hz; what moves more quickly in the source's envelope is kept"
+    )
     texture_blocks: int = Field(0, ge=0, description="its residual blocks; 0 for no texture")
 
     @cached_property
@@ -254,11 +258,12 @@ class Decoder(nn.Module):
         *,
         frames: int,
         lengths: Tensor | None = None,
-        textured: bool = True,
+        articulation: Articulation | None = None,
     ) -> Tensor:
         """Content (batch, latent, ceil(frames / 4)), timbre and pitch → (batch, n_mels, frames).
 
-        Not `textured`, it is the median of what the speech could be; else one such, where the model has a texture.
+        That is the median of what the speech could be. With the articulation of the speech that the content is from, it
+        moves as that does, and has texture, where the model has one.
         """
         mask = frame_mask(lengths, frames)
         half, quarter = halved(mask), halved(halved(mask))
@@ -274,8 +279,10 @@ class Decoder(nn.Module):
             x = block(x, half, style)
         x = F.gelu(self.norm(x, half, style))
         median = masked(self.head(x).reshape(len(x), -1, self.config.mel.n_mels)[:, :frames], mask)
-        mel = self.texture(median, x, style, mask) if self.texture and textured else median
-        return mel.transpose(1, 2)
+        if articulation is None:
+            return median.mT
+        moved = masked(articulation.given_to(median.mT, mask).mT, mask)
+        return (self.texture(median, moved, x, style, mask) if self.texture else moved).mT
 
 
 class DisentanglingVAE(PretrainedModel, config=DisentanglingConfig):
@@ -310,6 +317,14 @@ class DisentanglingVAE(PretrainedModel, config=DisentanglingConfig):
         exists = torch.ones_like(sound[..., :1]) if mask is None else mask
         return Timbre(self.speaker.summary(sound, mask).mean, content.mT, sound, exists)
 
+    def articulation(
+        self, mel: Tensor, lengths: Tensor | None = None, *, cutoff: float | None = None
+    ) -> Articulation:
+        """How the envelopes of mels (batch, n_mels, frames) move, more quickly than a cutoff in Hz."""
+        mask, frame_rate = frame_mask(lengths, mel.shape[2]), self.config.mel.sample_rate / self.config.mel.hop
+        gain = level(mel[:, : self.config.encoder_bands], mask)
+        return Articulation.of(mel - gain, mask, cutoff=(cutoff or self.config.articulation_cutoff) / frame_rate)
+
     def convert(
         self,
         mel: Tensor,
@@ -334,6 +349,7 @@ class DisentanglingVAE(PretrainedModel, config=DisentanglingConfig):
             pitch.shift(octaves.expand(len(mel))),
             frames=mel.shape[2],
             lengths=lengths,
+            articulation=self.articulation(mel, lengths),
         )
         mask, heard = frame_mask(lengths, mel.shape[2]), slice(self.config.encoder_bands)
         # The decoded level is measured and replaced: the result is as loud as its source, whatever the voice.

@@ -23,13 +23,13 @@ class Texture(nn.Module):
     Example:
         >>> import torch
         >>> texture = Texture(80, features=192, condition=256, channels=160, blocks=3, kernel=3)
-        >>> texture(torch.randn(2, 101, 80), torch.randn(2, 51, 192), torch.randn(2, 256)).shape
+        >>> texture(torch.randn(2, 101, 80), torch.randn(2, 101, 80), torch.randn(2, 51, 192), torch.randn(2, 256)).shape
         torch.Size([2, 101, 80])
     """
 
     def __init__(self, n_mels: int, *, features: int, condition: int, channels: int, blocks: int, kernel: int) -> None:
         super().__init__()
-        self.hear = nn.Linear(n_mels, channels)
+        self.hear = nn.Linear(2 * n_mels, channels)
         self.expand = nn.Linear(features, 2 * channels)
         self.draw = nn.Linear(NOISE, channels)
         self.blocks = nn.ModuleList(
@@ -43,15 +43,18 @@ class Texture(nn.Module):
         noise = torch.randn(PERIOD, NOISE, generator=torch.Generator().manual_seed(0))
         self.register_buffer("noise", noise, persistent=False)
 
-    def forward(self, mel: Tensor, features: Tensor, style: Tensor, mask: Mask = None) -> Tensor:
-        """Mel (batch, frames, n_mels), features (batch, ceil(frames / 2), features), style (batch, condition)."""
-        batch, frames, _ = mel.shape
+    def forward(self, median: Tensor, moved: Tensor, features: Tensor, style: Tensor, mask: Mask = None) -> Tensor:
+        """Medians and the same with the source's articulation (batch, frames, n_mels) → the latter with texture.
+
+        Features (batch, ceil(frames / 2), features) and style (batch, condition) are the decoder's.
+        """
+        batch, frames, _ = median.shape
         if self.training:
-            noise = torch.randn(batch, frames, NOISE, device=mel.device)
+            noise = torch.randn(batch, frames, NOISE, device=median.device)
         else:
-            noise = self.noise[torch.arange(frames, device=mel.device) % PERIOD]
+            noise = self.noise[torch.arange(frames, device=median.device) % PERIOD]
         told = self.expand(features).reshape(batch, -1, self.hear.out_features)[:, :frames]
-        x = masked(self.hear((mel + 4.5) / 2) + told + self.draw(noise), mask)
+        x = masked(self.hear((torch.cat([median, moved], dim=2) + 4.5) / 2) + told + self.draw(noise), mask)
         for block in self.blocks:
             x = block(x, mask, style)
-        return masked(mel + self.head(F.gelu(self.norm(x, mask, style))), mask)
+        return masked(moved + self.head(F.gelu(self.norm(x, mask, style))), mask)

@@ -18,6 +18,7 @@ from vcvae.training import losses
 from vcvae.training.average import average
 from vcvae.training.critic import PatchCritic, PatchCriticConfig
 from vcvae.training.exchange import Exchange
+from vcvae.training.perturbation import Perturbation, PerturbationConfig
 from vcvae.training.run import OptimizerConfig, RunConfig, Speed
 from vcvae.training.task import Batch, Findings, Task
 
@@ -26,6 +27,7 @@ class TextureWeights(Config):
     """The weight of each term in the sum that the texture descends."""
 
     adversarial: float = Field(1.0, ge=0, description="reconstructions and conversions pass for the speaker's speech")
+    reconstruction: float = Field(0.3, ge=0, description="L1 of the mel, natural-log units")
     features: float = Field(1.0, ge=0, description="L1 of the critic's features of reconstructions, relative")
 
 
@@ -38,6 +40,7 @@ class TextureConfig(RunConfig):
     blocks: int = Field(3, gt=0, description="its residual blocks")
     critic: PatchCriticConfig = PatchCriticConfig()
     weights: TextureWeights = TextureWeights()
+    articulation_input: PerturbationConfig = PerturbationConfig(warp=0.25, noise=0.3)
     optimizer: OptimizerConfig = OptimizerConfig(learning_rate=4e-4, betas=(0.8, 0.99))
     segments: int = Field(4, gt=1, description="of each speaker; each is spoken with the timbre of the others")
     speeds: tuple[Speed, ...] = Field(
@@ -75,6 +78,7 @@ class TextureTask(Task):
         super().__init__(config, speakers)
         sizes = config.model
         self.exchange = Exchange(sizes, config.segments)
+        self.perturb = Perturbation(config.articulation_input, sizes.mel)
         self.model = DisentanglingVAE(sizes).requires_grad_(False)
         start = DisentanglingVAE.from_pretrained(config.converter).state_dict()
         self.model.load_state_dict(self.model.state_dict() | start)
@@ -116,8 +120,12 @@ class TextureTask(Task):
         before = self.exchange.before(torch.arange(len(mel), device=mel.device))
         wrong, moved = timbre[before], self.exchange.change_register(pitch)
         frames = mel.shape[2]
-        rebuilt = self.model.decoder(content[first], timbre[first], pitch[first], frames=frames)
-        converted = self.model.decoder(content[second], wrong[second], moved[second], frames=frames)
+        cutoff = float(3 * 4 ** torch.rand(()))
+        heard, source = (self.model.articulation(x, cutoff=cutoff) for x in (self.perturb(mel[first]), mel[second]))
+        rebuilt = self.model.decoder(content[first], timbre[first], pitch[first], frames=frames, articulation=heard)
+        converted = self.model.decoder(
+            content[second], wrong[second], moved[second], frames=frames, articulation=source
+        )
 
         hear, judge = self.critic.hear, self.critic.judge
         real, copy = hear(mel[first], known[first]), hear(rebuilt, known[first])
@@ -131,7 +139,11 @@ class TextureTask(Task):
                 [judge(real, timbre.latent[first])], [*fakes, judge(real, wrong.latent[first])]
             )
         }
-        terms = {"adversarial": losses.deception(fakes), "features": losses.feature_matching(real, copy)}
+        terms = {
+            "adversarial": losses.deception(fakes),
+            "features": losses.feature_matching(real, copy),
+            "reconstruction": losses.reconstruction(rebuilt, mel[first], known[first]),
+        }
         totals["texture"] = sum(getattr(weights, name) * term for name, term in terms.items())
         return totals, {name: term.detach() for name, term in terms.items()}
 
@@ -158,14 +170,18 @@ class TextureTask(Task):
             content = model.content(mel).mean
             timbre, pitch = self.exchange.others(model.timbre(mel, content)), model.pitch(mel)
             real += _flutter(mel, known)
-            for name, textured in (("flutter", True), ("flutter_of_medians", False)):
-                decoding = model.decoder(content, timbre, pitch, frames=mel.shape[2], textured=textured)
+            for name, moves in (("flutter", model.articulation(mel)), ("flutter_of_medians", None)):
+                decoding = model.decoder(content, timbre, pitch, frames=mel.shape[2], articulation=moves)
                 decoded[name] += _flutter(decoding, known)
         figures = {name: value / max(real, 1e-6) for name, value in decoded.items()}
         figures["flutter_error"] = abs(1 - figures["flutter"])
-        median = model.decoder(content[:1], timbre[:1], pitch[:1], frames=mel.shape[2], textured=False)
-        textured = model.decoder(content[:1], timbre[:1], pitch[:1], frames=mel.shape[2])
-        return Findings(figures, {"natural": mel[0], "median": median[0], "textured": textured[0]})
+        first = content[:1], timbre[:1], pitch[:1]
+        pictures = {
+            "natural": mel,
+            "median": model.decoder(*first, frames=mel.shape[2]),
+            "textured": model.decoder(*first, frames=mel.shape[2], articulation=model.articulation(mel[:1])),
+        }
+        return Findings(figures, {name: shown[0] for name, shown in pictures.items()})
 
 
 def _flutter(mel: Tensor, known: Tensor) -> float:
