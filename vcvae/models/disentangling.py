@@ -70,10 +70,10 @@ class DisentanglingConfig(Config):
         4, ge=0, description="of the attention to the speaker's frames after each of these; 0 for none"
     )
     decoder_fast_blocks: int = Field(3, ge=0, description="residual blocks at 43 frames per second")
-    texture_channels: int = Field(160, gt=0, description="width of the texture, at 86 frames per second")
     articulation_cutoff: float = Field(
         6.0, gt=0, description="Hz; what moves more quickly in the source's envelope is kept"
     )
+    texture_channels: int = Field(160, gt=0, description="width of the texture, at 86 frames per second")
     texture_blocks: int = Field(0, ge=0, description="its residual blocks; 0 for no texture")
 
     @cached_property
@@ -317,9 +317,7 @@ class DisentanglingVAE(PretrainedModel, config=DisentanglingConfig):
         exists = torch.ones_like(sound[..., :1]) if mask is None else mask
         return Timbre(self.speaker.summary(sound, mask).mean, content.mT, sound, exists)
 
-    def articulation(
-        self, mel: Tensor, lengths: Tensor | None = None, *, cutoff: float | None = None
-    ) -> Articulation:
+    def articulation(self, mel: Tensor, lengths: Tensor | None = None, *, cutoff: float | None = None) -> Articulation:
         """How the envelopes of mels (batch, n_mels, frames) move, more quickly than a cutoff in Hz."""
         mask, frame_rate = frame_mask(lengths, mel.shape[2]), self.config.mel.sample_rate / self.config.mel.hop
         gain = level(mel[:, : self.config.encoder_bands], mask)

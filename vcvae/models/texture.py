@@ -23,7 +23,8 @@ class Texture(nn.Module):
     Example:
         >>> import torch
         >>> texture = Texture(80, features=192, condition=256, channels=160, blocks=3, kernel=3)
-        >>> texture(torch.randn(2, 101, 80), torch.randn(2, 101, 80), torch.randn(2, 51, 192), torch.randn(2, 256)).shape
+        >>> median, moved = torch.randn(2, 2, 101, 80)
+        >>> texture(median, moved, torch.randn(2, 51, 192), torch.randn(2, 256)).shape
         torch.Size([2, 101, 80])
     """
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import cached_property
 from typing import Literal
 
@@ -41,6 +42,9 @@ class TextureConfig(RunConfig):
     critic: PatchCriticConfig = PatchCriticConfig()
     weights: TextureWeights = TextureWeights()
     articulation_input: PerturbationConfig = PerturbationConfig(warp=0.25, noise=0.3)
+    cutoffs: tuple[float, float] = Field(
+        (3.0, 12.0), description="Hz; what moves more quickly is the articulation; each batch draws between these"
+    )
     optimizer: OptimizerConfig = OptimizerConfig(learning_rate=4e-4, betas=(0.8, 0.99))
     segments: int = Field(4, gt=1, description="of each speaker; each is spoken with the timbre of the others")
     speeds: tuple[Speed, ...] = Field(
@@ -110,8 +114,8 @@ class TextureTask(Task):
     def forward(self, batch: Batch, step: int) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """The totals of critic and texture, and the texture's terms before weighting.
 
-        Half of the segments are rebuilt and half are converted, all as they would be in use: from what the encoders
-        hear in the speech as it is.
+        Half of the segments are rebuilt and half are converted, from what the encoders hear in the speech as it is.
+        What is rebuilt is given the articulation of a warped voice, since a conversion has that of another voice, too.
         """
         weights = self.config.weights
         _, mel, known, _ = self.exchange.analyse(batch)
@@ -120,7 +124,8 @@ class TextureTask(Task):
         before = self.exchange.before(torch.arange(len(mel), device=mel.device))
         wrong, moved = timbre[before], self.exchange.change_register(pitch)
         frames = mel.shape[2]
-        cutoff = float(3 * 4 ** torch.rand(()))
+        low, high = map(math.log, self.config.cutoffs)
+        cutoff = math.exp(low + (high - low) * torch.rand(()).item())
         heard, source = (self.model.articulation(x, cutoff=cutoff) for x in (self.perturb(mel[first]), mel[second]))
         rebuilt = self.model.decoder(content[first], timbre[first], pitch[first], frames=frames, articulation=heard)
         converted = self.model.decoder(
