@@ -3,7 +3,8 @@
 A mel goes through three encoders: content (instance-normalized, a slow and narrow Gaussian), speaker (one vector) and
 pitch (a contour). The decoder joins them again. Conversion is the same decode with the speaker of another utterance,
 and the contour moved to that speaker's register. Instance normalization against the speaker, and AdaIN to bring
-another one in, follow Chou et al. 2019 (AdaIN-VC, arXiv:1904.05742).
+another one in, follow Chou et al. 2019 (AdaIN-VC, arXiv:1904.05742). What moves too quickly for the content's narrow
+latent is handed on beside it, as articulation.
 
 All encoders hear only the bands below `encoder_f_max`, so that a recording's bandwidth cannot pass for its speaker, and
 none hears the level: the decoder works at level zero and the source's level is added at the end.
@@ -71,7 +72,7 @@ class DisentanglingConfig(Config):
     )
     decoder_fast_blocks: int = Field(3, ge=0, description="residual blocks at 43 frames per second")
     articulation_cutoff: float = Field(
-        6.0, gt=0, description="Hz; what moves more quickly in the source's envelope is kept"
+        10.0, gt=0, description="Hz; what moves more quickly in the source's envelope is kept"
     )
     texture_channels: int = Field(160, gt=0, description="width of the texture, at 86 frames per second")
     texture_blocks: int = Field(0, ge=0, description="its residual blocks; 0 for no texture")
