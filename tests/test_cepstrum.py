@@ -16,3 +16,11 @@ def test_alignment_undoes_a_warp_of_time():
     i, j = align(truth, truth.repeat(repeats, axis=1))
     np.testing.assert_array_equal(i, np.arange(30).repeat(repeats))
     np.testing.assert_array_equal(j, np.arange(repeats.sum()))
+
+
+def test_it_can_be_trained_through_though_inference_asked_first():
+    with torch.inference_mode():
+        cepstrum(torch.zeros(1, 37, 3))
+    mel = torch.zeros(1, 37, 3, requires_grad=True)
+    cepstrum(mel).sum().backward()
+    assert mel.grad.abs().sum() > 0

@@ -15,6 +15,7 @@ CEPSTRA = 24
 
 
 @lru_cache
+@torch.inference_mode(False)  # whoever asks first: it is kept, and may be trained through later
 def _basis(n_mels: int, order: int) -> Tensor:
     return torch.from_numpy(scipy.fft.dct(np.eye(n_mels), norm="ortho", axis=0)[: order + 1]).float()
 
