@@ -320,7 +320,7 @@ class DisentanglingVAE(PretrainedModel, config=DisentanglingConfig):
 
     def articulation(self, mel: Tensor, lengths: Tensor | None = None, *, cutoff: float | None = None) -> Articulation:
         """How the envelopes of mels (batch, n_mels, frames) move, more quickly than a cutoff in Hz."""
-        mask, frame_rate = frame_mask(lengths, mel.shape[2]), self.config.mel.sample_rate / self.config.mel.hop
+        mask, frame_rate = frame_mask(lengths, mel.shape[2]), self.config.mel.frame_rate
         gain = level(mel[:, : self.config.encoder_bands], mask)
         return Articulation.of(mel - gain, mask, cutoff=(cutoff or self.config.articulation_cutoff) / frame_rate)
 
