@@ -102,7 +102,11 @@ def evaluate(
     pictures.require_matplotlib()
     folder, config = Path(folder), converter.mel_config
     report = Report({"seed": seed}, list(cases), dict(missing or {}))
-    measures = [F0Correlation(config), Distortion(config), *measures]
+    measures = [F0Correlation(config), *measures]
+    if any(case.reference for case in cases):
+        measures.insert(1, Distortion(config))
+    else:
+        report.missing |= {label: "needs cases that have a 'reference'" for label in Distortion.labels.values()}
     for measure in measures:
         report.labels |= measure.labels
 

@@ -6,8 +6,9 @@ and the contour moved to that speaker's register. Instance normalization against
 another one in, follow Chou et al. 2019 (AdaIN-VC, arXiv:1904.05742). What moves too quickly for the content's narrow
 latent is handed on beside it, as articulation.
 
-All encoders hear only the bands below `encoder_f_max`, so that a recording's bandwidth cannot pass for its speaker, and
-none hears the level: the decoder works at level zero and the source's level is added at the end.
+All encoders hear only the bands below `encoder_f_max`, so that a recording's bandwidth cannot pass for its speaker;
+articulation alone is taken from all of them. None hears the level: the decoder works at level zero and the source's
+level is added at the end.
 """
 
 from __future__ import annotations
