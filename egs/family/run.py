@@ -48,7 +48,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("train", nargs="?", type=Path, help="prepared speech")
     parser.add_argument("dev", nargs="?", type=Path, help="prepared speech of other speakers")
-    parser.add_argument("--steps", type=int, default=1500, help="of each training")
+    parser.add_argument("--steps", type=int, default=900, help="of each training")
     parser.add_argument("--runs", type=Path, help="folder of the trainings, to go on from; none are kept without it")
     parser.add_argument("-o", "--output", type=Path, default=HERE / "family.png")
     arguments = parser.parse_args()
