@@ -2,16 +2,11 @@ import math
 
 import pytest
 import torch
-from rich.console import Console
 
-from tests.corpus import TINY, make_corpus
+from tests.corpus import TINY
 from tests.synthetic import speak
-from vcvae import load_model
 from vcvae.errors import VcvaeError
 from vcvae.models.disentangling import DisentanglingConfig, DisentanglingVAE
-from vcvae.training.export import export
-from vcvae.training.loop import train
-from vcvae.training.tasks import parse
 from vcvae.training.texture import TextureConfig, TextureTask
 
 WHERE = {"output": "", "data": {"train": "", "dev": ""}}
@@ -79,7 +74,7 @@ def test_flutter_is_in_units_of_the_originals(task, batch, monkeypatch):
 
     averaged = task.released
     monkeypatch.setattr(averaged.decoder, "forward", decode)
-    monkeypatch.setattr(task, "_averaged", lambda: averaged)
+    monkeypatch.setattr(TextureTask, "released", averaged)
     figures = {"flutter": pytest.approx(1), "flutter_of_medians": pytest.approx(0)}
     assert task.validate([batch]).figures == figures | {"flutter_error": pytest.approx(0)}
 
@@ -119,55 +114,3 @@ def test_texture_learns_to_flutter(task, batch):
     assert before["flutter"] < 0.2
     assert after["flutter"] > before["flutter"] + 0.2
     assert after["flutter_of_medians"] == pytest.approx(before["flutter_of_medians"])
-
-
-def test_half_the_strength_adds_half_as_much(task, batch):
-    """Of the texture that was trained, whatever it is; and training does not hear of it."""
-    torch.nn.init.normal_(task.average.module.head.weight, std=0.1)
-    torch.nn.init.normal_(task.average.module.head.bias, std=0.1)
-    weaker = TextureTask(task.config.model_copy(update={"strength": 0.5}), speakers=2)
-    weaker.load_state_dict(task.state_dict())
-    mel = task.exchange.analyse(batch)[1]
-    content = task.model.content(mel).mean
-    given = {"timbre": task.model.timbre(mel, content), "pitch": task.model.pitch(mel), "frames": mel.shape[2]}
-    given["articulation"] = task.model.articulation(mel)
-    full, half = (it.released.decoder(content, **given) for it in (task, weaker))
-    torch.nn.init.zeros_(task.average.module.head.weight)
-    torch.nn.init.zeros_(task.average.module.head.bias)
-    none = task.released.decoder(content, **given)
-    task.average.load_state_dict(weaker.average.state_dict())
-    full, half = full - none, half - none
-    assert full.abs().mean() > 0.1
-    torch.testing.assert_close(half, full / 2, atol=1e-4, rtol=1e-4)
-    assert weaker.validate([batch]).figures == task.validate([batch]).figures
-    torch.manual_seed(0)
-    expected = task.train()(batch, 0)[0]
-    torch.manual_seed(0)
-    for name, total in weaker.train()(batch, 0)[0].items():
-        torch.testing.assert_close(total, expected[name])
-
-
-def test_a_finished_run_is_exported_with_another_strength(task, tmp_path):
-    corpus = str(make_corpus(tmp_path / "corpus", speakers=2))
-    values = {
-        "task": "texture",
-        "output": str(tmp_path / "run"),
-        "converter": str(tmp_path),
-        "data": {"train": corpus, "dev": corpus},
-        "steps": 2,
-        "batch_speakers": 2,
-        "segment_frames": 32,
-        "workers": 0,
-        "validation_speakers": 2,
-        "channels": 24,
-        "blocks": 1,
-        "critic": {"channels": [4, 8, 8, 8]},
-        "optimizer": {"warmup": 0, "learning_rate": 0.01},
-    }
-    heads = []
-    for more in ({}, {"strength": 0.25}):
-        run = train(parse(values | more, where="test"), Console(quiet=True))
-        export(run, tmp_path / "model", force=True)
-        heads.append(load_model(tmp_path / "model").decoder.texture.head.weight)
-    assert heads[0].abs().max() > 1e-4
-    torch.testing.assert_close(heads[1], heads[0] / 4, atol=1e-6, rtol=1e-3)

@@ -49,7 +49,6 @@ FREE_TO_CHANGE = {
     "keep_best",
     "best_by",
     "optimizer",
-    "strength",
 }
 
 

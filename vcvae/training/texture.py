@@ -51,9 +51,6 @@ class TextureConfig(RunConfig):
         (0.89, 1.0, 1.125), description="each speaker at each of these speeds is a speaker"
     )
     average: float = Field(0.999, ge=0, lt=1, description="decay of the averaged weights, which are what is released")
-    strength: float = Field(
-        1.0, gt=0, le=1, description="share of the texture that is released; less gives back words and takes likeness"
-    )
     best_by: Literal["lowest flutter_error"] = Field(
         "lowest flutter_error", description="the figure of a validation that says which"
     )
@@ -95,14 +92,7 @@ class TextureTask(Task):
 
     @property
     def released(self) -> DisentanglingVAE:
-        """What an export keeps: the converter with the averaged texture, of which it adds `strength`."""
-        released = self._averaged()
-        for parameter in released.decoder.texture.head.parameters():
-            parameter *= self.config.strength
-        return released
-
-    def _averaged(self) -> DisentanglingVAE:
-        """The converter with the averaged texture, all of it."""
+        """What an export keeps: the converter with the averaged texture."""
         averaged = DisentanglingVAE(self.model.config).requires_grad_(False)
         averaged.load_state_dict(self.model.state_dict())
         averaged.decoder.texture.load_state_dict(self.average.module.state_dict())
@@ -165,10 +155,9 @@ class TextureTask(Task):
         """How far the bands of reconstructions vary from frame to frame, in units of how far the originals' do.
 
         `flutter` of the textured, and `flutter_of_medians` without texture: 1 would be right, and `flutter_error` is
-        how far the first is from that, which is what training aims at: `strength` has no part in it. Silence and
-        unknown bands weigh nothing.
+        how far the first is from that, which is what training aims at. Silence and unknown bands weigh nothing.
         """
-        model = self._averaged()
+        model = self.released
         decoded, real = {"flutter": 0.0, "flutter_of_medians": 0.0}, 0.0
         for batch in batches:
             _, mel, known, _ = self.exchange.analyse(batch)
