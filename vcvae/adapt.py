@@ -18,7 +18,7 @@ from vcvae.models.disentangling import DisentanglingVAE
 from vcvae.models.voice import Timbre, level
 from vcvae.training.perturbation import Perturbation, PerturbationConfig
 
-RATE = 2e-4
+RATE = 4e-4
 SEGMENT = 256  # frames that a step rebuilds: 3 s
 MOST = 4096  # exemplars, 190 s, that a step looks up: more say little more, and cost as much again
 REST = 20  # exemplars that must be left beside them; where fewer are, the segment's own are kept
