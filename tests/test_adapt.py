@@ -5,9 +5,10 @@ import pytest
 import torch
 
 from tests.synthetic import speak
-from vcvae.adapt import RATE, adapt
+from vcvae.adapt import RATE, WARP, _in_another_voice, adapt
 from vcvae.convert import Converter
 from vcvae.models.disentangling import DisentanglingConfig, DisentanglingVAE
+from vcvae.training.perturbation import Perturbation, PerturbationConfig
 from vcvae.vocoder import GriffinLim
 
 SMALL = DisentanglingConfig(
@@ -39,7 +40,7 @@ def test_a_voice_is_learned_and_the_model_stays_as_it_was():
     converter = Converter.from_pretrained(device="cpu")
     model, mel = converter.model, torch.from_numpy(converter.mel(RECORDING))[None].clone()
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    learned = adapt(model, [mel], [EVERY_BAND], steps=25)
+    learned = adapt(model, [(mel, EVERY_BAND)], steps=25)
     assert rebuilt(learned, mel).mean() < 0.95 * rebuilt(model, mel).mean()
     for name, value in model.state_dict().items():
         assert torch.equal(value, before[name])
@@ -51,17 +52,17 @@ def test_a_voice_is_learned_and_the_model_stays_as_it_was():
 def test_it_depends_on_the_seed_alone(model, mel):
     torch.manual_seed(1)
     state = torch.get_rng_state()
-    first = adapt(model, [mel], [EVERY_BAND], steps=3)
+    first = adapt(model, [(mel, EVERY_BAND)], steps=3)
     assert torch.equal(torch.get_rng_state(), state)
     torch.manual_seed(2)
-    again, other = (adapt(model, [mel], [EVERY_BAND], steps=3, seed=seed) for seed in (0, 5))
+    again, other = (adapt(model, [(mel, EVERY_BAND)], steps=3, seed=seed) for seed in (0, 5))
     head = "decoder.head.weight"
     assert torch.equal(first.state_dict()[head], again.state_dict()[head])
     assert not torch.equal(first.state_dict()[head], other.state_dict()[head])
 
 
 def test_no_steps_change_nothing(model, mel):
-    learned = adapt(model, [mel], [EVERY_BAND], steps=0)
+    learned = adapt(model, [(mel, EVERY_BAND)], steps=0)
     for name, value in model.state_dict().items():
         assert torch.equal(value, learned.state_dict()[name])
 
@@ -74,14 +75,14 @@ def test_bands_that_a_recording_does_not_fill_are_not_learned(model, mel):
     empty[:, bands:] = -11.5
     before, head = model.state_dict()["decoder.head.bias"].reshape(2, 80), {}
     for name, x in (("empty", empty), ("anything", empty + torch.where(known > 0, 0.0, 3.0)[..., None])):
-        head[name] = adapt(model, [x], [known], steps=3).state_dict()["decoder.head.bias"].reshape(2, 80)
+        head[name] = adapt(model, [(x, known)], steps=3).state_dict()["decoder.head.bias"].reshape(2, 80)
     assert (head["empty"] - before)[:, :bands].abs().mean() > RATE
     torch.testing.assert_close(head["empty"], head["anything"], atol=1e-6, rtol=0)
     torch.testing.assert_close(head["empty"][:, bands:], before[:, bands:])
 
 
 def test_a_recording_that_fills_no_band_teaches_nothing(model, mel):
-    learned = adapt(model, [mel], [torch.zeros(1, 80)], steps=2)
+    learned = adapt(model, [(mel, torch.zeros(1, 80))], steps=2)
     for name, value in model.state_dict().items():
         torch.testing.assert_close(learned.state_dict()[name], value)
 
@@ -94,3 +95,52 @@ def test_any_length_and_number_of_utterances(model, seconds):
     samples, _ = learned.convert(speak("oea", seconds=0.5), voice)
     assert np.isfinite(samples).all()
     assert voice.timbre.said.shape[1] == voice.timbre.exists.sum()
+
+
+def test_what_is_left_is_the_mean_of_the_weights_on_their_way(model, mel, monkeypatch):
+    heard, head = [(mel, EVERY_BAND)], "decoder.head.weight"
+    first = adapt(model, heard, steps=1).state_dict()[head]
+    both = adapt(model, heard, steps=2).state_dict()[head]
+    monkeypatch.setattr("vcvae.adapt.APPROACH", 2)
+    second = adapt(model, heard, steps=2).state_dict()[head]
+    torch.testing.assert_close(both, (first + second) / 2)
+    assert not torch.equal(first, second)
+
+
+def test_what_is_rehearsed_is_kept_better():
+    converter = Converter.from_pretrained(device="cpu")
+    heard, words = (converter.listen([RECORDING.with_name(f"{name}.flac")]) for name in ("target", "source"))
+    mel = words[0][0]
+    forgetful = adapt(converter.model, heard, steps=20)
+    mindful = adapt(converter.model, heard, rehearsed=words, steps=20)
+    assert rebuilt(mindful, mel).mean() < rebuilt(forgetful, mel).mean()
+    assert rebuilt(mindful, heard[0][0]).mean() < rebuilt(converter.model, heard[0][0]).mean()
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_another_voice_is_known_only_where_it_was_recorded(seed):
+    torch.manual_seed(seed)
+    centres = Perturbation(PerturbationConfig(), SMALL.mel).centres
+    place = centres[None, :, None].expand(1, 80, 4)  # each band says where it lies
+    known = (centres < 5500).float()[None]
+    moved, filled = _in_another_voice(place, known, centres)
+    here = filled[0] == 1
+    factor = moved[0, 20, 0] / centres[20]
+    assert abs(factor.log()) <= np.log(1 + WARP) + 1e-6
+    torch.testing.assert_close(moved[0, here, 0][1:], (centres * factor)[here][1:])  # the lowest has no neighbour below
+    assert moved[0, here].max() < 5500
+    assert here.sum() >= (centres * max(1, factor) < 5000).sum()
+
+
+def test_a_conversion_rehearses_its_source(model):
+    converter = Converter(model, GriffinLim())
+    source, target = speak("oea", seconds=1.0), speak("aiu", seconds=1.0, seed=1)
+    learned, voice = converter.adapted(
+        [target], rehearsed=[source, Path("absent.wav"), np.zeros(9000, np.float32)], steps=2
+    )
+    other, _ = converter.adapted([target], rehearsed=[source], steps=2)
+    samples, _ = converter.convert(source, target, steps=2)
+    np.testing.assert_array_equal(samples, other.convert(source, voice)[0])
+    np.testing.assert_array_equal(samples, learned.convert(source, voice)[0])
+    forgetful, _ = converter.adapted([target], steps=2)
+    assert not np.array_equal(samples, forgetful.convert(source, voice)[0])

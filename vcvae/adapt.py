@@ -3,66 +3,111 @@
 What the decoder makes of a new voice is near it, and not it: the exemplars tell how it sounds, but which of all that is
 heard matters was learned from other voices. A few steps on the target's own speech, rebuilt from its content and the
 rest of its frames, move the decoder to it (as in AdaSpeech, Chen et al. 2021, arXiv:2103.00993, with more of both).
-Only few: what the steps win in likeness they begin to lose in words.
+
+A few seconds do not say everything that a source may, and what the decoder does not hear it begins to forget. So it
+rehearses (Robins 1995, doi:10.1080/09540099550039318): in each step it also rebuilds some of the very speech that is to
+be converted, in voices made from it by warping, that it may keep the words and learn nobody else's voice. What is left
+is the mean of the weights on their way (Izmailov et al. 2018, arXiv:1803.05407), not the chance of the last steps.
 """
 
 from __future__ import annotations
 
 import copy
+import math
+from collections.abc import Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
 
 from vcvae.defaults import ADAPT_STEPS
 from vcvae.models.disentangling import DisentanglingVAE
 from vcvae.models.voice import Timbre, level
-from vcvae.training.perturbation import Perturbation, PerturbationConfig
+from vcvae.training.perturbation import Perturbation, PerturbationConfig, warp
 
 RATE = 4e-4
 SEGMENT = 256  # frames that a step rebuilds: 3 s
 MOST = 4096  # exemplars, 190 s, that a step looks up: more say little more, and cost as much again
 REST = 20  # exemplars that must be left beside them; where fewer are, the segment's own are kept
 WARP = 0.25  # the content is heard from voices as different as in training, or it would bring the target's along
+REHEARSAL = 0.5  # weight of what is rehearsed; more keeps more words, and less of the target
+APPROACH = 3  # the mean is of all weights but those of the first of so many parts of the way
+
+Heard = tuple[Tensor, Tensor]  # a log-mel (1, n_mels, frames) and the bands (1, n_mels) that it fills
 
 
 def adapt(
-    model: DisentanglingVAE, mels: list[Tensor], known: list[Tensor], *, steps: int = ADAPT_STEPS, seed: int = 0
+    model: DisentanglingVAE,
+    heard: Sequence[Heard],
+    *,
+    rehearsed: Sequence[Heard] = (),
+    steps: int = ADAPT_STEPS,
+    seed: int = 0,
 ) -> DisentanglingVAE:
-    """A copy of the model whose decoder knows the speaker of log-mels (1, n_mels, frames).
+    """A copy of the model whose decoder knows the speaker that is `heard`, and forgets no words that are `rehearsed`.
 
-    `known` (1, n_mels) is 1 in the bands that each recording fills; what it does not fill is not learned. The result
-    depends on the arguments and the seed alone.
+    Of each, log-mels (1, n_mels, frames) and 1 in the bands (1, n_mels) that the recording fills; what it does not fill
+    is not learned. The result depends on the arguments and the seed alone.
     """
     tuned = copy.deepcopy(model).requires_grad_(False)
     if not steps:
         return tuned
     decoder = tuned.decoder.requires_grad_(True).train()
+    mean = AveragedModel(decoder)
     perturb = Perturbation(PerturbationConfig(warp=WARP), model.config.mel)
-    with torch.no_grad():
-        mels = [mel - level(mel[:, : model.config.encoder_bands]) for mel in mels]
-        timbres = [model.timbre(mel, model.content(mel).mean) for mel in mels]
-        pitches = [model.pitch(mel) for mel in mels]
-    latent = Timbre.join(timbres).average().latent
-    length = torch.tensor([float(mel.shape[2]) for mel in mels])
+    target = _Speaker(model, heard)
     optimizer = torch.optim.Adam(decoder.parameters(), lr=RATE)
     with torch.random.fork_rng(devices=[]), torch.enable_grad():
         torch.manual_seed(seed)
-        for _ in range(steps):
-            which = int(torch.multinomial(length, 1))
-            mel, pitch = mels[which], pitches[which]
-            frames = min(SEGMENT, mel.shape[2])
-            start = 4 * int(torch.randint((mel.shape[2] - frames) // 4 + 1, ()))
-            place = slice(start, start + frames)
-            with torch.no_grad():
-                content = model.content(perturb(mel[:, :, place])).sample()
-            timbre = _without(timbres, which, start // 4, content.shape[2], latent)
-            decoded = decoder(content, timbre, pitch[:, start // 2 : (start + frames + 1) // 2], frames=frames)
-            error = (decoded - mel[:, :, place]).abs().mean(dim=2)
+        for step in range(steps):
+            error = target.error(decoder, perturb)
+            if rehearsed:
+                words = rehearsed[int(torch.randint(len(rehearsed), ()))]
+                other = _Speaker(model, [_in_another_voice(*words, perturb.centres)])
+                error = error + REHEARSAL * other.error(decoder, perturb)
             optimizer.zero_grad()
-            ((error * known[which]).sum() / known[which].sum().clamp(min=1)).backward()
+            error.backward()
             optimizer.step()
-    tuned.requires_grad_(False).eval()
-    return tuned
+            if step >= steps // APPROACH:
+                mean.update_parameters(decoder)
+    tuned.decoder = mean.module
+    return tuned.requires_grad_(False).eval()
+
+
+class _Speaker:
+    """Recordings of one speaker, as the encoders hear them."""
+
+    @torch.no_grad()
+    def __init__(self, model: DisentanglingVAE, heard: Sequence[Heard]) -> None:
+        self.model = model
+        self.mels = [mel - level(mel[:, : model.config.encoder_bands]) for mel, _ in heard]
+        self.known = [known for _, known in heard]
+        self.timbres = [model.timbre(mel, model.content(mel).mean) for mel in self.mels]
+        self.pitches = [model.pitch(mel) for mel in self.mels]
+        self.latent = Timbre.join(self.timbres).average().latent
+        self.lengths = torch.tensor([float(mel.shape[2]) for mel in self.mels])
+
+    def error(self, decoder: nn.Module, perturb: Perturbation) -> Tensor:
+        """L1 of a segment that is drawn, rebuilt with the timbre of all the rest."""
+        which = int(torch.multinomial(self.lengths, 1))
+        mel, known, pitch = self.mels[which], self.known[which], self.pitches[which]
+        frames = min(SEGMENT, mel.shape[2])
+        start = 4 * int(torch.randint((mel.shape[2] - frames) // 4 + 1, ()))
+        mel = mel[:, :, start : start + frames]
+        with torch.no_grad():
+            content = self.model.content(perturb(mel)).sample()
+        timbre = _without(self.timbres, which, start // 4, content.shape[2], self.latent)
+        decoded = decoder(content, timbre, pitch[:, start // 2 : (start + frames + 1) // 2], frames=frames)
+        error = (decoded - mel).abs().mean(dim=2)
+        return (error * known).sum() / known.sum().clamp(min=1)
+
+
+def _in_another_voice(mel: Tensor, known: Tensor, centres: Tensor) -> Heard:
+    """The same words, their pitch and tract scaled by a factor that is drawn."""
+    factor = torch.exp(torch.empty(1).uniform_(-1, 1) * math.log(1 + WARP))
+    filled = warp(known[..., None], factor, centres)[..., 0] > 0.99
+    within = (centres * factor <= centres[-1]).to(filled.device)  # what would come from above was never recorded
+    return warp(mel, factor, centres), (filled & within).to(known)
 
 
 def _without(timbres: list[Timbre], which: int, start: int, count: int, latent: Tensor) -> Timbre:

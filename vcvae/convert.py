@@ -7,6 +7,8 @@ is quietest: vocoders choose phases anew in each piece, and in a pause a change 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +16,7 @@ import torch
 from torch import Tensor
 
 from vcvae import audio
-from vcvae.adapt import adapt
+from vcvae.adapt import Heard, adapt
 from vcvae.defaults import ADAPT_STEPS
 from vcvae.errors import VcvaeError
 from vcvae.mel import MelSpectrogram, bandwidth, known_bands
@@ -25,6 +27,7 @@ from vcvae.vocoder import Vocoder, load_vocoder
 
 PIECE = 2560  # frames between the starts of two pieces: 29.7 s
 OVERLAP = 176  # frames that two pieces share: 2 s; convolutions reach less than 0.7 s to either side
+REHEARSED = 32  # recordings at most: more of them in as few steps would seldom be heard
 FADE = 2  # frames of the cross-fade: 23 ms
 
 Source = str | Path | np.ndarray
@@ -60,11 +63,11 @@ class Encoder:
         """
         return self._voice(self.listen(targets, sample_rate=sample_rate))
 
-    def _voice(self, heard: list[tuple[Tensor, Tensor]]) -> Voice:
+    def _voice(self, heard: list[Heard]) -> Voice:
         return Voice.join(self.model.voice(mel) for mel, _ in heard).average()
 
     @torch.inference_mode(False)
-    def listen(self, targets: Iterable[Source], *, sample_rate: int | None = None) -> list[tuple[Tensor, Tensor]]:
+    def listen(self, targets: Iterable[Source], *, sample_rate: int | None = None) -> list[Heard]:
         """Log-mels (1, n_mels, frames) of a speaker's utterances, and the bands (1, n_mels) that each one fills.
 
         Raises:
@@ -151,9 +154,17 @@ class Converter(Encoder):
         return cls(loaded, load_vocoder(vocoder, loaded.config.mel, seed=seed), device=device)
 
     def adapted(
-        self, targets: Iterable[Source], *, sample_rate: int | None = None, steps: int = ADAPT_STEPS
+        self,
+        targets: Iterable[Source],
+        *,
+        rehearsed: Iterable[Source] = (),
+        sample_rate: int | None = None,
+        steps: int = ADAPT_STEPS,
     ) -> tuple[Converter, Voice]:
         """A converter whose decoder has learned a voice from its utterances, in some seconds; and that voice.
+
+        Give what is to be converted as `rehearsed`: its words are kept better then. Of what is long, the first half
+        minute is, of many the first 32, and what cannot be used is passed over: its own conversion will say why.
 
         Raises:
             VcvaeError: a file that cannot be used, or no file.
@@ -161,8 +172,21 @@ class Converter(Encoder):
         heard = self.listen(targets, sample_rate=sample_rate)
         with torch.inference_mode():
             voice = self._voice(heard)
-        model = adapt(self.model, *map(list, zip(*heard, strict=True)), steps=steps)
+        words = self._beginnings(rehearsed, sample_rate) if steps else ()
+        model = adapt(self.model, heard, rehearsed=words, steps=steps)
         return Converter(model, self.vocoder, device=str(self.device)), voice
+
+    def _beginnings(self, sources: Iterable[Source], sample_rate: int | None) -> list[Heard]:
+        """As `listen`, of the first half minute of some recordings, without those that cannot be used."""
+        rate, most, heard = self.mel_config.sample_rate, PIECE * self.mel_config.hop, []
+        for source in islice(sources, REHEARSED):
+            with suppress(VcvaeError):
+                if isinstance(source, np.ndarray):
+                    start = self._load(source, sample_rate)[:most]
+                else:
+                    start = next(audio.blocks(source, rate, most / rate), np.empty(0, np.float32))
+                heard += self.listen([start], sample_rate=rate)
+        return heard
 
     def convert(
         self,
@@ -181,7 +205,7 @@ class Converter(Encoder):
             sample_rate: of arrays, in Hz; the model's own where it is not given.
             pitch_shift: semitones, on top of the move to the target's register.
             steps: of learning the target's voice first, where it is no `Voice`; 0 for none. To convert more than once
-                to a voice, call `adapted` and give what it returns.
+                to a voice, call `adapted` with all that is to be converted, and give what it returns.
 
         Raises:
             VcvaeError: audio that cannot be used.
@@ -189,7 +213,7 @@ class Converter(Encoder):
         samples = self._load(source, sample_rate)
         if not isinstance(target, Voice):
             targets = [target] if isinstance(target, str | Path | np.ndarray) else target
-            learned, voice = self.adapted(targets, sample_rate=sample_rate, steps=steps)
+            learned, voice = self.adapted(targets, rehearsed=[source], sample_rate=sample_rate, steps=steps)
             return learned.convert(source, voice, sample_rate=sample_rate, pitch_shift=pitch_shift)
         loudness, pieces = _Loudness(), []
         block = PIECE * self.mel_config.hop

@@ -11,10 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
 from vcvae import audio
-from vcvae.adapt import MOST, adapt
+from vcvae.adapt import MOST, Heard, adapt
 from vcvae.convert import Encoder
 from vcvae.defaults import VOICE_STEPS
 from vcvae.errors import VcvaeError, disk_errors
@@ -25,8 +24,6 @@ from vcvae.models.voice import Voice, level
 LEAST, MOST_MINUTES = 10.0, 30.0  # seconds that are needed, and minutes of which more is left unheard
 HELD_OUT = 0.1  # share of the utterances that only judge
 JUDGES = 8  # utterances; more would only take time
-
-Heard = tuple[Tensor, Tensor]  # a log-mel (1, n_mels, frames) and the bands (1, n_mels) that it fills
 
 
 @dataclass(frozen=True)
@@ -60,7 +57,7 @@ def make(
     encoder = Encoder.from_pretrained(model, device=device)
     heard = _listen(encoder, speaker)
     learned, judges = _split(heard, seed)
-    tuned = adapt(encoder.model, *map(list, zip(*learned, strict=True)), steps=steps, seed=seed)
+    tuned = adapt(encoder.model, learned, steps=steps, seed=seed)
     with torch.inference_mode():
         voice = _voice(encoder.model, learned, seed)
         before, after = (_miss(it, voice, judges) for it in (encoder.model, tuned))

@@ -56,7 +56,9 @@ def convert(
     def convert_one(source: Path, targets: tuple[Path, ...], output: Path) -> None:
         nonlocal voices
         if targets not in voices:
-            voices = {targets: converter.adapted([f for t in targets for f in recordings(t)], steps=steps)}
+            utterances = [file for target in targets for file in recordings(target)]
+            sources = [source for source, others, _ in jobs if others == targets]
+            voices = {targets: converter.adapted(utterances, rehearsed=sources, steps=steps)}
         learned, voice = voices[targets]
         learned.convert_file(source, voice, output, pitch_shift=pitch_shift, force=force)
 

@@ -11,7 +11,6 @@ from typing import Any
 from vcvae.convert import Converter
 from vcvae.errors import VcvaeError, disk_errors, replacing
 from vcvae.evaluate.cases import Case
-from vcvae.models.voice import Voice
 
 
 class Conversions:
@@ -21,9 +20,7 @@ class Conversions:
         self, converter: Converter, cases: Sequence[Case], folder: Path, *, steps: int, force: bool = False
     ) -> None:
         """Raises a VcvaeError where the folder cannot be written, or holds what was made otherwise, without `force`."""
-        self.converter, self.folder, self.steps = converter, folder, steps
-        # Those of one voice follow each other, so that it is learned once.
-        self.cases = sorted(cases, key=lambda case: case.targets)
+        self.converter, self.folder, self.cases, self.steps = converter, folder, cases, steps
         with disk_errors(folder, "made"):
             (folder / "conversions").mkdir(parents=True, exist_ok=True)
         self.settings = {
@@ -32,7 +29,6 @@ class Conversions:
             "steps": steps,
         }
         _agree(folder, self.settings, cases, force)
-        self._voices: dict[tuple[Path, ...], tuple[Converter, Voice]] = {}
 
     def make(self, case: Case) -> Path:
         """The conversion, which may be there already.
@@ -42,9 +38,7 @@ class Conversions:
         """
         output = _place(self.folder, case)
         if not output.exists():
-            if case.targets not in self._voices:
-                self._voices = {case.targets: self.converter.adapted(case.targets, steps=self.steps)}
-            learned, voice = self._voices[case.targets]
+            learned, voice = self.converter.adapted(case.targets, rehearsed=[case.source], steps=self.steps)
             learned.convert_file(case.source, voice, output)
         return output
 
