@@ -58,10 +58,11 @@ def main() -> None:
             found = {key: [] for key in MEASURES}
             for number, (kept, shown) in enumerate(speakers):
                 voice = shown[:amount] if utterances else first(shown, amount, rate)
-                learned, voice = converter.adapted(voice, sample_rate=rate, steps=arguments.steps)
-                for turn in range(1, arguments.sources + 1):
+                spoken = [sources[number - turn] for turn in range(1, arguments.sources + 1)]
+                learned, voice = converter.adapted(voice, rehearsed=spoken, sample_rate=rate, steps=arguments.steps)
+                for turn, source in enumerate(spoken, 1):
                     output = Path(folder) / f"{amount:g}-{number}-{turn}.wav"  # measures remember what they have heard
-                    case = Case(output.stem, sources[number - turn], tuple(kept))
+                    case = Case(output.stem, source, tuple(kept))
                     learned.convert_file(case.source, voice, output)
                     for measure in measures:
                         for key, value in measure(case, output).items():
