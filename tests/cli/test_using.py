@@ -4,6 +4,7 @@ import numpy as np
 import soundfile as sf
 
 from tests.synthetic import RATE, speak
+from vcvae.convert import Converter
 
 
 def test_the_result_lies_beside_the_source(vcvae, voices):
@@ -40,6 +41,25 @@ def test_folders_go_on_past_a_bad_file(vcvae, voices):
     assert "broken.wav" in err.replace("\n", "")
     assert sorted(p.name for p in (voices / "out").rglob("*.*")) == ["a.wav", "b.wav"]
     assert (voices / "out" / "day 1" / "a.wav").exists()
+
+
+def test_a_voice_is_learned_once_while_all_of_a_folder_is_rehearsed(vcvae, voices):
+    talks = voices / "talks"
+    talks.mkdir()
+    (talks / "a.wav").write_text("no audio")
+    (voices / "src.wav").rename(talks / "b.wav")
+    sf.write(talks / "c.wav", speak("uao", seconds=0.7), RATE)
+    learning = ("--target", voices / "spk.wav", "--steps", 2, "--device", "cpu")
+    code, out, _ = vcvae("convert", talks, *learning, "-o", voices / "out")
+    assert (code, "2 of 3 converted" in out) == (1, True)
+    converter, voice = Converter.from_pretrained(device="cpu").adapted(
+        [voices / "spk.wav"], rehearsed=[talks / "b.wav", talks / "c.wav"], steps=2
+    )
+    for name in ("b.wav", "c.wav"):
+        converter.convert_file(talks / name, voice, voices / name)
+        assert (voices / name).read_bytes() == (voices / "out" / name).read_bytes()
+    vcvae("convert", talks / "b.wav", *learning, "-o", voices / "alone.wav")
+    assert (voices / "alone.wav").read_bytes() != (voices / "b.wav").read_bytes()
 
 
 def test_files_of_one_stem_do_not_overwrite_each_other(vcvae, voices):
