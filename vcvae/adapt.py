@@ -82,7 +82,10 @@ class _Speaker:
         self.model = model
         self.mels = [mel - level(mel[:, : model.config.encoder_bands]) for mel, _ in heard]
         self.known = [known for _, known in heard]
-        self.timbres = [model.timbre(mel, model.content(mel).mean) for mel in self.mels]
+        self.timbres = [
+            model.timbre(mel, model.content(mel).mean, known=known)
+            for mel, known in zip(self.mels, self.known, strict=True)
+        ]
         self.pitches = [model.pitch(mel) for mel in self.mels]
         self.latent = Timbre.join(self.timbres).average().latent
         self.lengths = torch.tensor([float(mel.shape[2]) for mel in self.mels])

@@ -64,7 +64,7 @@ class Encoder:
         return self._voice(self.listen(targets, sample_rate=sample_rate))
 
     def _voice(self, heard: list[Heard]) -> Voice:
-        return Voice.join(self.model.voice(mel) for mel, _ in heard).average()
+        return Voice.join(self.model.voice(mel, known=known) for mel, known in heard).average()
 
     @torch.inference_mode(False)
     def listen(self, targets: Iterable[Source], *, sample_rate: int | None = None) -> list[Heard]:

@@ -99,7 +99,7 @@ def _split(heard: list[Heard], seed: int) -> tuple[list[Heard], list[Heard]]:
 
 def _voice(model: DisentanglingVAE, learned: list[Heard], seed: int) -> Voice:
     """The voice of all, with the exemplars of some: as many as conversion can look up quickly."""
-    voices = [model.voice(mel) for mel, _ in learned]
+    voices = [model.voice(mel, known=known) for mel, known in learned]
     general = Voice.join(voices).average()
     random.Random(seed).shuffle(voices)
     kept, count = [], 0

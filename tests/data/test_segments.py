@@ -83,6 +83,47 @@ def test_segments_come_from_as_many_utterances_as_there_are_and_never_overlap(pr
     assert five[0]["samples"].shape == (5, 8000)
 
 
+@pytest.fixture(scope="module")
+def parallel(tmp_path_factory):
+    """two-a and two-b say the same at the same time in 0.wav, between silences; not so in 1.wav, nor does c."""
+    root = tmp_path_factory.mktemp("parallel")
+    for name, pitch, words in [("two-a", 100, "aiueo"), ("two-b", 200, "aiueo"), ("c", 300, "aiueo")]:
+        (root / "source" / name).mkdir(parents=True)
+        for i in range(2):
+            samples = speak(words, pitch=pitch, tract=1 + pitch / 1000, seconds=2.0 + i * pitch / 200, sample_rate=RATE)
+            silence = np.zeros(4000 + 10 * pitch if i else 6000)
+            sf.write(root / "source" / name / f"{i}.wav", np.concatenate([silence, samples, silence]), RATE)
+    list(Preparation("folder", root / "source", root / "ready", sample_rate=RATE, dev=0, test=0, parallel="two-"))
+    return root / "ready" / "train"
+
+
+def test_parallel_speech_comes_with_what_another_says_at_the_same_time(parallel):
+    examples = Segments(parallel, segment=12000, sample_rate=RATE, parallel="two-", speeds=(1.0, 1.25))
+    told = set()
+    for n in range(40):
+        example = examples[n]
+        name = examples.speakers[example["speaker"] // 2]
+        for own, other, is_parallel in zip(
+            example["samples"], example["parallel"], example["is_parallel"], strict=True
+        ):
+            told.add((name, bool(is_parallel)))
+            if not is_parallel:
+                np.testing.assert_array_equal(own, other)
+                continue
+            pitches = yin(torch.from_numpy(np.stack([own, other])), sample_rate=RATE, hop=256).register()
+            octaves = (pitches[1] - pitches[0]) * (1 if name == "two-a" else -1)
+            assert octaves == pytest.approx(1.0, abs=0.15) or octaves.isnan()
+            loud, loud_other = (np.abs(x).reshape(-1, 400).mean(1) > 0.003 for x in (own, other))
+            assert (loud == loud_other).mean() > 0.85
+    assert told == {("two-a", True), ("two-a", False), ("two-b", True), ("two-b", False), ("c", False)}
+
+
+def test_parallel_speech_that_is_not_there_is_one_sentence(prepared, parallel):
+    with pytest.raises(VcvaeError, match=r"data.parallel: no two speakers"):
+        Segments(prepared, segment=8000, sample_rate=RATE, parallel="a")
+    assert "parallel" not in Segments(parallel, segment=12000, sample_rate=RATE)[0]
+
+
 def test_what_cannot_be_cut_is_one_sentence(prepared, tmp_path):
     with pytest.raises(VcvaeError, match="vcvae prepare CORPUS SOURCE"):
         Segments(tmp_path, segment=100, sample_rate=RATE)

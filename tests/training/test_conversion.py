@@ -3,6 +3,7 @@ import torch
 
 from tests.corpus import TINY
 from tests.synthetic import speak
+from vcvae.errors import VcvaeError
 from vcvae.models.voice import Voice
 from vcvae.training.conversion import ConversionConfig, ConversionTask
 
@@ -60,7 +61,7 @@ def spy(task):
     """Where the timbre of each segment, and what the decoder is given, will be found."""
     timbres, decoded = [], []
     heard = task.model.timbre
-    task.model.timbre = lambda *arguments: timbres.append(heard(*arguments)) or timbres[-1]
+    task.model.timbre = lambda *arguments, **options: timbres.append(heard(*arguments, **options)) or timbres[-1]
     task.model.decoder.register_forward_pre_hook(lambda _module, inputs: decoded.append(inputs))
     return timbres, decoded
 
@@ -101,11 +102,14 @@ def test_what_is_disguised_is_heard_in_another_voice_and_rebuilt_as_it_was(batch
     task(batch, 2)
     task(batch, 3)
     plain, disguised = heard
+    known = task.exchange.analyse(batch)[2]
     torch.testing.assert_close(disguised[:6], plain[:6])
     for i in range(6, 12):
         with torch.no_grad():
             target = Voice.join(
-                task.released.voice(plain[j : j + 1]) for j in range(12) if j % 3 == (i - 1) % 3 and j // 3 != i // 3
+                task.released.voice(plain[j : j + 1], known=known[j : j + 1])
+                for j in range(12)
+                if j % 3 == (i - 1) % 3 and j // 3 != i // 3
             )
             expected = task.released.decoder(
                 task.released.content(plain[i : i + 1]).mean,
@@ -114,6 +118,44 @@ def test_what_is_disguised_is_heard_in_another_voice_and_rebuilt_as_it_was(batch
                 frames=64,
             )
         torch.testing.assert_close(disguised[i : i + 1], expected, atol=1e-3, rtol=1e-3)
+
+
+def test_parallel_speech_is_rebuilt_from_what_another_says(batch):
+    task = make(disguise=0, content_input={}, speaker_input={})
+    heard, decoded = [], []
+    task.model.content.register_forward_pre_hook(lambda _module, inputs: heard.append(inputs[0]))
+    batch["parallel"] = batch["samples"].roll(1, 0)
+    batch["is_parallel"] = torch.tensor([[True] * 4, [False] * 4, [True, False] * 2])
+    task.model.timbre, timbre = (lambda mel, *_, **__: decoded.append(mel) or timbre(mel, *_, **__)), task.model.timbre
+    task(batch, 0)
+    own = task.exchange.analyse(batch)[1]
+    torch.testing.assert_close(decoded[0], own)  # the voice is heard in the speaker's own
+    for i in range(12):
+        speaker, segment = i % 3, i // 3
+        source = (speaker - 1) % 3 if batch["is_parallel"][speaker, segment] else speaker
+        torch.testing.assert_close(heard[0][i], own[3 * segment + source])
+
+
+def test_the_upper_bands_of_some_speakers_are_not_heard(batch):
+    known = torch.ones(12, 80)
+    for share, expected in ((0.0, 80), (1.0, 68)):
+        narrowed = make(narrowed=share)._narrow(known)
+        assert (narrowed.sum(dim=1) == expected).all()
+    torch.manual_seed(0)
+    heard = make(narrowed=0.5)._narrow(known).sum(dim=1).reshape(4, 3)
+    assert (heard == heard[0]).all()  # of a speaker, in all segments or in none
+
+
+def test_a_run_can_start_from_a_converter(tmp_path):
+    first = make()
+    first.released.save_pretrained(tmp_path / "converter")
+    second = make(start=str(tmp_path / "converter"), seed=1)
+    for name, value in first.released.state_dict().items():
+        torch.testing.assert_close(second.released.state_dict()[name], value, atol=1e-3, rtol=1e-3)  # float16
+    with pytest.raises(VcvaeError, match=r"start: .* has other sizes"):
+        ConversionTask(
+            ConversionConfig(**WHERE, model=TINY | {"slow_channels": 24}, start=str(tmp_path / "converter")), 2
+        )
 
 
 def test_the_kl_warms_up(batch):

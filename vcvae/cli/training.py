@@ -30,6 +30,10 @@ def prepare(
     ] = None,
     test: Annotated[int | None, typer.Option(min=0, help="Speakers for the end; as many by default.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of the choice of these speakers.")] = 0,
+    parallel: Annotated[
+        str,
+        typer.Option(help="How names of speakers begin who say the same at the same time: their silences are kept."),
+    ] = "",
     download: Annotated[bool, typer.Option("--download", help="Fetch the corpus into SOURCE first.")] = False,
     shar: Annotated[bool, typer.Option("--shar", help="Also write shards that can be streamed from a URL.")] = False,
 ) -> None:
@@ -52,6 +56,7 @@ def prepare(
         test=test,
         seed=seed,
         jobs=jobs,
+        parallel=parallel,
     )
     left_out = [result for result in track(work, "preparing") if isinstance(result, LeftOut)]
     if left_out:

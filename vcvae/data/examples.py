@@ -22,6 +22,9 @@ class Examples(Dataset):
     """Endless: example n is some segments of one speaker, from as many utterances as there are.
 
     An example is a dict of `samples` (count, segment) float32, `bandwidth` (count,) in Hz and `speaker`, a number.
+    Where speech is parallel, also what another speaker says at the same time, `parallel` (count, segment), and whether
+    there is another, `is_parallel` (count,): else it is the same once more.
+
     Speakers with much speech are called more often than others, as the root of its length.
 
     Played faster or slower, a voice is another voice: its pitch and its tract are scaled. Each of `speeds` makes a
@@ -69,22 +72,38 @@ class Examples(Dataset):
         return (room > 0) & (np.bincount(speaker, room, speakers) >= self.count)[speaker]
 
     def example(
-        self, n: int, speaker: int, samples: np.ndarray, bandwidth: np.ndarray, read: Read
+        self,
+        n: int,
+        speaker: int,
+        samples: np.ndarray,
+        bandwidth: np.ndarray,
+        read: Read,
+        others: Callable[[int], Sequence[Read]] | None = None,
     ) -> dict[str, np.ndarray]:
         """Example n, of a speaker whose utterances have `samples` (utterances,) and `bandwidth` (utterances,).
 
-        `read` gives the samples of one of them, by its number, from a start, so many.
+        `read` gives the samples of one of them, by its number, from a start, so many. `others` gives, for one of them,
+        what reads the same by other speakers.
         """
         rng = np.random.default_rng([self.seed, 1, n])
         which = int(rng.integers(len(self.speeds)))
         speed = self.speeds[which]
         cuts = self._draw(samples, self._played(speed), rng)
         heard = [speed * float(bandwidth[i]) for i, _ in cuts]
-        return {
-            "samples": np.stack([self._play(read(i, start, self._played(speed)), speed) for i, start in cuts]),
+        parts = [self._play(read(i, start, self._played(speed)), speed) for i, start in cuts]
+        example = {
+            "samples": np.stack(parts),
             "bandwidth": np.array([min(hertz, self.sample_rate / 2) for hertz in heard], dtype=np.float32),
             "speaker": np.int64(speaker * len(self.speeds) + which),
         }
+        if others is None:
+            return example
+        twins = [others(i) for i, _ in cuts]
+        for k, (i, start) in enumerate(cuts):
+            if twins[k]:
+                other = twins[k][rng.integers(len(twins[k]))]
+                parts[k] = self._play(other(i, start, self._played(speed)), speed)
+        return example | {"parallel": np.stack(parts), "is_parallel": np.array([bool(twin) for twin in twins])}
 
     def _played(self, speed: Fraction) -> int:
         """Samples of a recording that are a segment when they are played at `speed`."""

@@ -54,8 +54,12 @@ class Preparation:
         test: int | None = None,
         seed: int = 0,
         jobs: int = 1,
+        parallel: str = "",
     ) -> None:
         """`dev` and `test` are numbers of speakers: by default a tenth of them, and none of less than four.
+
+        Silence at either end of a recording is left out, but for speakers whose names begin with `parallel`, where it
+        is not empty: who say the same at the same time are to stay in step.
 
         Raises:
             VcvaeError: `source` does not look like the corpus or has too few speakers, or `destination` lies within it.
@@ -64,7 +68,7 @@ class Preparation:
             raise VcvaeError(f"{destination}: lies within {source}, and would be read as speech; choose another place.")
         self.source, self.destination, self.jobs = source, destination, jobs
         self.sample_rate, self.minimum = sample_rate, round(minimum_seconds * sample_rate)
-        self.dev, self.test, self.seed = dev, test, seed
+        self.dev, self.test, self.seed, self.parallel = dev, test, seed, parallel
         self.found = find(corpus, source)
         speakers = {item.speaker for item in self.found if isinstance(item, Utterance)}
         split(list(speakers), dev=dev, test=test, seed=seed)  # refuses what could not be split before the work is done
@@ -108,7 +112,13 @@ class Preparation:
         with disk_errors(self.destination):
             for folder in {_output(self.destination, utterance).parent for utterance in utterances}:
                 folder.mkdir(parents=True, exist_ok=True)
-        work = partial(_prepare_one, destination=self.destination, sample_rate=self.sample_rate, minimum=self.minimum)
+        work = partial(
+            _prepare_one,
+            destination=self.destination,
+            sample_rate=self.sample_rate,
+            minimum=self.minimum,
+            parallel=self.parallel,
+        )
         yield from zip(utterances, each(work, utterances, jobs=self.jobs, chunk=8), strict=True)
 
 
@@ -188,15 +198,18 @@ def _kept(output: Path, sample_rate: int, minimum: int) -> np.ndarray | None:
     return None
 
 
-def _prepare_one(utterance: Utterance, *, destination: Path, sample_rate: int, minimum: int) -> LeftOut | MonoCut:
+def _prepare_one(
+    utterance: Utterance, *, destination: Path, sample_rate: int, minimum: int, parallel: str
+) -> LeftOut | MonoCut:
     output, identity = _output(destination, utterance), f"{utterance.speaker}/{utterance.name}"
     before = _measured(destination / "audio" / utterance.speaker / MEASURED).get(identity)
     if before and before.sampling_rate == sample_rate and output.is_file() and before.num_samples >= minimum:
         return before
+    trim = not (parallel and utterance.speaker.startswith(parallel))
     samples = _kept(output, sample_rate, minimum)
     if samples is None:
         try:
-            samples = audio.read(utterance.path, sample_rate, trim=True, min_samples=minimum, max_clipped=MAX_CLIPPED)
+            samples = audio.read(utterance.path, sample_rate, trim=trim, min_samples=minimum, max_clipped=MAX_CLIPPED)
         except VcvaeError as error:
             return LeftOut(utterance.path, str(error).removeprefix(f"{utterance.path}: "))
         samples *= min(1.0, 0.99 / np.abs(samples).max())

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import soundfile as sf
 
-from vcvae.data.examples import Examples
+from vcvae.data.examples import Examples, Read
 from vcvae.data.manifest import Manifest
 from vcvae.errors import VcvaeError
 
@@ -19,11 +20,15 @@ class Segments(Examples):
     calls: the speakers of a pass, before they are shuffled.
     """
 
-    def __init__(self, folder: str | Path, *, sample_rate: int, **options) -> None:
+    def __init__(self, folder: str | Path, *, sample_rate: int, parallel: str = "", **options) -> None:
         """`options` are those of `Examples`.
 
+        Speakers whose names begin with `parallel`, where it is not empty, say the same at the same time in recordings
+        of the same name and length, as voices of one synthesiser can.
+
         Raises:
-            VcvaeError: `folder` is not prepared, or for another rate, or no speaker in it has `count` segments.
+            VcvaeError: `folder` is not prepared, or for another rate, or no speaker in it has `count` segments, or none
+                says what another does.
         """
         super().__init__(sample_rate=sample_rate, **options)
         self.manifest = manifest = Manifest(folder, sample_rate)
@@ -38,6 +43,12 @@ class Segments(Examples):
         calls = np.maximum(1, np.round(np.sqrt(total / np.median(total)))).astype(int)
         self.calls = np.repeat(np.arange(len(calls)), calls)
         self._epoch, self._order = -1, self.calls
+        self.twins = _parallel(manifest, rows, parallel) if parallel else None
+        if self.twins is not None and not self.twins:
+            raise VcvaeError(
+                f"data.parallel: no two speakers in {folder} whose names begin with '{parallel}' have recordings of "
+                "one name and length; prepare them with --parallel."
+            )
 
     def __getitem__(self, n: int) -> dict[str, np.ndarray]:
         epoch, place = divmod(n, len(self.calls))
@@ -49,7 +60,30 @@ class Segments(Examples):
         def read(i: int, start: int, frames: int) -> np.ndarray:
             return _read(manifest.path(rows[i]), start, frames)
 
-        return self.example(n, speaker, manifest.samples[rows], manifest.bandwidth[rows], read)
+        def others(i: int) -> list[Read]:
+            return [partial(_read_other, manifest.path(row)) for row in self.twins.get(int(rows[i]), ())]
+
+        return self.example(
+            n,
+            speaker,
+            manifest.samples[rows],
+            manifest.bandwidth[rows],
+            read,
+            None if self.twins is None else others,
+        )
+
+
+def _parallel(manifest: Manifest, rows: np.ndarray, prefix: str) -> dict[int, list[int]]:
+    """For each row of parallel speech, the rows in which other speakers say the same."""
+    same: dict[tuple[str, int], list[int]] = {}
+    for row in map(int, rows):
+        if manifest.speakers[manifest.speaker[row]].startswith(prefix):
+            same.setdefault((manifest.path(row).name, int(manifest.samples[row])), []).append(row)
+    return {row: [other for other in group if other != row] for group in same.values() for row in group if group[1:]}
+
+
+def _read_other(path: Path, _: int, start: int, frames: int) -> np.ndarray:
+    return _read(path, start, frames)
 
 
 def _read(path: Path, start: int, frames: int) -> np.ndarray:

@@ -6,9 +6,10 @@ and the contour moved to that speaker's register. Instance normalization against
 another one in, follow Chou et al. 2019 (AdaIN-VC, arXiv:1904.05742). What moves too quickly for the content's narrow
 latent is handed on beside it, as articulation.
 
-All encoders hear only the bands below `encoder_f_max`, so that a recording's bandwidth cannot pass for its speaker;
-articulation alone is taken from all of them. None hears the level: the decoder works at level zero and the source's
-level is added at the end.
+Content and pitch are heard in the bands below `encoder_f_max`, which every recording has. The speaker is heard in all
+bands that the recording fills, as much of what tells voices apart lies above; which these are is said beside them, so
+that a recording's bandwidth does not pass for its speaker. No encoder hears the level: the decoder works at level zero
+and the source's level is added at the end.
 """
 
 from __future__ import annotations
@@ -53,7 +54,9 @@ class DisentanglingConfig(Config):
     """Sizes of the disentangling VAE. The defaults have 4.7 M parameters."""
 
     mel: MelConfig = MelConfig()
-    encoder_f_max: float = Field(5200.0, gt=0, description="Hz; the encoders hear no band that reaches above")
+    encoder_f_max: float = Field(
+        5200.0, gt=0, description="Hz; content and pitch are heard in no band that reaches above"
+    )
     kernel: int = Field(3, ge=1, description="frames; width of every residual block's convolution")
     fast_channels: int = Field(192, gt=0, description="width of content encoder and decoder at 43 frames per second")
     slow_channels: int = Field(256, gt=0, description="… and at 21.5")
@@ -80,22 +83,26 @@ class DisentanglingConfig(Config):
 
     @cached_property
     def encoder_bands(self) -> int:
-        """How many of the mel's bands the encoders hear."""
+        """How many of the mel's bands content and pitch are heard in, and the level is measured in."""
         edges = librosa.mel_frequencies(self.mel.n_mels + 2, fmin=self.mel.f_min, fmax=self.mel.f_max)[2:]
         return max(1, int((edges <= self.encoder_f_max).sum()))
 
 
 def _hear(mel: Tensor, lengths: Tensor | None, config: DisentanglingConfig) -> tuple[Tensor, Mask]:
-    """Check a mel; the bands that encoders hear, at level zero, frames first, padding at zero."""
+    """Check a mel; the bands that content and pitch are heard in, at level zero, frames first, padding at zero."""
+    x, mask = _at_level_zero(mel, lengths, config)
+    return x[..., : config.encoder_bands], mask
+
+
+def _at_level_zero(mel: Tensor, lengths: Tensor | None, config: DisentanglingConfig) -> tuple[Tensor, Mask]:
     if mel.ndim != 3 or mel.shape[1] != config.mel.n_mels or mel.shape[2] < 1:
         raise VcvaeError(
             f"a mel must be (batch, {config.mel.n_mels}, frames ≥ 1), not {tuple(mel.shape)}; "
             "vcvae.MelSpectrogram makes one from a waveform."
         )
     mask = frame_mask(lengths, mel.shape[2])
-    heard = mel[:, : config.encoder_bands]
     # Speech at level zero has bands around -4.5, with a spread of about 2.
-    x = (heard - level(heard, mask) + 4.5) / 2
+    x = (mel - level(mel[:, : config.encoder_bands], mask) + 4.5) / 2
     return masked(x.transpose(1, 2), mask), mask
 
 
@@ -156,7 +163,7 @@ class SpeakerEncoder(nn.Module):
         super().__init__()
         self.config = config
         channels = config.speaker_channels
-        self.stem = Convolution(config.encoder_bands, channels, kernel=5, stride=2)
+        self.stem = Convolution(2 * config.mel.n_mels, channels, kernel=5, stride=2)
         self.reduce = Convolution(channels, channels, kernel=4, stride=2)
         self.blocks = nn.ModuleList(
             ResidualBlock(channels, kernel=config.kernel, norm=FrameNorm(channels))
@@ -166,13 +173,18 @@ class SpeakerEncoder(nn.Module):
         self.pool = StatisticsPooling(channels)
         self.head = nn.Linear(2 * channels, config.speaker_latent)
 
-    def forward(self, mel: Tensor, lengths: Tensor | None = None) -> Point:
-        """Mel (batch, n_mels, frames), lengths (batch,) in frames → Point of (batch, speaker_latent)."""
-        return self.summary(*self.frames(mel, lengths))
+    def forward(self, mel: Tensor, lengths: Tensor | None = None, *, known: Tensor | None = None) -> Point:
+        """Mel (batch, n_mels, frames), lengths (batch,) in frames → Point of (batch, speaker_latent).
 
-    def frames(self, mel: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Mask]:
+        `known` (batch, n_mels) is 1 for the bands that the recording fills (`vcvae.mel.known_bands`); None for all.
+        """
+        return self.summary(*self.frames(mel, lengths, known=known))
+
+    def frames(self, mel: Tensor, lengths: Tensor | None = None, *, known: Tensor | None = None) -> tuple[Tensor, Mask]:
         """How each frame sounds: mel → (batch, ceil(frames / 4), speaker_channels), and the mask of those."""
-        x, mask = _hear(mel, lengths, self.config)
+        x, mask = _at_level_zero(mel, lengths, self.config)
+        filled = (torch.ones_like(x[:, :1]) if known is None else known[:, None].to(x)).expand_as(x)
+        x = masked(torch.cat([x * filled, filled], dim=2), mask)
         x, mask = self.stem(x), halved(mask)
         x, mask = self.reduce(masked(F.gelu(x), mask)), halved(mask)
         x = masked(x, mask)
@@ -306,16 +318,21 @@ class DisentanglingVAE(PretrainedModel, config=DisentanglingConfig):
         self.pitch = PitchEncoder(self.config)
         self.decoder = Decoder(self.config)
 
-    def voice(self, mel: Tensor, lengths: Tensor | None = None) -> Voice:
-        """The voice heard in mels (batch, n_mels, frames), one an utterance; `.average()` joins them."""
+    def voice(self, mel: Tensor, lengths: Tensor | None = None, *, known: Tensor | None = None) -> Voice:
+        """The voice heard in mels (batch, n_mels, frames), one an utterance; `.average()` joins them.
+
+        `known` (batch, n_mels) is 1 for the bands that the recording fills (`vcvae.mel.known_bands`); None for all.
+        """
         return Voice(
-            self.timbre(mel, self.content(mel, lengths).mean, lengths),
+            self.timbre(mel, self.content(mel, lengths).mean, lengths, known=known),
             self.pitch(mel, lengths).register(),
         )
 
-    def timbre(self, mel: Tensor, content: Tensor, lengths: Tensor | None = None) -> Timbre:
+    def timbre(
+        self, mel: Tensor, content: Tensor, lengths: Tensor | None = None, *, known: Tensor | None = None
+    ) -> Timbre:
         """The timbre heard in mels (batch, n_mels, frames) that say `content` (batch, latent, ceil(frames / 4))."""
-        sound, mask = self.speaker.frames(mel, lengths)
+        sound, mask = self.speaker.frames(mel, lengths, known=known)
         exists = torch.ones_like(sound[..., :1]) if mask is None else mask
         return Timbre(self.speaker.summary(sound, mask).mean, content.mT, sound, exists)
 

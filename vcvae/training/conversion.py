@@ -9,6 +9,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from vcvae.config import Config
+from vcvae.errors import VcvaeError
 from vcvae.evaluate.speakers import equal_error_rate
 from vcvae.models.disentangling import DisentanglingConfig, DisentanglingVAE
 from vcvae.models.voice import Voice
@@ -41,6 +42,7 @@ class ConversionConfig(RunConfig):
 
     task: Literal["conversion"] = Field("conversion", description="what is trained: conversion")
     model: DisentanglingConfig = DisentanglingConfig()
+    start: str | None = Field(None, description="folder or repository of a converter to start from; by default, chance")
     weights: LossWeights = LossWeights()
     segments: int = Field(4, gt=1, description="of each of these; each is rebuilt with the timbre of the others")
     kl_warmup: int = Field(1000, ge=0, description="steps over which the weight of the KL rises from 0")
@@ -52,6 +54,9 @@ class ConversionConfig(RunConfig):
     )
     content_input: PerturbationConfig = PerturbationConfig(warp=0.25, noise=0.3)
     speaker_input: PerturbationConfig = PerturbationConfig(equalizer=1.5, noise=0.3)
+    narrowed: float = Field(
+        0.3, ge=0, le=1, description="share of the speakers of whom no band above encoder_f_max is heard"
+    )
     conversions: float = Field(0.5, gt=0, le=0.5, description="share of the batch that is also converted")
     disguise: float = Field(
         0.5, ge=0, le=1, description="share of the batch whose words are heard from another voice, converted"
@@ -75,6 +80,8 @@ class ConversionTask(Task):
         super().__init__(config, speakers)
         self.exchange = Exchange(config.model, config.segments)
         self.model = DisentanglingVAE(config.model)
+        if config.start:
+            self._begin_as(DisentanglingVAE.from_pretrained(config.start))
         self.average = average(self.model, config.average)
         self.critic = MelCritic(
             config.critic, n_mels=config.model.mel.n_mels, speaker_latent=config.model.speaker_latent
@@ -85,6 +92,16 @@ class ConversionTask(Task):
         )
         self.content_perturbation = Perturbation(config.content_input, config.model.mel)
         self.speaker_perturbation = Perturbation(config.speaker_input, config.model.mel)
+
+    def _begin_as(self, other: DisentanglingVAE) -> None:
+        """Take the weights of another converter, but for its texture."""
+        theirs = {name: x for name, x in other.state_dict().items() if not name.startswith("decoder.texture.")}
+        try:
+            self.model.load_state_dict(theirs)
+        except RuntimeError:
+            raise VcvaeError(
+                f"start: {self.config.start} has other sizes than 'model' says; give those of its config.json."
+            ) from None
 
     def players(self) -> dict[str, list[nn.Parameter]]:
         return {"critic": list(self.critic.parameters()), "model": [*self.model.parameters(), self.prototypes]}
@@ -103,8 +120,9 @@ class ConversionTask(Task):
         samples, mel, known, speakers = self.exchange.analyse(batch)
         frames, hop = mel.shape[2], c.model.mel.hop
 
-        posterior = model.content(self.content_perturbation(self._disguise(mel) if step >= c.conversions_from else mel))
-        timbre = model.timbre(self.speaker_perturbation(mel), posterior.mean)
+        said = self._disguise(mel, known) if step >= c.conversions_from else mel
+        posterior = model.content(self.content_perturbation(self.exchange.by_another(batch, otherwise=said)))
+        timbre = model.timbre(self.speaker_perturbation(mel), posterior.mean, known=self._narrow(known))
         latents, others = timbre.latent, self.exchange.others(timbre)
         scores, voiced = model.pitch.logits(mel)
         pitch = model.pitch.decode(scores.detach(), voiced.detach())
@@ -141,8 +159,15 @@ class ConversionTask(Task):
         totals["model"] = sum(factors[name] * term for name, term in terms.items())
         return totals, {name: term.detach() for name, term in terms.items()}
 
+    def _narrow(self, known: Tensor) -> Tensor:
+        """Of some speakers only the bands that all recordings have: a voice on the telephone is the same voice."""
+        speakers = len(known) // self.config.segments
+        narrowed = (torch.rand(speakers) < self.config.narrowed).repeat(self.config.segments).to(known.device)
+        above = torch.arange(known.shape[1], device=known.device) >= self.config.model.encoder_bands
+        return known.masked_fill(narrowed[:, None] & above, 0)
+
     @torch.no_grad()
-    def _disguise(self, mel: Tensor) -> Tensor:
+    def _disguise(self, mel: Tensor, known: Tensor) -> Tensor:
         """The last of the segments as the averaged model says them in the voice of the speaker before.
 
         To rebuild the original from that is a conversion whose answer is known: what comes from another voice, to what
@@ -153,7 +178,7 @@ class ConversionTask(Task):
         if not count:
             return mel
         content, pitch = model.content(mel).mean, model.pitch(mel)
-        timbre = self.exchange.others(model.timbre(mel, content))[
+        timbre = self.exchange.others(model.timbre(mel, content, known=known))[
             self.exchange.before(torch.arange(len(mel), device=mel.device))
         ]
         moved = self.exchange.change_register(pitch)[-count:]
@@ -184,7 +209,10 @@ class ConversionTask(Task):
         for batch in batches:
             _, mel, known, _ = self.exchange.analyse(batch)
             source, *rest = mel.chunk(self.config.segments)
-            own, other = model.voice(source), [model.voice(x) for x in rest]
+            own, *other = (
+                model.voice(x, known=filled)
+                for x, filled in zip((source, *rest), known.chunk(self.config.segments), strict=True)
+            )
             partner = Voice.join(Voice.join(o[i : i + 1] for o in other).average() for i in range(len(source)))
             content = model.content(source).mean
             decoded = model.decoder(content, partner.timbre, model.pitch(source), frames=mel.shape[2])

@@ -27,10 +27,20 @@ class Exchange(nn.Module):
     def analyse(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """A batch, (speakers, segments, …) → samples, level-zero mels, known bands (…, n_mels), speakers."""
         samples = batch["samples"].transpose(0, 1).flatten(0, 1)
-        mel = self.spectrogram(samples)
-        mel = mel - level(mel[:, : self.config.encoder_bands])
+        mel = self._mel(samples)
         known = known_bands(batch["bandwidth"].T.flatten(), self.config.mel)
         return samples, mel, known, batch["speaker"].repeat(self.segments)
+
+    def by_another(self, batch: Batch, *, otherwise: Tensor) -> Tensor:
+        """Level-zero mels of what others say at the same time, where speech is parallel, and `otherwise` elsewhere."""
+        if "parallel" not in batch:
+            return otherwise
+        mel = self._mel(batch["parallel"].transpose(0, 1).flatten(0, 1))
+        return torch.where(batch["is_parallel"].T.reshape(-1, 1, 1), mel, otherwise)
+
+    def _mel(self, samples: Tensor) -> Tensor:
+        mel = self.spectrogram(samples)
+        return mel - level(mel[:, : self.config.encoder_bands])
 
     def before(self, x: Tensor) -> Tensor:
         """For each item of a batch (batch, …), the same segment of the speaker before: another speaker's."""

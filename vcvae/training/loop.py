@@ -84,8 +84,12 @@ class _Run:
                 sample_rate=mel.sample_rate,
                 speeds=speeds,
                 seed=config.seed,
+                parallel=parallel,
             )
-            for place, speeds in ((config.data.train, config.speeds), (config.data.dev, (1.0,)))
+            for place, speeds, parallel in (
+                (config.data.train, config.speeds, config.data.parallel),
+                (config.data.dev, (1.0,), ""),
+            )
         )
         torch.manual_seed(config.seed)
         self.task = TASKS[config.task][1](config, self.data.voices)

@@ -106,17 +106,19 @@ class TextureTask(Task):
 
         Half of the segments are rebuilt and half are converted, from what the encoders hear in the speech as it is.
         What is rebuilt is given the articulation of a warped voice, since a conversion has that of another voice, too.
+        Parallel speech is rebuilt from what another truly said.
         """
         weights = self.config.weights
         _, mel, known, _ = self.exchange.analyse(batch)
-        content, timbre, pitch = self._hear(mel)
+        said = self.exchange.by_another(batch, otherwise=mel)
+        content, timbre, pitch = self._hear(mel, said, known)
         first, second = slice(len(mel) // 2), slice(len(mel) // 2, None)
         before = self.exchange.before(torch.arange(len(mel), device=mel.device))
         wrong, moved = timbre[before], self.exchange.change_register(pitch)
         frames = mel.shape[2]
         low, high = map(math.log, self.config.cutoffs)
         cutoff = math.exp(low + (high - low) * torch.rand(()).item())
-        heard, source = (self.model.articulation(x, cutoff=cutoff) for x in (self.perturb(mel[first]), mel[second]))
+        heard, source = (self.model.articulation(x, cutoff=cutoff) for x in (self.perturb(said[first]), mel[second]))
         rebuilt = self.model.decoder(content[first], timbre[first], pitch[first], frames=frames, articulation=heard)
         converted = self.model.decoder(
             content[second], wrong[second], moved[second], frames=frames, articulation=source
@@ -143,12 +145,12 @@ class TextureTask(Task):
         return totals, {name: term.detach() for name, term in terms.items()}
 
     @torch.no_grad()
-    def _hear(self, mel: Tensor) -> tuple[Tensor, Timbre, Pitch]:
-        """Level-zero mels → their contents, the timbre that the others of each speaker show, and their pitch."""
+    def _hear(self, mel: Tensor, said: Tensor, known: Tensor) -> tuple[Tensor, Timbre, Pitch]:
+        """Level-zero mels, by their speakers and as `said` by others → contents, the speakers' timbre, and pitch."""
         model = self.model.eval()
         model.decoder.texture.train(self.training)
-        content = model.content(mel).mean
-        return content, self.exchange.others(model.timbre(mel, content)), model.pitch(mel)
+        timbre = self.exchange.others(model.timbre(mel, model.content(mel).mean, known=known))
+        return model.content(said).mean, timbre, model.pitch(mel)
 
     @torch.no_grad()
     def validate(self, batches: list[Batch]) -> Findings:
@@ -162,7 +164,7 @@ class TextureTask(Task):
         for batch in batches:
             _, mel, known, _ = self.exchange.analyse(batch)
             content = model.content(mel).mean
-            timbre, pitch = self.exchange.others(model.timbre(mel, content)), model.pitch(mel)
+            timbre, pitch = self.exchange.others(model.timbre(mel, content, known=known)), model.pitch(mel)
             real += _flutter(mel, known)
             for name, moves in (("flutter", model.articulation(mel)), ("flutter_of_medians", None)):
                 decoding = model.decoder(content, timbre, pitch, frames=mel.shape[2], articulation=moves)

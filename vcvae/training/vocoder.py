@@ -10,7 +10,7 @@ from torch import Tensor
 
 from vcvae.config import Config
 from vcvae.errors import VcvaeError
-from vcvae.mel import MelSpectrogram
+from vcvae.mel import MelSpectrogram, known_bands
 from vcvae.models.disentangling import DisentanglingVAE
 from vcvae.models.pretrained import PretrainedModel
 from vcvae.pitch import Pitch, yin
@@ -109,7 +109,7 @@ class VocoderTask(Task):
         natural = amplify(batch["samples"].flatten(0, 1), c.gain)
         # Where the mel has bands, a recording's silence is to be heard; above, it says nothing of what was there.
         bandwidth = batch["bandwidth"].flatten().clamp(min=c.model.mel.f_max)
-        mel = self.hear(natural)
+        mel = self.hear(natural, known_bands(batch["bandwidth"].flatten(), c.model.mel))
         scores, voiced = self.generator.listen(mel)
         contour = self.generator.pitch.decode(scores, voiced)
         copy = self.speak(mel, contour.detach())
@@ -134,7 +134,7 @@ class VocoderTask(Task):
         totals["generator"] = sum(getattr(weights, name) * term for name, term in terms.items())
         return totals, {name: term.detach() for name, term in terms.items()}
 
-    def hear(self, natural: Tensor) -> Tensor:
+    def hear(self, natural: Tensor, known: Tensor) -> Tensor:
         """The mels that the generator is given: those of the natural speech, or such as a conversion would give it.
 
         A conversion model blurs; who has heard only natural mels makes the blur audible as a buzz. Each is rebuilt with
@@ -146,7 +146,7 @@ class VocoderTask(Task):
             return mel
         another = torch.arange(len(mel), device=mel.device).unflatten(0, (-1, segments)).roll(1, dims=1).flatten()
         with torch.no_grad():
-            rebuilt = self.converter.convert(mel[:count], self.converter.voice(mel)[another[:count]])
+            rebuilt = self.converter.convert(mel[:count], self.converter.voice(mel, known=known)[another[:count]])
         return torch.cat([rebuilt, mel[count:]])
 
     def speak(self, mel: Tensor, contour: Pitch) -> Tensor:
