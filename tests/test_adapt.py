@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from tests.synthetic import speak
-from vcvae.adapt import RATE, WARP, _in_another_voice, adapt
+from vcvae.adapt import RATE, WARP, _in_another_voice, _Speaker, adapt
 from vcvae.convert import Converter
 from vcvae.models.disentangling import DisentanglingConfig, DisentanglingVAE
 from vcvae.training.perturbation import Perturbation, PerturbationConfig
@@ -115,6 +115,20 @@ def test_what_is_rehearsed_is_kept_better():
     mindful = adapt(converter.model, heard, rehearsed=words, steps=20)
     assert rebuilt(mindful, mel).mean() < rebuilt(forgetful, mel).mean()
     assert rebuilt(mindful, heard[0][0]).mean() < rebuilt(converter.model, heard[0][0]).mean()
+
+
+def test_the_targets_words_are_heard_from_the_voices_that_are_rehearsed(model, mel):
+    words = Converter(model, GriffinLim())._mel(speak("oeaoea", pitch=220, tract=1.2, seconds=1.0)).clone()
+    voice = model.voice(words)
+    own, disguised = (_Speaker(model, [(mel, EVERY_BAND)], disguises=voices) for voices in ([], [voice]))
+    assert torch.equal(own.said[0], own.mels[0])
+    torch.testing.assert_close(disguised.mels[0], own.mels[0])
+    with torch.no_grad():
+        torch.testing.assert_close(disguised.said[0], model.convert(own.mels[0], voice))
+    said = []
+    model.content.register_forward_pre_hook(lambda _module, inputs: said.append(inputs[0]))
+    disguised.error(model.decoder, lambda x: x)
+    torch.testing.assert_close(said[0], disguised.said[0])
 
 
 @pytest.mark.parametrize("seed", range(8))

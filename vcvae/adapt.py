@@ -6,8 +6,10 @@ rest of its frames, move the decoder to it (as in AdaSpeech, Chen et al. 2021, a
 
 A few seconds do not say everything that a source may, and what the decoder does not hear it begins to forget. So it
 rehearses (Robins 1995, doi:10.1080/09540099550039318): in each step it also rebuilds some of the very speech that is to
-be converted, in voices made from it by warping, that it may keep the words and learn nobody else's voice. What is left
-is the mean of the weights on their way (Izmailov et al. 2018, arXiv:1803.05407), not the chance of the last steps.
+be converted, in voices made from it by warping, that it may keep the words and learn nobody else's voice. And it hears
+the target's words as the model would say them in the voice that is to be converted, since that is what it will hear.
+What is left is the mean of the weights on their way (Izmailov et al. 2018, arXiv:1803.05407), not the chance of the
+last steps.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from vcvae.defaults import ADAPT_STEPS
 from vcvae.models.disentangling import DisentanglingVAE
-from vcvae.models.voice import Timbre, level
+from vcvae.models.voice import Timbre, Voice, level
 from vcvae.training.perturbation import Perturbation, PerturbationConfig, warp
 
 RATE = 8e-4
@@ -55,7 +57,9 @@ def adapt(
     decoder = tuned.decoder.requires_grad_(True).train()
     mean = AveragedModel(decoder)
     perturb = Perturbation(PerturbationConfig(warp=WARP), model.config.mel)
-    target = _Speaker(model, heard)
+    with torch.no_grad():
+        sources = [model.voice(mel, known=known) for mel, known in rehearsed]
+    target = _Speaker(model, heard, disguises=sources)
     optimizer = torch.optim.Adam(decoder.parameters(), lr=RATE)
     with torch.random.fork_rng(devices=[]), torch.enable_grad():
         torch.manual_seed(seed)
@@ -78,7 +82,8 @@ class _Speaker:
     """Recordings of one speaker, as the encoders hear them."""
 
     @torch.no_grad()
-    def __init__(self, model: DisentanglingVAE, heard: Sequence[Heard]) -> None:
+    def __init__(self, model: DisentanglingVAE, heard: Sequence[Heard], *, disguises: Sequence[Voice] = ()) -> None:
+        """Their words are told from conversions to other voices, the `disguises`, where there are some."""
         self.model = model
         self.mels = [mel - level(mel[:, : model.config.encoder_bands]) for mel, _ in heard]
         self.known = [known for _, known in heard]
@@ -88,6 +93,9 @@ class _Speaker:
         ]
         self.pitches = [model.pitch(mel) for mel in self.mels]
         self.latent = Timbre.join(self.timbres).average().latent
+        self.said = [
+            model.convert(mel, disguises[i % len(disguises)]) if disguises else mel for i, mel in enumerate(self.mels)
+        ]
         self.lengths = torch.tensor([float(mel.shape[2]) for mel in self.mels])
 
     def error(self, decoder: nn.Module, perturb: Perturbation) -> Tensor:
@@ -96,9 +104,9 @@ class _Speaker:
         mel, known, pitch = self.mels[which], self.known[which], self.pitches[which]
         frames = min(SEGMENT, mel.shape[2])
         start = 4 * int(torch.randint((mel.shape[2] - frames) // 4 + 1, ()))
-        mel = mel[:, :, start : start + frames]
+        mel, said = (x[:, :, start : start + frames] for x in (mel, self.said[which]))
         with torch.no_grad():
-            content = self.model.content(perturb(mel)).sample()
+            content = self.model.content(perturb(said)).sample()
         timbre = _without(self.timbres, which, start // 4, content.shape[2], self.latent)
         decoded = decoder(content, timbre, pitch[:, start // 2 : (start + frames + 1) // 2], frames=frames)
         error = (decoded - mel).abs().mean(dim=2)

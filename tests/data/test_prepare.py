@@ -207,3 +207,14 @@ def test_a_source_without_speakers_is_one_sentence(tmp_path):
     with pytest.raises(VcvaeError, match="lies within"):
         prepare(source, source / "ready")
     assert not (tmp_path / "ready" / MANIFEST).exists()
+
+
+def test_parallel_speech_keeps_its_silences(tmp_path):
+    silence = np.zeros(22050)
+    for name in ("two-a", "two-b", "c"):
+        (tmp_path / "source" / name).mkdir(parents=True)
+        sf.write(tmp_path / "source" / name / "0.wav", np.concatenate([silence, speak("aiueo"), silence]), 22050)
+    prepare(tmp_path / "source", tmp_path / "ready", parallel="two-")
+    lengths = {path.parent.name: sf.info(path).frames for path in (tmp_path / "ready").rglob("*.flac")}
+    assert lengths["two-a"] == lengths["two-b"] == 3 * 22050
+    assert lengths["c"] < 2 * 22050

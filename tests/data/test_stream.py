@@ -88,6 +88,11 @@ def test_shards_hold_what_the_manifest_holds(prepared):
         np.testing.assert_array_equal(cut.load_audio()[0], samples)
 
 
+def test_shards_are_not_searched_for_parallel_speech(prepared):
+    with pytest.raises(VcvaeError, match=r"data\.parallel: .* is shards"):
+        load(str(prepared / "shar"), parallel="speaker", **OPTIONS)
+
+
 def test_examples_are_what_the_speakers_say(prepared, stream):
     segments = Segments(prepared, segment=6000, sample_rate=RATE)
     assert (stream.speakers, stream.voices, stream.samples) == (segments.speakers, segments.voices, segments.samples)

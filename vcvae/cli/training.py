@@ -31,9 +31,9 @@ def prepare(
     test: Annotated[int | None, typer.Option(min=0, help="Speakers for the end; as many by default.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of the choice of these speakers.")] = 0,
     parallel: Annotated[
-        str,
+        str | None,
         typer.Option(help="How names of speakers begin who say the same at the same time: their silences are kept."),
-    ] = "",
+    ] = None,
     download: Annotated[bool, typer.Option("--download", help="Fetch the corpus into SOURCE first.")] = False,
     shar: Annotated[bool, typer.Option("--shar", help="Also write shards that can be streamed from a URL.")] = False,
 ) -> None:

@@ -8,7 +8,7 @@ from vcvae.data.examples import Examples
 from vcvae.errors import VcvaeError
 
 
-def load(place: str, *, batch: int, parallel: str = "", **options) -> Examples:
+def load(place: str, *, batch: int, parallel: str | None = None, **options) -> Examples:
     """A folder with a manifest, or one of shards (`vcvae prepare --shar`), also by its URL → its examples.
 
     `batch` examples one after another come from one shard. `parallel` is as in `Segments`; shards, which come one at a

@@ -54,12 +54,12 @@ class Preparation:
         test: int | None = None,
         seed: int = 0,
         jobs: int = 1,
-        parallel: str = "",
+        parallel: str | None = None,
     ) -> None:
         """`dev` and `test` are numbers of speakers: by default a tenth of them, and none of less than four.
 
         Silence at either end of a recording is left out, but for speakers whose names begin with `parallel`, where it
-        is not empty: who say the same at the same time are to stay in step.
+        is given: who say the same at the same time are to stay in step.
 
         Raises:
             VcvaeError: `source` does not look like the corpus or has too few speakers, or `destination` lies within it.
@@ -199,7 +199,7 @@ def _kept(output: Path, sample_rate: int, minimum: int) -> np.ndarray | None:
 
 
 def _prepare_one(
-    utterance: Utterance, *, destination: Path, sample_rate: int, minimum: int, parallel: str
+    utterance: Utterance, *, destination: Path, sample_rate: int, minimum: int, parallel: str | None
 ) -> LeftOut | MonoCut:
     output, identity = _output(destination, utterance), f"{utterance.speaker}/{utterance.name}"
     before = _measured(destination / "audio" / utterance.speaker / MEASURED).get(identity)

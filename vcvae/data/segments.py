@@ -20,10 +20,10 @@ class Segments(Examples):
     calls: the speakers of a pass, before they are shuffled.
     """
 
-    def __init__(self, folder: str | Path, *, sample_rate: int, parallel: str = "", **options) -> None:
+    def __init__(self, folder: str | Path, *, sample_rate: int, parallel: str | None = None, **options) -> None:
         """`options` are those of `Examples`.
 
-        Speakers whose names begin with `parallel`, where it is not empty, say the same at the same time in recordings
+        Speakers whose names begin with `parallel`, where it is given, say the same at the same time in recordings
         of the same name and length, as voices of one synthesiser can.
 
         Raises:

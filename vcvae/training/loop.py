@@ -88,7 +88,7 @@ class _Run:
             )
             for place, speeds, parallel in (
                 (config.data.train, config.speeds, config.data.parallel),
-                (config.data.dev, (1.0,), ""),
+                (config.data.dev, (1.0,), None),
             )
         )
         torch.manual_seed(config.seed)

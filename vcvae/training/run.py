@@ -20,8 +20,8 @@ class DataConfig(Config):
 
     train: str = Field(description="folder of the speakers to learn from")
     dev: str = Field(description="folder of unseen speakers, for validation only")
-    parallel: str = Field(
-        "",
+    parallel: str | None = Field(
+        None,
         description="how names of speakers begin who say the same at the same time in recordings of one name; for "
         "conversion and texture",
     )
