@@ -136,6 +136,24 @@ def test_parallel_speech_is_rebuilt_from_what_another_says(batch):
         torch.testing.assert_close(heard[0][i], own[3 * segment + source])
 
 
+def test_parallel_speech_is_to_have_one_content(batch):
+    weights = dict.fromkeys(("reconstruction", "kl", "contrastive", "identification", "pitch", "adversarial"), 0.0)
+    task = make(weights=weights | {"parallel": 1.0}, content_input={}, disguise=0)
+    batch["parallel"] = batch["samples"].clone()
+    batch["is_parallel"] = torch.tensor([[True] * 4, [False] * 4, [True] * 4])
+    assert task(batch, 0)[0]["model"].item() == pytest.approx(0.0, abs=1e-6)  # who says the same in the same voice
+    batch["parallel"][2] = batch["samples"][0]
+    totals, terms = task(batch, 0)
+    own = task.model.content(task.exchange.analyse(batch)[1]).mean.unflatten(0, (4, 3))
+    expected = (own[:, 2] - own[:, 0]).square().mean() / 2  # of the two, one agrees
+    assert totals["model"].item() == pytest.approx(terms["parallel"].item()) == pytest.approx(expected.item(), rel=1e-4)
+    totals["model"].backward(inputs=task.players()["model"])
+    moved = {n.split(".")[1] for n, p in task.named_parameters() if p.grad is not None and p.grad.abs().sum() > 0}
+    assert moved == {"content"}
+    batch["is_parallel"][:] = False
+    assert task(batch, 0)[1]["parallel"].item() == 0.0
+
+
 def test_the_upper_bands_of_some_speakers_are_not_heard(batch):
     known = torch.ones(12, 80)
     for share, expected in ((0.0, 80), (1.0, 68)):

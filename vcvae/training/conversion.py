@@ -33,6 +33,7 @@ class LossWeights(Config):
     pitch: float = Field(0.1, ge=0, description="the pitch encoder against YIN")
     recognition: float = Field(0.0, ge=0, description="conversions: the averaged speaker encoder hears the target")
     agreement: float = Field(0.0, ge=0, description="conversions: the averaged content encoder hears the same words")
+    parallel: float = Field(0.1, ge=0, description="parallel speech: content latents of both speakers are the same")
     adversarial: float = Field(0.1, ge=0, description="reconstructions and conversions pass for the speaker's speech")
     features: float = Field(0.2, ge=0, description="L1 of the critic's features of reconstructions, relative")
 
@@ -136,6 +137,8 @@ class ConversionTask(Task):
             "identification": losses.identification(latents, speakers, self.prototypes, scale=c.scale, margin=c.margin),
             "pitch": losses.pitch(scores, voiced, yin(samples, sample_rate=c.model.mel.sample_rate, hop=hop)),
         }
+        if weights.parallel and "parallel" in batch:
+            terms["parallel"] = self._difference(mel, posterior.mean, batch["is_parallel"].T.flatten())
         totals = {}
         if step >= c.conversions_from and (weights.recognition or weights.agreement or weights.adversarial):
             converted_ones = slice(max(1, round(c.conversions * len(mel))))
@@ -158,6 +161,13 @@ class ConversionTask(Task):
         factors["kl"] *= min(1.0, step / c.kl_warmup) if c.kl_warmup else 1.0
         totals["model"] = sum(factors[name] * term for name, term in terms.items())
         return totals, {name: term.detach() for name, term in terms.items()}
+
+    def _difference(self, mel: Tensor, said: Tensor, is_parallel: Tensor) -> Tensor:
+        """Of parallel speech, between the content of its own mel and what was heard from the other speaker."""
+        if not is_parallel.any():
+            return said.new_zeros(())
+        own = self.model.content(self.content_perturbation(mel[is_parallel])).mean
+        return losses.agreement(own, said[is_parallel])
 
     def _narrow(self, known: Tensor) -> Tensor:
         """Of some speakers only the bands that all recordings have: a voice on the telephone is the same voice."""
