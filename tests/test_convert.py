@@ -61,7 +61,7 @@ def test_the_same_in_gives_the_same_out(converter, source, target):
 
 def test_arrays_and_files_of_any_rate_and_kind_agree(converter, source, target, tmp_path):
     expected, _ = converter.convert(source, target)
-    sf.write(tmp_path / "source.flac", source, RATE)
+    sf.write(tmp_path / "source.flac", source, RATE, subtype="PCM_24")
     sf.write(tmp_path / "target.wav", target, RATE, subtype="FLOAT")
     voice = converter.voice([tmp_path / "target.wav"])
     converter.convert_file(tmp_path / "source.flac", voice, tmp_path / "out.wav")

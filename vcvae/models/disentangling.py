@@ -51,7 +51,7 @@ REDUCTION = 4  # mel frames per content frame
 
 
 class DisentanglingConfig(Config):
-    """Sizes of the disentangling VAE. The defaults have 4.7 M parameters."""
+    """Sizes of the disentangling VAE. The defaults have 4.8 M parameters."""
 
     mel: MelConfig = MelConfig()
     encoder_f_max: float = Field(
