@@ -247,6 +247,7 @@ def test_a_file_that_breaks_in_the_middle_of_a_run_does_not_end_it(values, tmp_p
         ({"task": ["conversion"]}, "must be one of: conversion"),
         ({"task": "cooking"}, "must be one of: conversion"),
         ({"data": {"train": "x"}}, "'data.dev' is missing"),
+        ({"task": "vae", "data": {"train": "x", "dev": "y", "parallel": "z"}}, "unknown key 'data.parallel'"),
     ],
 )
 def test_a_wrong_configuration_is_one_sentence(values, change, message):

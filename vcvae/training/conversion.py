@@ -19,7 +19,7 @@ from vcvae.training.average import average
 from vcvae.training.critic import CriticConfig, MelCritic
 from vcvae.training.exchange import Exchange
 from vcvae.training.perturbation import Perturbation, PerturbationConfig
-from vcvae.training.run import RunConfig, Speed
+from vcvae.training.run import ParallelDataConfig, RunConfig, Speed
 from vcvae.training.task import Batch, Findings, Task
 
 
@@ -42,6 +42,7 @@ class ConversionConfig(RunConfig):
     """A run that trains a converter."""
 
     task: Literal["conversion"] = Field("conversion", description="what is trained: conversion")
+    data: ParallelDataConfig
     model: DisentanglingConfig = DisentanglingConfig()
     start: str | None = Field(None, description="folder or repository of a converter to start from; by default, chance")
     weights: LossWeights = LossWeights()

@@ -84,11 +84,11 @@ class _Run:
                 sample_rate=mel.sample_rate,
                 speeds=speeds,
                 seed=config.seed,
-                parallel=parallel,
+                **options,
             )
-            for place, speeds, parallel in (
-                (config.data.train, config.speeds, config.data.parallel),
-                (config.data.dev, (1.0,), None),
+            for place, speeds, options in (
+                (config.data.train, config.speeds, config.data.to_learn_from),
+                (config.data.dev, (1.0,), {}),
             )
         )
         torch.manual_seed(config.seed)

@@ -20,11 +20,23 @@ class DataConfig(Config):
 
     train: str = Field(description="folder of the speakers to learn from")
     dev: str = Field(description="folder of unseen speakers, for validation only")
+
+    @property
+    def to_learn_from(self) -> dict[str, str]:
+        """What else to ask of the speakers to learn from, by the names of `vcvae.data.load`'s options."""
+        return {}
+
+
+class ParallelDataConfig(DataConfig):
+    """… among them some who say the same at the same time."""
+
     parallel: str | None = Field(
-        None,
-        description="how names of speakers begin who say the same at the same time in recordings of one name; for "
-        "conversion and texture",
+        None, description="how names of speakers begin who say the same at the same time in recordings of one name"
     )
+
+    @property
+    def to_learn_from(self) -> dict[str, str]:
+        return {"parallel": self.parallel} if self.parallel else {}
 
 
 class OptimizerConfig(Config):

@@ -20,7 +20,7 @@ from vcvae.training.average import average
 from vcvae.training.critic import PatchCritic, PatchCriticConfig
 from vcvae.training.exchange import Exchange
 from vcvae.training.perturbation import Perturbation, PerturbationConfig
-from vcvae.training.run import OptimizerConfig, RunConfig, Speed
+from vcvae.training.run import OptimizerConfig, ParallelDataConfig, RunConfig, Speed
 from vcvae.training.task import Batch, Findings, Task
 
 
@@ -36,6 +36,7 @@ class TextureConfig(RunConfig):
     """A run that trains the texture of a converter."""
 
     task: Literal["texture"] = Field("texture", description="what is trained: texture")
+    data: ParallelDataConfig
     converter: str = Field(description="folder or repository of the conversion model that it is for")
     channels: int = Field(160, gt=0, description="width of the texture, at 86 frames per second")
     blocks: int = Field(3, gt=0, description="its residual blocks")
