@@ -22,7 +22,7 @@ class DataConfig(Config):
     dev: str = Field(description="folder of unseen speakers, for validation only")
 
     @property
-    def to_learn_from(self) -> dict[str, str]:
+    def to_learn_from(self) -> dict[str, str | None]:
         """What else to ask of the speakers to learn from, by the names of `vcvae.data.load`'s options."""
         return {}
 
@@ -35,8 +35,8 @@ class ParallelDataConfig(DataConfig):
     )
 
     @property
-    def to_learn_from(self) -> dict[str, str]:
-        return {"parallel": self.parallel} if self.parallel else {}
+    def to_learn_from(self) -> dict[str, str | None]:
+        return {"parallel": self.parallel}
 
 
 class OptimizerConfig(Config):
