@@ -15,8 +15,6 @@ and the source's level is added at the end.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
-from dataclasses import dataclass
 from functools import cached_property
 
 import librosa
@@ -217,26 +215,6 @@ class PitchEncoder(PitchClassifier):
         return self.decode(*self.logits(mel, lengths))
 
 
-@dataclass(frozen=True)
-class Median:
-    """What a decoder foretells: a log-mel (batch, n_mels, frames), and what its texture is told of it.
-
-    That is the decoder's features (batch, ceil(frames / 2), fast_channels), the style (batch, slow_channels), and the
-    mask of the frames.
-    """
-
-    mel: Tensor
-    features: Tensor
-    style: Tensor
-    mask: Mask
-
-    @classmethod
-    def join(cls, medians: Iterable[Median]) -> Median:
-        """Several batches of as many frames, none of them padding, as one."""
-        medians = list(medians)
-        return cls(*(torch.cat([getattr(m, name) for m in medians]) for name in ("mel", "features", "style")), None)
-
-
 class Decoder(nn.Module):
     """Content, timbre and pitch → log-mel at level zero.
 
@@ -301,13 +279,6 @@ class Decoder(nn.Module):
         That is the median of what the speech could be. With the articulation of the speech that the content is from, it
         moves as that does, and has texture, where the model has one.
         """
-        median = self.median(content, timbre, pitch, frames=frames, lengths=lengths)
-        return median.mel if articulation is None else self.speech(median, articulation)
-
-    def median(
-        self, content: Tensor, timbre: Timbre, pitch: Pitch, *, frames: int, lengths: Tensor | None = None
-    ) -> Median:
-        """The first part of `forward`."""
         mask = frame_mask(lengths, frames)
         half, quarter = halved(mask), halved(halved(mask))
         style = self.style(timbre.latent * self.config.speaker_latent**0.5)
@@ -322,13 +293,10 @@ class Decoder(nn.Module):
             x = block(x, half, style)
         x = F.gelu(self.norm(x, half, style))
         median = masked(self.head(x).reshape(len(x), -1, self.config.mel.n_mels)[:, :frames], mask)
-        return Median(median.mT, x, style, mask)
-
-    def speech(self, median: Median, articulation: Articulation) -> Tensor:
-        """The second part of `forward`: a median that moves, and has texture."""
-        mask = median.mask
-        moved = masked(articulation.given_to(median.mel, mask).mT, mask)
-        return (self.texture(median.mel.mT, moved, median.features, median.style, mask) if self.texture else moved).mT
+        if articulation is None:
+            return median.mT
+        moved = masked(articulation.given_to(median.mT, mask).mT, mask)
+        return (self.texture(median, moved, x, style, mask) if self.texture else moved).mT
 
 
 class DisentanglingVAE(PretrainedModel, config=DisentanglingConfig):

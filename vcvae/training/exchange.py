@@ -58,14 +58,11 @@ class Exchange(nn.Module):
         latent = F.normalize(gather(timbre.latent[:, None]).mean(dim=1), dim=-1)
         return Timbre(latent, gather(timbre.said), gather(timbre.sound), gather(timbre.exists))
 
-    def registers(self, pitch: Pitch) -> Tensor:
-        """Mean log2 F0 of each segment's speaker, (batch,), from all of his segments; NaN for one never voiced."""
-        return self._by_segment(pitch.register()).nanmean(dim=0).repeat(self.segments)
-
     def change_register(self, pitch: Pitch) -> Pitch:
         """Each contour in the register of the speaker before."""
-        registers = self.registers(pitch)
-        return pitch.shift((self.before(registers) - registers).nan_to_num(0.0))
+        register = self._by_segment(pitch.register()).nanmean(dim=0)
+        octaves = (register.roll(1) - register).nan_to_num(0.0)
+        return pitch.shift(octaves.repeat(self.segments))
 
     def _by_segment(self, x: Tensor) -> Tensor:
         """(batch, …) → (segments, speakers, …)."""

@@ -31,9 +31,10 @@ from vcvae.training.batches import Positions, batches, first, is_a_killed_reader
 from vcvae.training.log import Log, require_tensorboard
 from vcvae.training.parallel import ParallelConfig, fit
 from vcvae.training.run import RunConfig
-from vcvae.training.task import BEGINNING, Batch, Task
+from vcvae.training.task import Batch, Task
 from vcvae.training.tasks import TASKS, parse
 
+BEGINNING = 64  # examples that a task may look at before the first step
 FREE_TO_CHANGE = {
     "output",
     "data",

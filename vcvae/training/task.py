@@ -11,8 +11,6 @@ from vcvae.training.run import RunConfig
 
 Batch = dict[str, Tensor]
 
-BEGINNING = 64  # examples that a task may look at before the first step
-
 
 @dataclass(frozen=True)
 class Findings:
@@ -37,7 +35,7 @@ class Task(nn.Module):
         self.config = config
 
     def begin(self, batches: Iterator[Batch]) -> None:
-        """Called before the first step of a run, with `BEGINNING` examples, the same in every process."""
+        """Called before the first step of a run, with some of what is to be learned from, the same in every process."""
 
     def players(self) -> dict[str, list[nn.Parameter]]:
         """The parameters of each player."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from functools import cached_property
 from typing import Literal
 
@@ -13,19 +12,16 @@ from torch import Tensor, nn
 
 from vcvae.config import Config
 from vcvae.errors import VcvaeError
-from vcvae.models.disentangling import REDUCTION, DisentanglingConfig, DisentanglingVAE, Median
+from vcvae.models.disentangling import DisentanglingConfig, DisentanglingVAE
 from vcvae.models.voice import Timbre
 from vcvae.pitch import Pitch
 from vcvae.training import losses
 from vcvae.training.average import average
 from vcvae.training.critic import PatchCritic, PatchCriticConfig
 from vcvae.training.exchange import Exchange
-from vcvae.training.learned import LearnedVoice
 from vcvae.training.perturbation import Perturbation, PerturbationConfig
 from vcvae.training.run import OptimizerConfig, ParallelDataConfig, RunConfig, Speed
-from vcvae.training.task import BEGINNING, Batch, Findings, Task
-
-SAME = 4  # segments of a batch that are converted to one learned voice
+from vcvae.training.task import Batch, Findings, Task
 
 
 class TextureWeights(Config):
@@ -52,13 +48,6 @@ class TextureConfig(RunConfig):
     )
     optimizer: OptimizerConfig = OptimizerConfig(learning_rate=4e-4, betas=(0.8, 0.99))
     segments: int = Field(4, gt=1, description="of each speaker; each is spoken with the timbre of the others")
-    learned: int = Field(
-        0,
-        ge=0,
-        le=BEGINNING,
-        description="voices that decoders learn first; conversions are to these then",
-    )
-    critic_alone: int = Field(0, ge=0, description="steps before the texture moves, for one that is there already")
     speeds: tuple[Speed, ...] = Field(
         (0.89, 1.0, 1.125), description="each speaker at each of these speeds is a speaker"
     )
@@ -97,21 +86,7 @@ class TextureTask(Task):
         self.model.load_state_dict(self.model.state_dict() | start)
         self.model.decoder.texture.requires_grad_(True)
         self.average = average(self.model.decoder.texture, config.average)
-        self.learned = nn.ModuleList(
-            LearnedVoice(self.model, config.segments * -(-config.segment_frames // REDUCTION))
-            for _ in range(config.learned)
-        )
         self.critic = PatchCritic(config.critic, n_mels=sizes.mel.n_mels, speaker_latent=sizes.speaker_latent)
-
-    def begin(self, batches: Iterator[Batch]) -> None:
-        """Let the decoders learn a voice each, as if the speaker before were to be converted."""
-        speakers = []
-        for batch in batches if self.learned else ():
-            _, mel, known, _ = self.exchange.analyse(batch)
-            count = len(mel) // self.config.segments
-            speakers += [[(mel[k : k + 1], known[k : k + 1]) for k in range(i, len(mel), count)] for i in range(count)]
-        for i, voice in enumerate(self.learned):
-            voice.learn(self.model.eval(), speakers[i], rehearsed=speakers[i - 1], seed=self.config.seed + i)
 
     def players(self) -> dict[str, list[nn.Parameter]]:
         return {"critic": list(self.critic.parameters()), "texture": list(self.model.decoder.texture.parameters())}
@@ -139,28 +114,27 @@ class TextureTask(Task):
         said = self.exchange.by_another(batch, otherwise=mel)
         content, timbre, pitch = self._hear(mel, said, known)
         first, second = slice(len(mel) // 2), slice(len(mel) // 2, None)
+        before = self.exchange.before(torch.arange(len(mel), device=mel.device))
+        wrong, moved = timbre[before], self.exchange.change_register(pitch)
         frames = mel.shape[2]
         low, high = map(math.log, self.config.cutoffs)
         cutoff = math.exp(low + (high - low) * torch.rand(()).item())
         heard, source = (self.model.articulation(x, cutoff=cutoff) for x in (self.perturb(said[first]), mel[second]))
         rebuilt = self.model.decoder(content[first], timbre[first], pitch[first], frames=frames, articulation=heard)
-        before = self.exchange.before(torch.arange(len(mel), device=mel.device))
-        if self.learned:
-            medians, wrong, fills = self._as_learned(
-                content[second], pitch[second], self.exchange.registers(pitch)[second], frames
-            )
-        else:
-            wrong, fills = timbre.latent[before][second], known[before][second]
-            moved = self.exchange.change_register(pitch)
-            medians = self.model.decoder.median(content[second], timbre[before][second], moved[second], frames=frames)
-        converted = self.model.decoder.speech(medians, source)
+        converted = self.model.decoder(
+            content[second], wrong[second], moved[second], frames=frames, articulation=source
+        )
 
         hear, judge = self.critic.hear, self.critic.judge
         real, copy = hear(mel[first], known[first]), hear(rebuilt, known[first])
-        fakes = [judge(copy, timbre.latent[first]), judge(hear(converted, known[second] * fills), wrong)]
+        fillable = (known * known[before])[second]
+        fakes = [
+            judge(copy, timbre.latent[first]),
+            judge(hear(converted, fillable), wrong.latent[second]),
+        ]
         totals = {
             "critic": losses.discrimination(
-                [judge(real, timbre.latent[first])], [*fakes, judge(real, timbre.latent[before][first])]
+                [judge(real, timbre.latent[first])], [*fakes, judge(real, wrong.latent[first])]
             )
         }
         terms = {
@@ -168,23 +142,8 @@ class TextureTask(Task):
             "features": losses.feature_matching(real, copy),
             "reconstruction": losses.reconstruction(rebuilt, mel[first], known[first]),
         }
-        if step >= self.config.critic_alone:
-            totals["texture"] = sum(getattr(weights, name) * term for name, term in terms.items())
+        totals["texture"] = sum(getattr(weights, name) * term for name, term in terms.items())
         return totals, {name: term.detach() for name, term in terms.items()}
-
-    def _as_learned(
-        self, content: Tensor, pitch: Pitch, registers: Tensor, frames: int
-    ) -> tuple[Median, Tensor, Tensor]:
-        """What some segments say, in so many learned voices; the latents of these, and the bands that they fill."""
-        voices = [self.learned[i] for i in torch.randperm(len(self.learned))[: max(1, len(content) // SAME)].tolist()]
-        parts = torch.arange(len(content)).tensor_split(len(voices))
-        said = [
-            voice.median(content[part], pitch[part], registers[part], frames=frames)
-            for voice, part in zip(voices, parts, strict=True)
-        ]
-        whose = torch.repeat_interleave(torch.tensor([len(part) for part in parts])).to(content.device)
-        latents, known = (torch.cat([getattr(voice, name) for voice in voices])[whose] for name in ("latent", "known"))
-        return Median.join(said), latents, known
 
     @torch.no_grad()
     def _hear(self, mel: Tensor, said: Tensor, known: Tensor) -> tuple[Tensor, Timbre, Pitch]:
