@@ -13,7 +13,6 @@ from vcvae.convert import Converter, Encoder, _join, _pieces, find_device
 from vcvae.errors import VcvaeError
 from vcvae.mel import MelConfig
 from vcvae.models.disentangling import DisentanglingConfig, DisentanglingVAE
-from vcvae.noise import without_noise
 from vcvae.vocoder import GriffinLim
 
 RATE = 22050
@@ -82,20 +81,6 @@ def test_several_utterances_are_averaged(converter, target):
     torch.testing.assert_close(both.register, (voices[0].register + voices[1].register) / 2)
     with pytest.raises(VcvaeError, match="no target utterance"):
         converter.voice([])
-
-
-def test_a_target_is_heard_without_its_steady_noise(converter, target):
-    """And its voice is more like the one without noise."""
-    noise = 0.01 * np.random.default_rng(0).standard_normal(len(target)).astype(np.float32)
-    noisy = np.concatenate([noise[:8000], target + noise, noise[:8000]])
-    ((heard, _),) = converter.listen([noisy])
-    as_it_is = converter._mel(converter._load(noisy, None, trim=True))
-    assert torch.equal(heard, without_noise(as_it_is))
-    clean, noisy_voice, heard_voice = (
-        converter.model.voice(mel).timbre.latent[0]
-        for mel in (converter._mel(converter._load(target, None, trim=True)), as_it_is, heard)
-    )
-    assert clean @ heard_voice > clean @ noisy_voice
 
 
 def test_pieces_give_what_the_whole_gives(converter, target, monkeypatch, caplog):

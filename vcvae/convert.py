@@ -23,7 +23,6 @@ from vcvae.mel import MelSpectrogram, bandwidth, known_bands
 from vcvae.models import load_model
 from vcvae.models.disentangling import DisentanglingVAE
 from vcvae.models.voice import Voice
-from vcvae.noise import without_noise
 from vcvae.vocoder import Vocoder, load_vocoder
 
 PIECE = 2560  # frames between the starts of two pieces: 29.7 s
@@ -71,8 +70,6 @@ class Encoder:
     def listen(self, targets: Iterable[Source], *, sample_rate: int | None = None) -> list[Heard]:
         """Log-mels (1, n_mels, frames) of a speaker's utterances, and the bands (1, n_mels) that each one fills.
 
-        Without their steady noise, which is not the speaker's.
-
         Raises:
             VcvaeError: a file that cannot be used, or no file.
         """
@@ -82,7 +79,7 @@ class Encoder:
             known = known_bands(torch.tensor([bandwidth(samples, config.sample_rate)], device=self.device), config)
             # What is learned from them is an average over time; pieces keep the memory of a long target bounded.
             pieces = np.array_split(samples, max(1, len(samples) // (PIECE * config.hop)))
-            heard += [(without_noise(self._mel(piece)), known) for piece in pieces]
+            heard += [(self._mel(piece), known) for piece in pieces]
         if not heard:
             raise VcvaeError("no target utterance; give at least one with --target.")
         return heard
