@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from tests.synthetic import speak
-from vcvae.pitch import HIGHEST, LOWEST, Pitch, bins, from_bins, yin
+from vcvae.pitch import HIGHEST, LOWEST, STRETCH, Pitch, Register, bins, from_bins, yin
 
 RATE, HOP = 22050, 256
 
@@ -61,9 +61,36 @@ def test_bins_and_back():
 
 def test_register_counts_voiced_frames_only_and_shift_moves_it():
     pitch = Pitch(torch.tensor([[7.0, 8.0, 3.0]]), torch.tensor([[1.0, 0.9, 0.1]]))
-    assert pitch.register().item() == pytest.approx(7.5)
-    assert pitch.shift(torch.tensor([0.5])).register().item() == pytest.approx(8.0)
-    assert Pitch(torch.ones(1, 3), torch.zeros(1, 3)).register().isnan().all()
+    assert pitch.register().mean.item() == pytest.approx(7.5)
+    assert pitch.register().spread.item() == pytest.approx(0.5)
+    assert pitch.shift(torch.tensor([0.5])).register().mean.item() == pytest.approx(8.0)
+    never = Pitch(torch.ones(1, 3), torch.zeros(1, 3)).register()
+    assert never.mean.isnan().all()
+    assert never.spread.isnan().all()
+
+
+def test_a_contour_moves_to_another_register_as_high_and_as_lively():
+    pitch = Pitch(7 + torch.randn(3, 200, generator=torch.Generator().manual_seed(0)) / 5, torch.ones(3, 200))
+    there = Register(torch.tensor([6.5, 7.5, torch.nan]), torch.tensor([0.15, 0.25, torch.nan]))
+    moved = pitch.move(pitch.register(), there)
+    torch.testing.assert_close(moved.register().mean[:2], there.mean[:2])
+    torch.testing.assert_close(moved.register().spread[:2], there.spread[:2])
+    torch.testing.assert_close(moved.log_f0[2], pitch.log_f0[2])
+    torch.testing.assert_close(moved.move(moved.register(), pitch.register()).log_f0, pitch.log_f0)
+
+
+def test_a_contour_is_stretched_by_a_bounded_factor_and_a_flat_one_stays_flat():
+    contour = torch.tensor([[7.0, 7.1, 7.2, 7.3], [7.0, 7.0, 7.0, 7.0]])
+    pitch = Pitch(contour, torch.ones(2, 4))
+    wild = Register(torch.full((2,), 6.0), torch.full((2,), 9.0))
+    moved = pitch.move(pitch.register(), wild).log_f0
+    torch.testing.assert_close(moved[0] - 6.0, STRETCH * (contour[0] - 7.15))
+    torch.testing.assert_close(moved[1], torch.full((4,), 6.0))
+
+
+def test_contours_that_follow_each_other_are_one():
+    first, second = (Pitch(torch.full((1, n), x), torch.ones(1, n)) for n, x in ((3, 7.0), (5, 8.0)))
+    assert Pitch.concatenate([first, second]).register().mean.item() == pytest.approx((3 * 7 + 5 * 8) / 8)
 
 
 def test_salience_peaks_at_the_pitch_as_high_as_the_voicing():

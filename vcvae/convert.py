@@ -23,6 +23,7 @@ from vcvae.mel import MelSpectrogram, bandwidth, known_bands
 from vcvae.models import load_model
 from vcvae.models.disentangling import DisentanglingVAE
 from vcvae.models.voice import Voice
+from vcvae.pitch import Pitch, Register
 from vcvae.vocoder import Vocoder, load_vocoder
 
 PIECE = 2560  # frames between the starts of two pieces: 29.7 s
@@ -260,19 +261,16 @@ class Converter(Encoder):
             yield piece[:end], joined[:end]
             waiting = joined[end:]
 
-    def _register(self, name: str | Path, blocks: Iterable[np.ndarray]) -> Tensor:
-        """Mean log2 F0 of a whole source, (1,), over the voiced frames of all its blocks."""
-        total = count = samples = 0
+    def _register(self, name: str | Path, blocks: Iterable[np.ndarray]) -> Register:
+        """Of a whole source, (1,), over all its blocks."""
+        contours, samples = [], 0
         for block in blocks:
             samples += len(block)
             if len(block) >= self.mel_config.minimum_samples:
-                pitch = self.model.pitch(self._mel(block))
-                voiced = pitch.voicing > 0.5
-                total += pitch.log_f0[voiced].sum().item()
-                count += voiced.sum().item()
+                contours.append(self.model.pitch(self._mel(block)))
         if samples < self.mel_config.minimum_samples:
             raise self._too_short(name, samples)
-        return torch.tensor([total / count if count else torch.nan], device=self.device)
+        return Pitch.concatenate(contours).register()
 
 
 def find_device(name: str) -> torch.device:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
@@ -11,6 +12,36 @@ from torch.nn import functional as F
 LOWEST, HIGHEST = 60.0, 500.0  # Hz; the range of speaking voices
 BINS = 64  # points between the two, equal steps of 0.58 semitones
 HOP = 2  # mel frames per pitch frame: 43 values per second follow any intonation
+STRETCH = 1.6  # most that intonation is widened or narrowed: a few seconds may not tell how lively a voice is
+
+
+@dataclass(frozen=True)
+class Register:
+    """Where voices lie and how far they move: mean and standard deviation of log2 F0 while voiced, (batch,).
+
+    NaN for one that is never voiced.
+    """
+
+    mean: Tensor
+    spread: Tensor
+
+    @classmethod
+    def join(cls, registers: Iterable[Register]) -> Register:
+        """Several batches as one."""
+        registers = list(registers)
+        return cls(torch.cat([r.mean for r in registers]), torch.cat([r.spread for r in registers]))
+
+    def average(self) -> Register:
+        """The one register, (1,), of a batch of utterances by one speaker."""
+        return Register(self.mean.nanmean(dim=0, keepdim=True), self.spread.nanmean(dim=0, keepdim=True))
+
+    def __getitem__(self, index: Tensor | slice) -> Register:
+        """The registers of some of the batch's items."""
+        return Register(self.mean[index], self.spread[index])
+
+    def to(self, device: torch.device) -> Register:
+        """The same, on a device."""
+        return Register(self.mean.to(device), self.spread.to(device))
 
 
 @dataclass(frozen=True)
@@ -23,10 +54,28 @@ class Pitch:
     log_f0: Tensor
     voicing: Tensor
 
-    def register(self) -> Tensor:
-        """Where the voice lies: mean log2 F0 over the voiced frames, (batch,); NaN for one that is never voiced."""
+    def register(self) -> Register:
+        """Where the voice lies and how far it moves, over the voiced frames, (batch,)."""
         voiced = (self.voicing > 0.5).float()
-        return (self.log_f0 * voiced).sum(dim=1) / voiced.sum(dim=1)
+        count = voiced.sum(dim=1)
+        mean = (self.log_f0 * voiced).sum(dim=1) / count
+        deviation = (self.log_f0 - mean[:, None]) * voiced
+        return Register(mean, (deviation.square().sum(dim=1) / count).sqrt())
+
+    @classmethod
+    def concatenate(cls, contours: Iterable[Pitch]) -> Pitch:
+        """One contour, (batch, frames), of several that follow each other."""
+        contours = list(contours)
+        return cls(torch.cat([c.log_f0 for c in contours], dim=1), torch.cat([c.voicing for c in contours], dim=1))
+
+    def move(self, here: Register, there: Register) -> Pitch:
+        """The same intonation, from the register that it is in to another: as high, and as lively.
+
+        Where either is of a voice that is never voiced, nothing moves.
+        """
+        stretch = (there.spread / here.spread.clamp(min=1e-6)).clamp(1 / STRETCH, STRETCH)
+        moved = there.mean[:, None] + (self.log_f0 - here.mean[:, None]) * stretch[:, None]
+        return Pitch(torch.where(moved.isnan(), self.log_f0, moved), self.voicing)
 
     def shift(self, octaves: Tensor | float) -> Pitch:
         """The same intonation, `octaves` (a number, or (batch,)) higher."""

@@ -14,6 +14,7 @@ from vcvae.models.disentangling import (
     PitchEncoder,
 )
 from vcvae.models.voice import Timbre, Voice, level
+from vcvae.pitch import Register
 
 CONFIG = DisentanglingConfig(
     fast_channels=24, slow_channels=32, content_latent=8, speaker_latent=16, speaker_channels=24, pitch_channels=16
@@ -125,18 +126,25 @@ def test_the_contour_moves_to_the_voice(model):
     seen = []
     model.decoder.register_forward_pre_hook(lambda module, arguments: seen.append(arguments[2]))
     source = model.pitch(mel)
-    register = torch.tensor([7.0])
-    model.convert(mel, replace(voice, register=torch.tensor([7.5])), register=register, pitch_shift=6.0)
+    here, higher, wider, none = (
+        Register(torch.tensor([mean]), torch.tensor([spread]))
+        for mean, spread in ((7.0, 0.2), (7.5, 0.2), (7.0, 0.25), (torch.nan, torch.nan))
+    )
+    model.convert(mel, replace(voice, register=higher), register=here, pitch_shift=6.0)
     torch.testing.assert_close(seen[0].log_f0, source.log_f0 + 1.0)
-    model.convert(mel, replace(voice, register=torch.tensor([torch.nan])), register=register)
-    torch.testing.assert_close(seen[1].log_f0, source.log_f0)  # a voice without a register moves nothing
+    model.convert(mel, replace(voice, register=wider), register=here)
+    torch.testing.assert_close(seen[1].log_f0, 7 + 1.25 * (source.log_f0 - 7))
+    model.convert(mel, replace(voice, register=none), register=here)
+    torch.testing.assert_close(seen[2].log_f0, source.log_f0)  # a voice without a register moves nothing
 
 
 def test_the_average_of_voices_is_a_voice(model):
     voices = model.voice(speechlike(3, 40))
-    average = replace(voices, register=torch.tensor([7.0, torch.nan, 8.0])).average()
+    registers = Register(torch.tensor([7.0, torch.nan, 8.0]), torch.tensor([0.1, torch.nan, 0.3]))
+    average = replace(voices, register=registers).average()
     torch.testing.assert_close(average.timbre.latent.norm(dim=-1), torch.ones(1))
-    assert average.register.item() == pytest.approx(7.5)
+    assert average.register.mean.item() == pytest.approx(7.5)
+    assert average.register.spread.item() == pytest.approx(0.2)
     assert average.timbre.said.shape == (1, 3 * 10, CONFIG.content_latent)
 
 

@@ -45,7 +45,7 @@ from vcvae.models.posterior import Gaussian, Point
 from vcvae.models.pretrained import PretrainedModel
 from vcvae.models.texture import Texture
 from vcvae.models.voice import Timbre, Voice, level
-from vcvae.pitch import BINS, Pitch
+from vcvae.pitch import BINS, Pitch, Register
 
 REDUCTION = 4  # mel frames per content frame
 
@@ -348,7 +348,7 @@ class DisentanglingVAE(PretrainedModel, config=DisentanglingConfig):
         voice: Voice,
         *,
         lengths: Tensor | None = None,
-        register: Tensor | None = None,
+        register: Register | None = None,
         pitch_shift: float = 0.0,
     ) -> Tensor:
         """Say what `mel` (batch, n_mels, frames) says with `voice` (one, or one an item) → like `mel`.
@@ -357,13 +357,11 @@ class DisentanglingVAE(PretrainedModel, config=DisentanglingConfig):
         `pitch_shift` is in semitones, on top of the move to the voice's register.
         """
         pitch = self.pitch(mel, lengths)
-        register = pitch.register() if register is None else register
-        # Where either side is never voiced there is no register to move from or to.
-        octaves = (voice.register - register).nan_to_num(0.0) + pitch_shift / 12
+        moved = pitch.move(register or pitch.register(), voice.register).shift(pitch_shift / 12)
         decoded = self.decoder(
             self.content(mel, lengths).mean,
             voice.timbre.expand(len(mel)),
-            pitch.shift(octaves.expand(len(mel))),
+            moved,
             frames=mel.shape[2],
             lengths=lengths,
             articulation=self.articulation(mel, lengths),

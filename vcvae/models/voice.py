@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from vcvae.errors import VcvaeError, replacing
 from vcvae.models.layers import Mask
 from vcvae.models.pretrained import fetch
+from vcvae.pitch import Register
 
 VOICE = "voice.safetensors"  # beside the weights of a model that was adapted to one voice
 
@@ -64,21 +65,21 @@ class Timbre:
 class Voice:
     """A target: what conversion needs to know of the speakers of a batch of utterances.
 
-    The timbre, and the register: mean log2 F0, (batch,).
+    The timbre, and the register, (batch,).
     """
 
     timbre: Timbre
-    register: Tensor
+    register: Register
 
     @classmethod
     def join(cls, voices: Iterable[Voice]) -> Voice:
         """Several batches as one."""
         voices = list(voices)
-        return cls(Timbre.join(voice.timbre for voice in voices), torch.cat([voice.register for voice in voices]))
+        return cls(Timbre.join(voice.timbre for voice in voices), Register.join(voice.register for voice in voices))
 
     def average(self) -> Voice:
         """The one voice, (1, …), that a batch of utterances by one speaker shows."""
-        return Voice(self.timbre.average(), self.register.nanmean(dim=0, keepdim=True))
+        return Voice(self.timbre.average(), self.register.average())
 
     def __getitem__(self, index: Tensor | slice) -> Voice:
         """The voices of some of the batch's items."""
@@ -94,7 +95,8 @@ class Voice:
             "latent": self.timbre.latent,
             "said": self.timbre.said.half(),
             "sound": self.timbre.sound.half(),
-            "register": self.register,
+            "register": self.register.mean,
+            "register_spread": self.register.spread,
         }
         with replacing(Path(folder) / VOICE) as file:
             file.write(save({name: value.contiguous().cpu() for name, value in parts.items()}))
@@ -110,7 +112,8 @@ class Voice:
         try:
             parts = {name: value.float() for name, value in load_file(file).items()}
             said, sound = parts["said"], parts["sound"]
-            return cls(Timbre(parts["latent"], said, sound, torch.ones_like(said[..., :1])), parts["register"])
+            timbre = Timbre(parts["latent"], said, sound, torch.ones_like(said[..., :1]))
+            return cls(timbre, Register(parts["register"], parts["register_spread"]))
         except (SafetensorError, KeyError, OSError) as error:
             raise VcvaeError(f"{file}: not a voice that 'vcvae adapt' saved ({error}).") from None
 

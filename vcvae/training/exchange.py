@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from vcvae.mel import MelSpectrogram, known_bands
 from vcvae.models.disentangling import DisentanglingConfig
 from vcvae.models.voice import Timbre, level
-from vcvae.pitch import Pitch
+from vcvae.pitch import Pitch, Register
 from vcvae.training.task import Batch
 
 
@@ -60,9 +60,10 @@ class Exchange(nn.Module):
 
     def change_register(self, pitch: Pitch) -> Pitch:
         """Each contour in the register of the speaker before."""
-        register = self._by_segment(pitch.register()).nanmean(dim=0)
-        octaves = (register.roll(1) - register).nan_to_num(0.0)
-        return pitch.shift(octaves.repeat(self.segments))
+        found = pitch.register()
+        own = [self._by_segment(x).nanmean(dim=0) for x in (found.mean, found.spread)]
+        here, there = (Register(*(x.roll(back).repeat(self.segments) for x in own)) for back in (0, 1))
+        return pitch.move(here, there)
 
     def _by_segment(self, x: Tensor) -> Tensor:
         """(batch, …) → (segments, speakers, …)."""

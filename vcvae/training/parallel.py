@@ -87,7 +87,7 @@ def _sentences(source: Path, target: Path) -> list[tuple[Path, Path]]:
 def _register(recordings: list, mel: MelConfig) -> float:
     """Mean log2 F0 of a speaker over all recordings."""
     registers = [
-        yin(torch.from_numpy(samples)[None], sample_rate=mel.sample_rate, hop=mel.hop).register()
+        yin(torch.from_numpy(samples)[None], sample_rate=mel.sample_rate, hop=mel.hop).register().mean
         for samples in recordings
     ]
     register = torch.cat(registers).nanmean().item()
