@@ -145,6 +145,17 @@ def test_a_joint_passes_from_one_piece_to_the_other_in_the_quietest_place():
     assert abs(middle - 25) < 3
 
 
+def test_the_vocoder_is_told_the_pitch_at_which_the_decoder_spoke(converter, source, target, monkeypatch):
+    told, decoded = [], []
+    monkeypatch.setattr(type(converter.vocoder), "speak", lambda self, mel, pitch: told.append(pitch) or self(mel))
+    hook = converter.model.decoder.register_forward_pre_hook(lambda _module, inputs: decoded.append(inputs[2]))
+    voice = converter.voice([target])
+    converter.convert(source, voice)
+    hook.remove()
+    assert told == decoded
+    torch.testing.assert_close(told[0].register().mean, voice.register.mean, atol=0.1, rtol=0)
+
+
 def test_the_pitch_moves_to_the_target_and_by_the_shift(converter):
     voice = converter.voice([RECORDINGS / "target.flac"])
     own = converter.voice([RECORDINGS / "source.flac"]).register.mean.item()

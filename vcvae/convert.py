@@ -254,8 +254,9 @@ class Converter(Encoder):
         waiting = np.empty(0, np.float32)  # converted, and to be joined with the start of the next piece
         for piece, is_last in _pieces(blocks(), PIECE * hop, OVERLAP * hop):
             mel = self._mel(piece)
-            converted = self.model.convert(mel, voice, register=register, pitch_shift=pitch_shift)
-            spoken = self.vocoder(converted)[0].float().cpu().numpy()[: len(piece)]
+            melody = self.model.melody(mel, voice, register=register, pitch_shift=pitch_shift)
+            converted = self.model.convert(mel, voice, melody=melody)
+            spoken = self.vocoder.speak(converted, melody)[0].float().cpu().numpy()[: len(piece)]
             joined = _join(waiting, spoken, converted[0], hop)
             end = len(joined) if is_last else PIECE * hop
             yield piece[:end], joined[:end]

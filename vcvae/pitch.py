@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -81,6 +82,11 @@ class Pitch:
         """The same intonation, `octaves` (a number, or (batch,)) higher."""
         octaves = torch.as_tensor(octaves, dtype=self.log_f0.dtype, device=self.log_f0.device)
         return Pitch(self.log_f0 + octaves.reshape(-1, 1), self.voicing)
+
+    def within_range(self) -> Pitch:
+        """The same, where it leaves the range of speaking voices held at its ends."""
+        lowest, highest = (math.log2(f) for f in (LOWEST, HIGHEST))
+        return Pitch(self.log_f0.clamp(lowest, highest), self.voicing)
 
     def __getitem__(self, index: Tensor | slice | tuple[slice, slice]) -> Pitch:
         """The contours of some of the batch's items, or stretches of them."""

@@ -14,7 +14,7 @@ from vcvae.models.disentangling import (
     PitchEncoder,
 )
 from vcvae.models.voice import Timbre, Voice, level
-from vcvae.pitch import Register
+from vcvae.pitch import HIGHEST, LOWEST, Register
 
 CONFIG = DisentanglingConfig(
     fast_channels=24, slow_channels=32, content_latent=8, speaker_latent=16, speaker_channels=24, pitch_channels=16
@@ -130,12 +130,18 @@ def test_the_contour_moves_to_the_voice(model):
         Register(torch.tensor([mean]), torch.tensor([spread]))
         for mean, spread in ((7.0, 0.2), (7.5, 0.2), (7.0, 0.25), (torch.nan, torch.nan))
     )
-    model.convert(mel, replace(voice, register=higher), register=here, pitch_shift=6.0)
-    torch.testing.assert_close(seen[0].log_f0, source.log_f0 + 1.0)
-    model.convert(mel, replace(voice, register=wider), register=here)
-    torch.testing.assert_close(seen[1].log_f0, 7 + 1.25 * (source.log_f0 - 7))
-    model.convert(mel, replace(voice, register=none), register=here)
-    torch.testing.assert_close(seen[2].log_f0, source.log_f0)  # a voice without a register moves nothing
+    for register, shift, expected in (
+        (higher, 6.0, source.log_f0 + 1.0),
+        (wider, 0.0, 7 + 1.25 * (source.log_f0 - 7)),
+        (none, 0.0, source.log_f0),  # a voice without a register moves nothing
+        (here, 60.0, source.log_f0 + 5.0),  # as high as a voice goes
+    ):
+        melody = model.melody(mel, replace(voice, register=register), register=here, pitch_shift=shift)
+        torch.testing.assert_close(melody.log_f0, expected.clamp(math.log2(LOWEST), math.log2(HIGHEST)))
+        model.convert(mel, voice, melody=melody)
+        assert seen[-1] is melody
+    model.convert(mel, voice)
+    torch.testing.assert_close(seen[-1].log_f0, model.melody(mel, voice).log_f0)
 
 
 def test_the_average_of_voices_is_a_voice(model):

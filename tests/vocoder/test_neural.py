@@ -4,6 +4,7 @@ import torch
 from tests.synthetic import speak
 from vcvae.errors import VcvaeError
 from vcvae.mel import MelConfig, MelSpectrogram
+from vcvae.pitch import Pitch
 from vcvae.vocoder import NeuralVocoder, NeuralVocoderConfig, load_vocoder
 
 SMALL = NeuralVocoderConfig(channels=16, blocks=2, pitch_channels=8, pitch_blocks=1)
@@ -82,11 +83,27 @@ def test_a_long_mel_is_spoken_in_pieces(vocoder, mel, monkeypatch):
     torch.testing.assert_close(vocoder(mel.double()), whole, atol=1e-7, rtol=0)
 
 
+def test_a_pitch_that_is_told_is_spoken(vocoder, mel, monkeypatch):
+    vocoder, mel = vocoder.double(), mel.double()
+    own = vocoder.pitch.decode(*vocoder.listen(mel))
+    whole = vocoder.speak(mel, own)
+    torch.testing.assert_close(whole, vocoder(mel), atol=1e-7, rtol=0)
+    other = vocoder.speak(mel, own.shift(0.5))
+    assert (other - whole).abs().max() > 1e-3
+    for size in (50, 7):
+        monkeypatch.setattr("vcvae.vocoder.neural.PIECE", size)
+        torch.testing.assert_close(vocoder.speak(mel, own.shift(0.5)), other, atol=1e-7, rtol=0)
+
+
 def test_a_stream_forgets_what_it_no_longer_needs(vocoder):
     stream = vocoder.stream()
     for _ in range(20):
         stream.push(torch.randn(1, 80, 50) - 5)
         assert stream.mel.shape[2] <= 50 + 2 * vocoder.reach + 1
+    stream, pitch = vocoder.stream(), Pitch(torch.full((1, 50), 7.0), torch.ones(1, 50))
+    for _ in range(20):
+        stream.push(torch.randn(1, 80, 50) - 5, pitch)
+        assert stream.pitch.log_f0.shape[1] == stream.mel.shape[2]
 
 
 def test_a_sample_depends_on_no_more_than_its_reach(vocoder, mel):

@@ -7,6 +7,7 @@ import torch
 
 from vcvae.errors import VcvaeError
 from vcvae.mel import MelConfig
+from vcvae.pitch import Pitch
 from vcvae.vocoder import GriffinLim, HiFiGAN, HiFiGANConfig, NeuralVocoder, Vocoder, load_vocoder
 
 
@@ -30,6 +31,8 @@ def test_every_vocoder_has_one_interface(checkpoint):
         samples = vocoder(torch.randn(2, 80, 5))
         assert samples.shape == (2, 5 * 256)
         assert samples.dtype == torch.float32
+        pitch = Pitch(torch.full((2, 3), 7.0), torch.ones(2, 3))
+        assert vocoder.speak(torch.randn(2, 80, 5), pitch).shape == samples.shape
 
 
 def test_griffin_lim_takes_any_mel():

@@ -342,7 +342,7 @@ class DisentanglingVAE(PretrainedModel, config=DisentanglingConfig):
         gain = level(mel[:, : self.config.encoder_bands], mask)
         return Articulation.of(mel - gain, mask, cutoff=(cutoff or self.config.articulation_cutoff) / frame_rate)
 
-    def convert(
+    def melody(
         self,
         mel: Tensor,
         voice: Voice,
@@ -350,18 +350,26 @@ class DisentanglingVAE(PretrainedModel, config=DisentanglingConfig):
         lengths: Tensor | None = None,
         register: Register | None = None,
         pitch_shift: float = 0.0,
-    ) -> Tensor:
-        """Say what `mel` (batch, n_mels, frames) says with `voice` (one, or one an item) → like `mel`.
+    ) -> Pitch:
+        """The contour of `mel` (batch, n_mels, frames) in the register of `voice`, (batch, ceil(frames / 2)).
 
         `register` is the source's own, where it is known from more than this piece (else it is measured here);
         `pitch_shift` is in semitones, on top of the move to the voice's register.
         """
         pitch = self.pitch(mel, lengths)
-        moved = pitch.move(register or pitch.register(), voice.register).shift(pitch_shift / 12)
+        return pitch.move(register or pitch.register(), voice.register).shift(pitch_shift / 12).within_range()
+
+    def convert(
+        self, mel: Tensor, voice: Voice, *, lengths: Tensor | None = None, melody: Pitch | None = None
+    ) -> Tensor:
+        """Say what `mel` (batch, n_mels, frames) says with `voice` (one, or one an item) → like `mel`.
+
+        `melody` is the contour to say it at, (batch, ceil(frames / 2)); by default, what the method of this name gives.
+        """
         decoded = self.decoder(
             self.content(mel, lengths).mean,
             voice.timbre.expand(len(mel)),
-            moved,
+            melody or self.melody(mel, voice, lengths=lengths),
             frames=mel.shape[2],
             lengths=lengths,
             articulation=self.articulation(mel, lengths),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from vcvae.mel import MelConfig
+from vcvae.pitch import Pitch
 
 
 class Vocoder(nn.Module):
@@ -19,6 +20,10 @@ class Vocoder(nn.Module):
     def forward(self, mel: Tensor) -> Tensor:
         """Ln-mel (batch, n_mels, frames) → samples (batch, frames * hop) at `mel_config.sample_rate`."""
         raise NotImplementedError
+
+    def speak(self, mel: Tensor, pitch: Pitch) -> Tensor:
+        """The same, for vocoders that find the pitch in the mel: here it is known, (batch, ceil(frames / 2))."""
+        return self(mel)
 
     def for_estimates(self) -> Vocoder:
         """The vocoder as it does best on mels that a model made: this one, where that makes no difference."""

@@ -174,15 +174,26 @@ class NeuralVocoder(Vocoder, PretrainedModel, config=NeuralVocoderConfig):
         return -(-(max(network, pitch) + window + correction) // 2) * 2
 
     @torch.no_grad()
-    def forward(self, mel: Tensor) -> Tensor:
+    def forward(self, mel: Tensor, pitch: Pitch | None = None) -> Tensor:
         """Ln-mel (batch, n_mels, frames) → samples (batch, frames * hop).
+
+        At `pitch` (batch, ceil(frames / 2)), where it is known; else at what the mel lets hear.
 
         Raises:
             VcvaeError: not a mel of this shape.
         """
-        stream = self.stream()
-        pieces = [stream.push(piece) for piece in mel.split(PIECE, dim=-1)]
-        return torch.cat([*pieces, stream.finish()], dim=1)
+        stream, pieces = self.stream(), mel.split(PIECE, dim=-1)
+        told = pitch and pitch.per_frame(mel.shape[-1])
+        starts = range(0, PIECE * len(pieces), PIECE)
+        spoken = [
+            stream.push(piece, told and told[:, start : start + PIECE])
+            for piece, start in zip(pieces, starts, strict=True)
+        ]
+        return torch.cat([*spoken, stream.finish()], dim=1)
+
+    def speak(self, mel: Tensor, pitch: Pitch) -> Tensor:
+        """As the call: the pitch need not be found in a mel that a model has blurred."""
+        return self(mel, pitch)
 
     def stream(self) -> Stream:
         """Speak a mel that comes piece by piece."""
@@ -244,12 +255,15 @@ class Stream:
     def __init__(self, vocoder: NeuralVocoder) -> None:
         self.vocoder = vocoder
         self.mel: Tensor | None = None  # what has come, from frame `first` on
+        self.pitch: Pitch | None = None  # the same, where it is told
         self.first = self.spoken = 0  # frames since the beginning
         self.phase: Tensor | float = 0.0  # where the pulses stand after what is spoken, (batch, 1) in cycles
 
     @torch.no_grad()
-    def push(self, mel: Tensor) -> Tensor:
+    def push(self, mel: Tensor, pitch: Pitch | None = None) -> Tensor:
         """The next frames, ln-mel (batch, n_mels, frames) → the samples that they complete, (batch, samples).
+
+        `pitch` (batch, frames), a value per mel frame, is told with every piece or with none.
 
         Raises:
             VcvaeError: not a mel of this shape.
@@ -258,6 +272,7 @@ class Stream:
         if mel.ndim != 3 or mel.shape[1] != n_mels or mel.shape[2] < 1:
             raise VcvaeError(f"a mel must be (batch, {n_mels}, frames ≥ 1), not {tuple(mel.shape)}.")
         self.mel = mel if self.mel is None else torch.cat([self.mel, mel], dim=2)
+        self.pitch = pitch if self.pitch is None else Pitch.concatenate([self.pitch, pitch])
         return self._speak(self.first + self.mel.shape[2] - self.vocoder.reach)
 
     @torch.no_grad()
@@ -271,7 +286,7 @@ class Stream:
         if end <= self.spoken:
             return mel.new_zeros(len(mel), 0)
         rate, start = model.mel_config.sample_rate, (self.spoken - self.first) * hop
-        pitch = model.pitch.decode(*model.listen(mel)).per_frame(mel.shape[2])
+        pitch = self.pitch or model.pitch.decode(*model.listen(mel)).per_frame(mel.shape[2])
         f0 = excitation.fundamental(pitch.log_f0, hop=hop)
         run = excitation.phase(f0, sample_rate=rate, hop=hop)
         run = run + (self.phase - run[:, start - 1 : start] if start else self.phase)
@@ -282,5 +297,6 @@ class Stream:
         self.phase, self.spoken = run[:, stop - 1 : stop] % 1.0, end
         # The pitch classifier takes frames two by two: what is kept must begin with an even one.
         keep = max(0, end - model.reach) // 2 * 2
+        self.pitch = self.pitch and self.pitch[:, keep - self.first :]
         self.mel, self.first = mel[:, :, keep - self.first :], keep
         return samples[:, start:stop]
