@@ -1,0 +1,41 @@
+"""How the conversions of cases.tsv divide by sex and by how much of the target was shown: from report.json, a table.
+
+python egs/unseen/breakdown.py exp/unseen/report.json
+"""
+
+import csv
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+
+ACCEPTED = {"campplus": 0.653, "resemblyzer": 0.758}  # the cosines of equal error on real pairs of 15 of these speakers
+KINDS = {"FF": "woman to woman", "FM": "woman to man", "MF": "man to woman", "MM": "man to man"}
+
+
+def main(report: Path) -> None:
+    cases = {case["id"]: case["measures"] for case in json.loads(report.read_text())["cases"]}
+    with open(Path(__file__).with_name("cases.tsv")) as file:
+        table = list(csv.DictReader(file, delimiter="\t"))
+    groups = {"all": table, "one target utterance": [], "five": []} | {name: [] for name in KINDS.values()}
+    for row in table:
+        groups["five" if ";" in row["targets"] else "one target utterance"].append(row)
+        groups[KINDS[row["sexes"]]].append(row)
+    print("| | cases | similar to target | to source | WER | DistillMOS | accepted by CAM++ | by Resemblyzer |")
+    print("|---|---|---|---|---|---|---|---|")
+    for name, rows in groups.items():
+        found = [{key: value["conversion"] for key, value in cases[row["id"]].items()} for row in rows]
+        mean = {key: np.mean([f[key] for f in found], axis=0) for key in found[0]}
+        wrong, words = mean["word_errors"]
+        shares = (np.mean([f[f"{v}_target"] >= least for f in found]) for v, least in ACCEPTED.items())
+        print(
+            f"| {name} | {len(rows)} | {mean['campplus_target']:.2f} | {mean['campplus_source']:.2f} | "
+            f"{100 * wrong / words:.1f} % | {mean['distillmos']:.2f} | "
+            + " | ".join(f"{100 * share:.0f} %" for share in shares)
+            + " |"
+        )
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
