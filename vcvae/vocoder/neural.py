@@ -1,8 +1,8 @@
 """The vocoder that ships: pulses and noise, filtered by what a network hears in the mel.
 
 A voice is a source (pulses at its pitch, breath in their time, and steady noise) behind a filter (the vocal tract). A
-network at the frame rate finds the pitch, and then the filters of the sources, as short-time spectra; the sources' own
-spectra are multiplied by them, added, and transformed back.
+network at the frame rate finds the pitch, where it is not told, and then the filters of the sources, as short-time
+spectra; the sources' own spectra are multiplied by them, added, and transformed back.
 
 The backbone of ConvNeXt blocks and the inverse transform at the end are those of Vocos (Siuzdak 2023,
 arXiv:2306.00814) and iSTFTNet (Kaneko et al. 2022, arXiv:2203.02395). The sources are those of NSF (Wang et al.
