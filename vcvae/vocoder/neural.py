@@ -173,15 +173,17 @@ class NeuralVocoder(Vocoder, PretrainedModel, config=NeuralVocoderConfig):
         correction = c.corrections * -(-c.mel.n_fft // c.mel.hop)
         return -(-(max(network, pitch) + window + correction) // 2) * 2
 
-    @torch.no_grad()
-    def forward(self, mel: Tensor, pitch: Pitch | None = None) -> Tensor:
-        """Ln-mel (batch, n_mels, frames) → samples (batch, frames * hop).
-
-        At `pitch` (batch, ceil(frames / 2)), where it is known; else at what the mel lets hear.
+    def forward(self, mel: Tensor) -> Tensor:
+        """Ln-mel (batch, n_mels, frames) → samples (batch, frames * hop), at the pitch that the mel lets hear.
 
         Raises:
             VcvaeError: not a mel of this shape.
         """
+        return self.speak(mel)
+
+    @torch.no_grad()
+    def speak(self, mel: Tensor, pitch: Pitch | None = None) -> Tensor:
+        """The same at a `pitch` (batch, ceil(frames / 2)) that is known, and need not be found in a blurred mel."""
         stream, pieces = self.stream(), mel.split(PIECE, dim=-1)
         told = pitch and pitch.per_frame(mel.shape[-1])
         starts = range(0, PIECE * len(pieces), PIECE)
@@ -190,10 +192,6 @@ class NeuralVocoder(Vocoder, PretrainedModel, config=NeuralVocoderConfig):
             for piece, start in zip(pieces, starts, strict=True)
         ]
         return torch.cat([*spoken, stream.finish()], dim=1)
-
-    def speak(self, mel: Tensor, pitch: Pitch) -> Tensor:
-        """As the call: the pitch need not be found in a mel that a model has blurred."""
-        return self(mel, pitch)
 
     def stream(self) -> Stream:
         """Speak a mel that comes piece by piece."""
