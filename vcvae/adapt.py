@@ -25,7 +25,7 @@ from torch.optim.swa_utils import AveragedModel
 from vcvae.defaults import ADAPT_STEPS
 from vcvae.models.disentangling import DisentanglingVAE
 from vcvae.models.voice import Timbre, Voice, level
-from vcvae.training.perturbation import Perturbation, PerturbationConfig, warp
+from vcvae.training.perturbation import Perturbation, PerturbationConfig, warp, warp_known
 
 RATE = 2e-4  # Adam moves every weight so far at once, and what is moved quickly forgets more than it learns
 SEGMENT = 256  # frames that a step rebuilds: 3 s
@@ -116,9 +116,7 @@ class _Speaker:
 def _in_another_voice(mel: Tensor, known: Tensor, centres: Tensor) -> Heard:
     """The same words, their pitch and tract scaled by a factor that is drawn."""
     factor = torch.exp(torch.empty(1).uniform_(-1, 1) * math.log(1 + WARP))
-    filled = warp(known[..., None], factor, centres)[..., 0] > 0.99
-    within = (centres * factor <= centres[-1]).to(filled.device)  # what would come from above was never recorded
-    return warp(mel, factor, centres), (filled & within).to(known)
+    return warp(mel, factor, centres), warp_known(known, factor, centres)
 
 
 def _without(timbres: list[Timbre], which: int, start: int, count: int, latent: Tensor) -> Timbre:

@@ -110,7 +110,12 @@ def bandwidth(samples: np.ndarray, sample_rate: int) -> float:
     return float((used.max(initial=0) + 1) * sample_rate / 1024)
 
 
+def band_centres(config: MelConfig) -> Tensor:
+    """The middle of each band, (n_mels,) in Hz."""
+    edges = librosa.mel_frequencies(config.n_mels + 2, fmin=config.f_min, fmax=config.f_max)
+    return torch.tensor(edges[1:-1], dtype=torch.float32)
+
+
 def known_bands(bandwidth: Tensor, config: MelConfig) -> Tensor:
     """Bandwidths (batch,) in Hz → (batch, n_mels), 1 for a band whose centre the recording reaches."""
-    centres = librosa.mel_frequencies(config.n_mels + 2, fmin=config.f_min, fmax=config.f_max)[1:-1]
-    return (torch.tensor(centres, dtype=torch.float32, device=bandwidth.device) <= bandwidth[:, None]).float()
+    return (band_centres(config).to(bandwidth.device) <= bandwidth[:, None]).float()

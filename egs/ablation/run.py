@@ -39,6 +39,7 @@ NONE: dict = {
     "content_input": {"warp": 0.0, "noise": 0.0},
     "weights": {"contrastive": 0.0, "identification": 0.0, "adversarial": 0.0, "features": 0.0},
     "disguise": 0.0,
+    "invention": {"share": 0.0},
 }
 CONTRAST = {"contrastive": 0.1, "identification": 0.03}
 WARPED = {"content_input": {"warp": 0.25, "noise": 0.3}}
@@ -48,7 +49,8 @@ VARIANTS: dict[str, dict] = {
     "+ warped content input": NONE | WARPED,
     "+ speakers told apart": NONE | WARPED | {"weights": NONE["weights"] | CONTRAST},
     "+ words heard from conversions": NONE | WARPED | {"weights": NONE["weights"] | CONTRAST, "disguise": 0.5},
-    "+ a critic": {},
+    "+ a critic": {"invention": {"share": 0.0}},
+    "+ voices that nobody has": {},
 }
 
 

@@ -10,6 +10,8 @@ from vcvae.training.conversion import ConversionConfig, ConversionTask
 
 WHERE = {"output": "", "data": {"train": "", "dev": ""}}
 
+PARTS = ("content_fast", "content_slow", "speaker", "decoder_slow", "decoder_fast")
+
 
 @pytest.fixture
 def batch():
@@ -27,6 +29,7 @@ def batch():
 
 def make(**changes):
     torch.manual_seed(0)
+    changes = {"invention": {"share": 0}} | changes
     return ConversionTask(ConversionConfig(**WHERE, model=TINY, **changes), speakers=10)
 
 
@@ -176,6 +179,30 @@ def test_a_run_can_start_from_a_converter(tmp_path):
         ConversionTask(
             ConversionConfig(**WHERE, model=TINY | {"slow_channels": 24}, start=str(tmp_path / "converter")), 2
         )
+
+
+def test_a_deeper_converter_begins_where_a_shallower_one_stands(tmp_path, batch):
+    shallow = make(segments=4)
+    shallow.released.save_pretrained(tmp_path / "converter")
+    more = {f"{part}_blocks": getattr(shallow.config.model, f"{part}_blocks") + 1 for part in PARTS}
+    sizes = TINY | more
+    torch.manual_seed(1)
+    deep = ConversionTask(ConversionConfig(**WHERE, model=sizes, start=str(tmp_path / "converter")), speakers=10)
+    assert sum(p.numel() for p in deep.model.parameters()) > sum(p.numel() for p in shallow.model.parameters())
+    mel = shallow.exchange.analyse(batch)[1][:3]
+    with torch.no_grad():
+        said, again = (task.released.convert(mel, task.released.voice(mel.roll(1, 0))) for task in (shallow, deep))
+    torch.testing.assert_close(again, said, atol=1e-3, rtol=1e-3)
+    deep.released.save_pretrained(tmp_path / "deeper")
+    with pytest.raises(VcvaeError, match=r"start: .* or more blocks"):  # nor may it be shallower
+        ConversionTask(ConversionConfig(**WHERE, model=TINY, start=str(tmp_path / "deeper")), 2)
+
+
+def test_an_invented_voice_is_nobodys(batch):
+    task = make(invention={"share": 1.0}, weights={"identification": 1.0})
+    assert task(batch, 0)[1]["identification"].item() == 0.0
+    task = make(weights={"identification": 1.0})
+    assert task(batch, 0)[1]["identification"].item() > 0.1
 
 
 def test_the_kl_warms_up(batch):

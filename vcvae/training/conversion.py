@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Literal
 
 import torch
@@ -18,9 +19,14 @@ from vcvae.training import losses
 from vcvae.training.average import average
 from vcvae.training.critic import CriticConfig, MelCritic
 from vcvae.training.exchange import Exchange
+from vcvae.training.invention import Invention, InventionConfig
 from vcvae.training.perturbation import Perturbation, PerturbationConfig
 from vcvae.training.run import ParallelDataConfig, RunConfig, Speed
 from vcvae.training.task import Batch, Findings, Task
+
+BLOCK = re.compile(
+    r"\.(fast|slow|blocks|look_up)\.\d+\."
+)  # names of the weights of the parts that may be more or fewer
 
 
 class LossWeights(Config):
@@ -44,7 +50,9 @@ class ConversionConfig(RunConfig):
     task: Literal["conversion"] = Field("conversion", description="what is trained: conversion")
     data: ParallelDataConfig
     model: DisentanglingConfig = DisentanglingConfig()
-    start: str | None = Field(None, description="folder or repository of a converter to start from; by default, chance")
+    start: str | None = Field(
+        None, description="folder or repository of a converter to start from, as deep or less; by default, chance"
+    )
     weights: LossWeights = LossWeights()
     segments: int = Field(4, gt=1, description="of each of these; each is rebuilt with the timbre of the others")
     kl_warmup: int = Field(1000, ge=0, description="steps over which the weight of the KL rises from 0")
@@ -54,6 +62,7 @@ class ConversionConfig(RunConfig):
     speeds: tuple[Speed, ...] = Field(
         (0.89, 1.0, 1.125), description="each speaker at each of these speeds is a speaker"
     )
+    invention: InventionConfig = InventionConfig()
     content_input: PerturbationConfig = PerturbationConfig(warp=0.25, noise=0.3)
     speaker_input: PerturbationConfig = PerturbationConfig(equalizer=1.5, noise=0.3)
     narrowed: float = Field(
@@ -92,18 +101,30 @@ class ConversionTask(Task):
         self.prototypes = nn.Parameter(
             torch.randn(speakers, config.model.speaker_latent) / config.model.speaker_latent**0.5
         )
+        self.invent = Invention(config.invention, config.model.mel, config.segments)
         self.content_perturbation = Perturbation(config.content_input, config.model.mel)
         self.speaker_perturbation = Perturbation(config.speaker_input, config.model.mel)
 
     def _begin_as(self, other: DisentanglingVAE) -> None:
-        """Take the weights of another converter, but for its texture."""
+        """Take the weights of another converter, but for its texture; blocks that it lacks begin as if not there.
+
+        What a residual block adds is nothing while its projection is zero (as in Net2Net, Chen et al. 2016,
+        arXiv:1511.05641), so that a deeper converter begins where a shallower one stands.
+        """
         theirs = {name: x for name, x in other.state_dict().items() if not name.startswith("decoder.texture.")}
         try:
-            self.model.load_state_dict(theirs)
-        except RuntimeError:
+            missing, unexpected = self.model.load_state_dict(theirs, strict=False)
+        except RuntimeError:  # widths that differ
+            missing, unexpected = [], ["widths"]
+        if unexpected or not all(BLOCK.search(name) for name in missing):
             raise VcvaeError(
-                f"start: {self.config.start} has other sizes than 'model' says; give those of its config.json."
-            ) from None
+                f"start: {self.config.start} has other sizes than 'model' says; give those of its config.json, "
+                "or more blocks."
+            )
+        added = {name.rpartition(".")[0] for name in missing if ".project." in name}
+        for name in added:
+            for parameter in self.model.get_submodule(name).parameters():
+                nn.init.zeros_(parameter)
 
     def players(self) -> dict[str, list[nn.Parameter]]:
         return {"critic": list(self.critic.parameters()), "model": [*self.model.parameters(), self.prototypes]}
@@ -120,6 +141,9 @@ class ConversionTask(Task):
         """The total to descend, and its terms before weighting."""
         c, model, weights = self.config, self.model, self.config.weights
         samples, mel, known, speakers = self.exchange.analyse(batch)
+        mel, known, invented = self.invent(mel, known)
+        each = torch.arange(len(mel), device=mel.device) % len(batch["speaker"])
+        voices = torch.where(invented, len(self.prototypes) + each, speakers)
         frames, hop = mel.shape[2], c.model.mel.hop
 
         said = self._disguise(mel, known) if step >= c.conversions_from else mel
@@ -134,8 +158,8 @@ class ConversionTask(Task):
         terms = {
             "reconstruction": losses.reconstruction(decoded, mel, known),
             "kl": losses.kl(posterior),
-            "contrastive": losses.contrastive(latents, speakers, temperature=c.temperature),
-            "identification": losses.identification(latents, speakers, self.prototypes, scale=c.scale, margin=c.margin),
+            "contrastive": losses.contrastive(latents, voices, temperature=c.temperature),
+            "identification": self._identify(latents, speakers, invented),
             "pitch": losses.pitch(scores, voiced, yin(samples, sample_rate=c.model.mel.sample_rate, hop=hop)),
         }
         if weights.parallel and "parallel" in batch:
@@ -162,6 +186,13 @@ class ConversionTask(Task):
         factors["kl"] *= min(1.0, step / c.kl_warmup) if c.kl_warmup else 1.0
         totals["model"] = sum(factors[name] * term for name, term in terms.items())
         return totals, {name: term.detach() for name, term in terms.items()}
+
+    def _identify(self, latents: Tensor, speakers: Tensor, invented: Tensor) -> Tensor:
+        """Of the voices that somebody has; those that were invented are told from the others of the batch alone."""
+        if invented.all():
+            return latents.new_zeros(())
+        c, real = self.config, ~invented
+        return losses.identification(latents[real], speakers[real], self.prototypes, scale=c.scale, margin=c.margin)
 
     def _difference(self, mel: Tensor, said: Tensor, is_parallel: Tensor) -> Tensor:
         """Of parallel speech, between the content of its own mel and what was heard from the other speaker."""

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import math
 
-import librosa
-import numpy as np
 import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 
 from vcvae.config import Config
-from vcvae.mel import MelConfig
+from vcvae.mel import MelConfig, band_centres
 
 
 class PerturbationConfig(Config):
@@ -37,10 +35,7 @@ class Perturbation:
     """Perturbs log-mels (batch, n_mels, frames) by a configuration."""
 
     def __init__(self, config: PerturbationConfig, mel: MelConfig) -> None:
-        self.config = config
-        self.centres = torch.from_numpy(
-            librosa.mel_frequencies(mel.n_mels + 2, fmin=mel.f_min, fmax=mel.f_max)[1:-1].astype(np.float32)
-        )
+        self.config, self.centres = config, band_centres(mel)
 
     def __call__(self, mel: Tensor) -> Tensor:
         c, batch = self.config, len(mel)
@@ -48,11 +43,11 @@ class Perturbation:
             spread = math.log(1 + c.warp)
             mel = warp(mel, torch.exp(torch.empty(batch).uniform_(-spread, spread)), self.centres)
         if c.equalizer:
-            mel = mel + _smooth_curves(batch, mel.shape[1], c.equalizer).to(mel.device)[:, :, None]
+            mel = mel + smooth_curves(batch, mel.shape[1], c.equalizer).to(mel.device)[:, :, None]
         if c.noise:
             level = torch.empty(batch).uniform_(*c.noise_level) * math.log(10) / 20
             level = torch.where(torch.rand(batch) < c.noise, level, -torch.inf)
-            colour = _smooth_curves(batch, mel.shape[1], 6.0) + level[:, None]
+            colour = smooth_curves(batch, mel.shape[1], 6.0) + level[:, None]
             # Relative to the mean magnitude of the utterance; magnitudes of independent sounds add in energy.
             loudness = mel.exp().mean(dim=(1, 2)).log()
             noise = (colour.to(mel.device) + loudness[:, None])[:, :, None] + 0.5 * torch.randn_like(mel)
@@ -61,16 +56,27 @@ class Perturbation:
 
 
 def warp(mel: Tensor, factors: Tensor, centres: Tensor) -> Tensor:
-    """Move what is at f to f / factor: mel (batch, n_mels, frames), factors (batch,), centres (n_mels,) in Hz."""
-    wanted = centres[None] * factors[:, None].to(centres)
-    above = torch.searchsorted(centres, wanted.contiguous()).clamp(1, len(centres) - 1)
+    """Move what is at f to f / factor: mel (batch, n_mels, frames), centres (n_mels,) in Hz.
+
+    Factors are (batch,), or (batch, n_mels) where each band has its own.
+    """
+    wanted = centres * factors.reshape(len(factors), -1).to(centres)
+    above = torch.searchsorted(centres, wanted).clamp(1, len(centres) - 1)
     low, high = centres[above - 1], centres[above]
     fraction = ((wanted - low) / (high - low)).clamp(0, 1)[:, :, None].to(mel)
     index = above[:, :, None].expand(-1, -1, mel.shape[2]).to(mel.device)
     return mel.gather(1, index - 1) * (1 - fraction) + mel.gather(1, index) * fraction
 
 
-def _smooth_curves(batch: int, bands: int, decibels: float) -> Tensor:
+def warp_known(known: Tensor, factors: Tensor, centres: Tensor) -> Tensor:
+    """The bands of which something is known after `warp`, as `known` (batch, n_mels) says of those before."""
+    whole = warp(known[..., None], factors, centres)[..., 0] > 0.99
+    # What would come from above the highest band was never recorded.
+    within = centres * factors.reshape(len(factors), -1).to(centres) <= centres[-1]
+    return (whole & within.to(whole.device)).to(known)
+
+
+def smooth_curves(batch: int, bands: int, decibels: float) -> Tensor:
     """Random curves over the bands (batch, n_mels), in nepers, made of the four slowest cosines."""
     position = torch.linspace(0, math.pi, bands)
     cosines = torch.stack([torch.cos(k * position) for k in range(1, 5)])
