@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 ACCEPTED = {"campplus": 0.653, "resemblyzer": 0.758}  # the cosines of equal error on real pairs of 15 of these speakers
+MEASURES = ("campplus_target", "campplus_source", "resemblyzer_target", "word_errors", "distillmos")
 KINDS = {"FF": "woman to woman", "FM": "woman to man", "MF": "man to woman", "MM": "man to man"}
 
 
@@ -18,6 +19,9 @@ def main(report: Path) -> None:
     cases = {case["id"]: case["measures"] for case in json.loads(report.read_text())["cases"]}
     with open(Path(__file__).with_name("cases.tsv")) as file:
         table = list(csv.DictReader(file, delimiter="\t"))
+    missing = [f"{name} of {row['id']}" for row in table for name in MEASURES if name not in cases.get(row["id"], {})]
+    if missing:
+        sys.exit(f"{report}: lacks {missing[0]}; make it by the command in {Path(__file__).with_name('README.md')}.")
     groups = {"all": table, "one target utterance": [], "five": []} | {name: [] for name in KINDS.values()}
     for row in table:
         groups["five" if ";" in row["targets"] else "one target utterance"].append(row)
