@@ -46,7 +46,7 @@ def identification(
     Latents (batch, latent) of unit length, speakers (batch,) numbers of rows of prototypes (speakers, latent), `margin`
     in radians. Deng et al. 2019 (ArcFace, arXiv:1801.07698, eq. 3).
     """
-    cosine = latents @ F.normalize(prototypes, dim=1).T
+    cosine = (latents @ F.normalize(prototypes, dim=1).T).float()
     angle = cosine.gather(1, speakers[:, None]).clamp(-1 + 1e-6, 1 - 1e-6).arccos()
     harder = cosine.scatter(1, speakers[:, None], (angle + margin).clamp(max=math.pi).cos())
     return F.cross_entropy(scale * harder, speakers)
