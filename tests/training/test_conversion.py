@@ -205,6 +205,16 @@ def test_an_invented_voice_is_nobodys(batch):
     assert task(batch, 0)[1]["identification"].item() > 0.1
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
+def test_a_step_is_made_on_a_gpu_in_half_precision(batch):
+    task = make(invention={"share": 0.5}, conversions_from=0).cuda()
+    on = {name: value.cuda() for name, value in batch.items()}
+    with torch.autocast("cuda", torch.bfloat16):
+        totals, terms = task(on, 0)
+    assert all(torch.isfinite(term) for term in terms.values())
+    totals["model"].backward(inputs=task.players()["model"])
+
+
 def test_the_kl_warms_up(batch):
     task = make(
         weights={"reconstruction": 0, "contrastive": 0, "identification": 0, "pitch": 0, "kl": 1.0},
