@@ -32,7 +32,7 @@ SEGMENT = 256  # frames that a step rebuilds: 3 s
 MOST = 4096  # exemplars, 190 s, that a step looks up: more say little more, and cost as much again
 REST = 20  # exemplars that must be left beside them; where fewer are, the segment's own are kept
 WARP = 0.25  # the content is heard from voices as different as in training, or it would bring the target's along
-REHEARSAL = 0.3  # weight of what is rehearsed; less of it is more of the target, and keeps fewer words
+REHEARSAL = 0.6  # weight of what is rehearsed; less of it is more of the target, and keeps fewer words
 APPROACH = 3  # the mean is of all weights but those of the first of so many parts of the way
 
 Heard = tuple[Tensor, Tensor]  # a log-mel (1, n_mels, frames) and the bands (1, n_mels) that it fills
