@@ -24,9 +24,8 @@ from vcvae.training.perturbation import Perturbation, PerturbationConfig
 from vcvae.training.run import ParallelDataConfig, RunConfig, Speed
 from vcvae.training.task import Batch, Findings, Task
 
-BLOCK = re.compile(
-    r"\.(fast|slow|blocks|look_up)\.\d+\."
-)  # names of the weights of the parts that may be more or fewer
+# In the names of weights: those parts of which a converter may have more, and another fewer.
+BLOCK = re.compile(r"\.(fast|slow|blocks|look_up)\.\d+\.")
 
 
 class LossWeights(Config):
