@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from vcvae.errors import VcvaeError
 from vcvae.evaluate.measures import HEARING, Measure, Quality, Similarity, Words
+from vcvae.models.ecapa import filterbank, load_ecapa
 
 Samples = NDArray[np.float32]
 
@@ -62,6 +63,19 @@ class CamPlus:
 
         bands = fbank(torch.from_numpy(samples)[None], num_mel_bins=80, sample_frequency=HEARING, dither=0.0)
         return self.network((bands - bands.mean(dim=0))[None])[0].flatten().numpy()
+
+
+class Ecapa:
+    """ECAPA-TDNN (Desplanques et al. 2020, arXiv:2005.07143) of SpeechBrain: a folder or a repository of it."""
+
+    install = ""
+
+    def __init__(self, source: str) -> None:
+        self.network = load_ecapa(source or None)
+
+    @torch.inference_mode()
+    def embed(self, samples: Samples) -> Samples:
+        return self.network(filterbank(torch.from_numpy(samples)[None]))[0].numpy()
 
 
 class Whisper:
@@ -124,7 +138,7 @@ class DistillMOS:
         return {"distillmos": float(self.network(torch.from_numpy(samples)[None]))}
 
 
-VERIFIERS = {"resemblyzer": Resemblyzer, "campplus": CamPlus}
+VERIFIERS = {"resemblyzer": Resemblyzer, "campplus": CamPlus, "ecapa": Ecapa}
 RECOGNISERS = {"whisper": Whisper}
 QUALITIES = {"dnsmos": DNSMOS, "distillmos": DistillMOS}
 

@@ -1,0 +1,218 @@
+"""ECAPA-TDNN, which tells speakers apart, whole or thinned to a fraction of its weights.
+
+Desplanques et al. 2020 (arXiv:2005.07143); the names of parts and the filter bank are those of SpeechBrain
+(Ravanelli et al. 2021, arXiv:2106.04624), whose public checkpoint fits.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from vcvae.config import Config
+from vcvae.models.pretrained import fetch
+from vcvae.vocoder.checkpoint import load_weights, read_weights
+
+SAMPLE_RATE, WINDOW, HOP, BANDS = 16000, 400, 160, 80  # Hz; samples; samples; triangles on the mel scale
+RANGE = 80.0  # dB below the loudest, under which nothing is told
+REPOSITORY, CHECKPOINT = "speechbrain/spkrec-ecapa-voxceleb", "embedding_model.ckpt"
+
+
+class Ranks(Config):
+    """How many directions are left of what the layers of each kind hear."""
+
+    entry: int = Field(64, gt=0, description="of five frames of the filter bank")
+    frame: int = Field(80, gt=0, description="of a frame, in the layers before and behind the groups")
+    group: int = Field(48, gt=0, description="of three frames of a group of channels")
+    gate: int = Field(16, gt=0, description="of the mean frame, in squeeze and excitation")
+    aggregate: int = Field(112, gt=0, description="of a frame in all three blocks")
+    attention: int = Field(24, gt=0, description="of a frame beside mean and deviation, in the pooling")
+    head: int = Field(76, gt=0, description="of what is pooled")
+
+
+class EcapaConfig(Config):
+    """The sizes of an ECAPA-TDNN; the defaults are those of the public checkpoint."""
+
+    channels: int = Field(1024, gt=0, description="width of the blocks; three times as many are pooled")
+    scale: int = Field(8, gt=1, description="groups of channels in a block, each of which hears the one before, too")
+    bottleneck: int = Field(128, gt=0, description="width of gates and attention")
+    latent: int = Field(192, gt=0, description="numbers by which speakers are told apart")
+    ranks: Ranks | None = Field(None, description="of its layers; all that they have, where it is not given")
+
+
+class Convolution(nn.Module):
+    """Over time, mirrored at the ends; of a rank, where one is given: it hears so few directions of its input."""
+
+    def __init__(self, inputs: int, outputs: int, *, kernel: int = 1, dilation: int = 1, rank: int | None = None):
+        super().__init__()
+        self.around = (kernel - 1) * dilation // 2
+        self.conv = nn.Conv1d(inputs, rank or outputs, kernel, dilation=dilation, bias=rank is None)
+        self.expand = nn.Conv1d(rank, outputs, 1) if rank else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(batch, inputs, frames) → (batch, outputs, frames)."""
+        if self.around:
+            x = F.pad(x, (self.around, self.around), mode="reflect" if x.shape[2] > self.around else "replicate")
+        return self.expand(self.conv(x)) if self.expand else self.conv(x)
+
+
+class Scale(nn.Module):
+    """A batch normalization that has seen all it needs."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm1d(channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        n = self.norm
+        gain = n.weight * torch.rsqrt(n.running_var + n.eps)
+        return x * gain[:, None] + (n.bias - n.running_mean * gain)[:, None]
+
+
+class Layer(nn.Module):
+    """Convolution, ReLU, scale."""
+
+    def __init__(self, inputs: int, outputs: int, **options: int | None) -> None:
+        super().__init__()
+        self.conv, self.norm = Convolution(inputs, outputs, **options), Scale(outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.norm(F.relu(self.conv(x)))
+
+
+class Groups(nn.Module):
+    """Channels in groups; each but the first is convolved with what came of the one before (Res2Net, Gao et al. 2019,
+    arXiv:1904.01169)."""
+
+    def __init__(self, channels: int, scale: int, *, dilation: int, rank: int | None) -> None:
+        super().__init__()
+        width = channels // scale
+        self.blocks = nn.ModuleList(
+            Layer(width, width, kernel=3, dilation=dilation, rank=rank) for _ in range(scale - 1)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        first, *rest = x.chunk(len(self.blocks) + 1, dim=1)
+        done = [first]
+        for block, group in zip(self.blocks, rest, strict=True):
+            done.append(block(group if len(done) == 1 else group + done[-1]))
+        return torch.cat(done, dim=1)
+
+
+class Gate(nn.Module):
+    """Channels are weighed by what all frames say (squeeze and excitation, Hu et al. 2018, arXiv:1709.01507)."""
+
+    def __init__(self, channels: int, bottleneck: int, *, rank: int | None) -> None:
+        super().__init__()
+        self.conv1 = Convolution(channels, bottleneck, rank=rank)
+        self.conv2 = Convolution(bottleneck, channels, rank=rank)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * torch.sigmoid(self.conv2(F.relu(self.conv1(x.mean(dim=2, keepdim=True)))))
+
+
+class Block(nn.Module):
+    def __init__(self, config: EcapaConfig, *, dilation: int) -> None:
+        super().__init__()
+        c, ranks = config, config.ranks
+        self.tdnn1 = Layer(c.channels, c.channels, rank=ranks and ranks.frame)
+        self.res2net_block = Groups(c.channels, c.scale, dilation=dilation, rank=ranks and ranks.group)
+        self.tdnn2 = Layer(c.channels, c.channels, rank=ranks and ranks.frame)
+        self.se_block = Gate(c.channels, c.bottleneck, rank=ranks and ranks.gate)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.se_block(self.tdnn2(self.res2net_block(self.tdnn1(x))))
+
+
+class Pooling(nn.Module):
+    """Mean and deviation over the frames that matter, which is judged beside those of all frames."""
+
+    def __init__(self, channels: int, bottleneck: int, *, rank: int | None) -> None:
+        super().__init__()
+        self.tdnn = Layer(3 * channels, bottleneck, rank=rank)
+        self.conv = Convolution(bottleneck, channels, rank=rank)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(batch, channels, frames) → (batch, 2 · channels, 1)."""
+        even = torch.full_like(x[:, :1], 1 / x.shape[2])
+        whole = torch.cat([s.expand_as(x) for s in _statistics(x, even)], dim=1)
+        weight = self.conv(torch.tanh(self.tdnn(torch.cat([x, whole], dim=1)))).softmax(dim=2)
+        return torch.cat(_statistics(x, weight), dim=1)
+
+
+def _statistics(x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+    mean = (weight * x).sum(dim=2, keepdim=True)
+    variance = (weight * (x - mean).square()).sum(dim=2, keepdim=True)
+    return mean, variance.clamp(min=1e-12).sqrt()
+
+
+class EcapaTDNN(nn.Module):
+    """What `filterbank` gives → who speaks: a vector that a dot product compares, once it is of unit length.
+
+    Example:
+        >>> import torch
+        >>> EcapaTDNN(EcapaConfig(channels=16, bottleneck=8, latent=12))(torch.randn(2, 80, 150)).shape
+        torch.Size([2, 12])
+    """
+
+    def __init__(self, config: EcapaConfig | None = None) -> None:
+        super().__init__()
+        self.config = config = config or EcapaConfig()
+        ranks, channels = config.ranks, config.channels
+        self.blocks = nn.ModuleList([Layer(BANDS, channels, kernel=5, rank=ranks and ranks.entry)])
+        self.blocks.extend(Block(config, dilation=dilation) for dilation in (2, 3, 4))
+        self.mfa = Layer(3 * channels, 3 * channels, rank=ranks and ranks.aggregate)
+        self.asp = Pooling(3 * channels, config.bottleneck, rank=ranks and ranks.attention)
+        self.asp_bn = Scale(6 * channels)
+        self.fc = Convolution(6 * channels, config.latent, rank=ranks and ranks.head)
+
+    def forward(self, bands: Tensor) -> Tensor:
+        """dB (batch, 80, frames) at 100 frames per second → (batch, latent). Levels of bands do not count."""
+        x = self.blocks[0](bands - bands.mean(dim=2, keepdim=True))
+        heard = []
+        for block in self.blocks[1:]:
+            x = block(x)
+            heard.append(x)
+        return self.fc(self.asp_bn(self.asp(self.mfa(torch.cat(heard, dim=1)))))[:, :, 0]
+
+
+def filterbank(samples: Tensor) -> Tensor:
+    """Samples (batch, samples) at 16 kHz → dB (batch, 80, 1 + samples // 160); frame t is centred on sample 160 · t."""
+    spectrum = torch.stft(
+        samples,
+        WINDOW,
+        HOP,
+        window=torch.hamming_window(WINDOW, device=samples.device),
+        pad_mode="constant",
+        return_complex=True,
+    )
+    bands = 10 * (_triangles().to(samples.device) @ spectrum.abs().square()).clamp(min=1e-10).log10()
+    return torch.maximum(bands, bands.amax(dim=(1, 2), keepdim=True) - RANGE)
+
+
+@lru_cache(maxsize=1)
+def _triangles() -> Tensor:
+    """(80, 201): even on the mel scale; each falls as it rises, over the distance to the one below."""
+    top = 2595 * torch.tensor(1 + SAMPLE_RATE / 2 / 700).log10().item()
+    hertz = 700 * (10 ** (torch.linspace(0, top, BANDS + 2) / 2595) - 1)
+    width, centre = hertz.diff()[:-1, None], hertz[1:-1, None]
+    slope = (torch.linspace(0, SAMPLE_RATE / 2, WINDOW // 2 + 1) - centre) / width
+    return torch.minimum(1 + slope, 1 - slope).clamp(min=0)
+
+
+def load_ecapa(source: str | Path | None = None) -> EcapaTDNN:
+    """The public network, of a folder with its checkpoint or of a repository; by default SpeechBrain's, of VoxCeleb.
+
+    Raises:
+        VcvaeError: nothing is found there, or something else.
+    """
+    file = fetch(source or REPOSITORY, CHECKPOINT, give="one of an ECAPA-TDNN of SpeechBrain")
+    network = EcapaTDNN()
+    weights = read_weights(file, of="an ECAPA-TDNN of SpeechBrain")
+    load_weights(network, weights, path=file, config="the public checkpoint")
+    return network.eval()
