@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from tests.synthetic import speak
-from vcvae.adapt import RATE, WARP, _in_another_voice, _Speaker, adapt
+from vcvae.adapt import RATE, WARP, _Conversions, _in_another_voice, _Speaker, adapt
 from vcvae.convert import Converter
 from vcvae.models.disentangling import DisentanglingConfig, DisentanglingVAE
 from vcvae.training.perturbation import Perturbation, PerturbationConfig
@@ -158,3 +158,47 @@ def test_a_conversion_rehearses_its_source(model):
     np.testing.assert_array_equal(samples, learned.convert(source, voice)[0])
     forgetful, _ = converter.adapted([target], steps=2)
     assert not np.array_equal(samples, forgetful.convert(source, voice)[0])
+
+
+class Ear(torch.nn.Module):
+    """Hears how much of a mel lies in high bands, and nothing else."""
+
+    def forward(self, mel):
+        tilt = mel[:, 40:].mean(dim=(1, 2)) - mel[:, :40].mean(dim=(1, 2))
+        angle = 0.3 * tilt
+        return torch.stack([angle.cos(), angle.sin()], dim=1)
+
+
+def test_a_listener_brings_conversions_nearer():
+    """By what the one that ships hears; without a source there is nothing to hear."""
+    converter = Converter.from_pretrained(device="cpu")
+    mels = [
+        torch.from_numpy(converter.mel(RECORDING.with_name(f"{x}.flac")))[None].clone() for x in ("source", "target")
+    ]
+    source, target = ([(mel, EVERY_BAND)] for mel in mels)
+
+    def likeness(learned):
+        with torch.no_grad():
+            converted = learned.convert(mels[0], learned.voice(mels[1]))
+            return float((converter.listener(converted)[0] * converter.listener(mels[1])[0]).sum())
+
+    with_one, without = (
+        likeness(adapt(converter.model, target, rehearsed=source, listener=one, steps=8))
+        for one in (converter.listener, None)
+    )
+    assert with_one > without + 0.02
+    head = "decoder.head.weight"
+    alone, both = (
+        adapt(converter.model, target, listener=one, steps=1).state_dict()[head] for one in (converter.listener, None)
+    )
+    assert torch.equal(alone, both)
+
+
+def test_words_are_asked_for_beside_likeness(model, mel):
+    """Where the content is what it was, nothing is asked of it; an unlike one costs."""
+    conversions = _Conversions(model, Ear(), [(mel, EVERY_BAND)], [(mel, EVERY_BAND)])
+    with torch.no_grad():
+        right = conversions.error(lambda *_, **__: mel)
+        said = conversions.error(lambda *_, **__: mel.flip(2))
+    assert float(right) == pytest.approx(0, abs=1e-6)
+    assert float(said) > 0.01

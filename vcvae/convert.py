@@ -20,8 +20,9 @@ from vcvae.adapt import Heard, adapt
 from vcvae.defaults import ADAPT_STEPS
 from vcvae.errors import VcvaeError
 from vcvae.mel import MelSpectrogram, bandwidth, known_bands
-from vcvae.models import load_model
+from vcvae.models import load_listener, load_model
 from vcvae.models.disentangling import DisentanglingVAE
+from vcvae.models.listener import Listener
 from vcvae.models.voice import Voice
 from vcvae.pitch import Pitch, Register
 from vcvae.vocoder import Vocoder, load_vocoder
@@ -130,17 +131,30 @@ class Converter(Encoder):
         (22050,)
     """
 
-    def __init__(self, model: DisentanglingVAE, vocoder: Vocoder, *, device: str = "cpu") -> None:
-        """Raises VcvaeError where the two are made for different mels."""
-        model.config.mel.require_equal(vocoder.mel_config, ours="the model", theirs="the vocoder")
+    def __init__(
+        self, model: DisentanglingVAE, vocoder: Vocoder, listener: Listener | None = None, *, device: str = "cpu"
+    ) -> None:
+        """The listener, where there is one, hears what voices that are learned sound like.
+
+        Raises:
+            VcvaeError: they are made for different mels.
+        """
+        mel = model.config.mel
+        mel.require_equal(vocoder.mel_config, ours="the model", theirs="the vocoder")
         super().__init__(model, device=device)
         self.vocoder = vocoder.for_estimates().to(self.device).eval()
+        if listener:
+            mel.require_equal(listener.config.mel, ours="the model", theirs="the listener")
+            listener = listener.to(self.device).eval().requires_grad_(False)
+        self.listener = listener
 
     @classmethod
     def from_pretrained(
         cls, model: str | Path | None = None, *, vocoder: str | None = None, device: str = "auto", seed: int = 0
     ) -> Converter:
         """A converter with a saved model and a vocoder; those that ship, where none is named.
+
+        The listener is the one that ships, for models of the mel that it hears; others learn voices without one.
 
         Args:
             model: a folder or a Hugging Face repository id.
@@ -152,7 +166,8 @@ class Converter(Encoder):
             VcvaeError: something is not found, or the parts do not fit.
         """
         loaded = load_model(model)
-        return cls(loaded, load_vocoder(vocoder, loaded.config.mel, seed=seed), device=device)
+        spoken = load_vocoder(vocoder, loaded.config.mel, seed=seed)
+        return cls(loaded, spoken, load_listener(loaded.config.mel), device=device)
 
     def adapted(
         self,
@@ -174,8 +189,8 @@ class Converter(Encoder):
         with torch.inference_mode():
             voice = self._voice(heard)
         words = self._beginnings(rehearsed, sample_rate) if steps else ()
-        model = adapt(self.model, heard, rehearsed=words, steps=steps)
-        return Converter(model, self.vocoder, device=str(self.device)), voice
+        model = adapt(self.model, heard, rehearsed=words, listener=self.listener, steps=steps)
+        return Converter(model, self.vocoder, self.listener, device=str(self.device)), voice
 
     def _beginnings(self, sources: Iterable[Source], sample_rate: int | None) -> list[Heard]:
         """As `listen`, of the first half minute of some recordings, without those that cannot be used."""

@@ -5,6 +5,7 @@ import torch
 
 from tests.corpus import EAR
 from vcvae.errors import VcvaeError
+from vcvae.evaluate.plugins import VERIFIERS
 from vcvae.models.ecapa import BANDS, CHECKPOINT, EcapaConfig, EcapaTDNN, Pooling, Scale, filterbank, load_ecapa
 
 SMALL = EcapaConfig(**EAR)
@@ -56,3 +57,18 @@ def test_what_is_no_checkpoint_is_one_sentence(tmp_path):
     torch.save(EcapaTDNN(SMALL).state_dict(), tmp_path / CHECKPOINT)
     with pytest.raises(VcvaeError, match=r"'asp\.conv\.conv\.bias' is"):
         load_ecapa(tmp_path)
+
+
+def test_the_public_checkpoint_s_names_and_sizes_fit_and_evaluate_can_ask_it(tmp_path):
+    """20.8 M weights, by the names that SpeechBrain gives them."""
+    torch.manual_seed(0)
+    network = EcapaTDNN().eval()
+    names = network.state_dict().keys()
+    assert sum(p.numel() for p in network.parameters()) == pytest.approx(20.8e6, rel=0.01)
+    assert {"blocks.2.res2net_block.blocks.6.conv.conv.weight", "mfa.norm.norm.running_var", "fc.conv.bias"} <= names
+    torch.save(network.state_dict(), tmp_path / CHECKPOINT)
+    samples = 0.1 * torch.randn(8000)
+    with torch.no_grad():
+        expected = network(filterbank(samples[None]))[0]
+    heard = VERIFIERS["ecapa"](str(tmp_path)).embed(samples.numpy())
+    torch.testing.assert_close(torch.from_numpy(heard), expected)
