@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from vcvae.config import Config
 from vcvae.models.pretrained import fetch
-from vcvae.vocoder.checkpoint import load_weights, read_weights
+from vcvae.models.published import load_weights, read_weights
 
 SAMPLE_RATE, WINDOW, HOP, BANDS = 16000, 400, 160, 80  # Hz; samples; samples; triangles on the mel scale
 RANGE = 80.0  # dB below the loudest, under which nothing is told

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from vcvae.errors import VcvaeError
 from vcvae.mel import MelConfig
 from vcvae.models.pretrained import fetch
+from vcvae.models.published import load_weights, read_weights
 from vcvae.vocoder.base import Vocoder
-from vcvae.vocoder.checkpoint import load_weights, read_weights
 from vcvae.vocoder.hifigan import HiFiGANConfig, fold_weight_norm
 
 CONFIG, WEIGHTS = "config.json", "bigvgan_generator.pt"

@@ -15,8 +15,8 @@ from torch.nn import functional as F
 from vcvae.config import Config
 from vcvae.errors import VcvaeError
 from vcvae.mel import MelConfig
+from vcvae.models.published import load_weights, read_weights
 from vcvae.vocoder.base import Vocoder
-from vcvae.vocoder.checkpoint import load_weights, read_weights
 
 
 class HiFiGANConfig(Config):

@@ -11,8 +11,8 @@ from torch.nn import functional as F
 from vcvae.errors import VcvaeError
 from vcvae.mel import MelSpectrogram
 from vcvae.models.pretrained import fetch
+from vcvae.models.published import load_weights, read_weights
 from vcvae.vocoder.base import Vocoder
-from vcvae.vocoder.checkpoint import load_weights, read_weights
 from vcvae.vocoder.spectra import inverse
 from vcvae.vocoder.vocos_config import BackboneConfig, HeadConfig, VocosConfig
 

@@ -1,4 +1,4 @@
-"""What the checkpoints of public vocoders have in common: a file of weights, which must fit a configuration."""
+"""What the published checkpoints of others have in common: a file of weights, which must fit a configuration."""
 
 from __future__ import annotations
 
