@@ -117,6 +117,8 @@ class Gate(nn.Module):
 
 
 class Block(nn.Module):
+    """What frames further and further away say, channel by channel, added to each frame."""
+
     def __init__(self, config: EcapaConfig, *, dilation: int) -> None:
         super().__init__()
         c, ranks = config, config.ranks
