@@ -6,6 +6,7 @@ import torch
 from tests.corpus import EAR
 from vcvae.errors import VcvaeError
 from vcvae.evaluate.plugins import VERIFIERS
+from vcvae.models import ecapa
 from vcvae.models.ecapa import BANDS, CHECKPOINT, EcapaConfig, EcapaTDNN, Pooling, Scale, filterbank, load_ecapa
 
 SMALL = EcapaConfig(**EAR)
@@ -22,6 +23,17 @@ def test_the_filter_bank_finds_a_tone_in_its_band():
         louder = filterbank(10 * tone[None])
         torch.testing.assert_close(louder[0, band] - bands[0, band], torch.full((101,), 20.0), atol=1e-2, rtol=0)
         assert float(bands.amax() - bands.amin()) <= 80.001
+
+
+def test_a_gradient_passes_also_after_somebody_only_listened():
+    """What is kept between calls must not be of the mode of the first."""
+    ecapa._triangles.cache_clear()
+    samples = 0.1 * torch.randn(1, 4000)
+    with torch.inference_mode():
+        filterbank(samples)
+    samples.requires_grad_()
+    filterbank(samples).sum().backward()
+    assert samples.grad.abs().sum() > 0
 
 
 def test_a_normalization_is_that_of_evaluation():

@@ -70,8 +70,7 @@ class Scale(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         n = self.norm
-        gain = n.weight * torch.rsqrt(n.running_var + n.eps)
-        return x * gain[:, None] + (n.bias - n.running_mean * gain)[:, None]
+        return F.batch_norm(x, n.running_mean, n.running_var, n.weight, n.bias, eps=n.eps)
 
 
 class Layer(nn.Module):
@@ -198,6 +197,7 @@ def filterbank(samples: Tensor) -> Tensor:
 
 
 @lru_cache(maxsize=1)
+@torch.inference_mode(False)  # kept for whoever asks next, and may want a gradient
 def _triangles() -> Tensor:
     """(80, 201): even on the mel scale; each falls as it rises, over the distance to the one below."""
     top = 2595 * torch.tensor(1 + SAMPLE_RATE / 2 / 700).log10().item()

@@ -17,7 +17,7 @@ def thin(whole: EcapaTDNN, thinned: EcapaTDNN, heard: Iterable[Tensor]) -> None:
     """Give the `thinned` network what the `whole` one knows, as far as its ranks allow.
 
     Of all layers of a rank, each is the nearest to the whole one in what it says of the `heard` (batch, bands, frames),
-    not in its weights, as Denton et al. 2014 (arXiv:1404.0736, sec. 3.3) propose: the outputs' main directions P, and
+    not in its weights (Zhang et al. 2015, arXiv:1505.06798): the outputs' main directions P, and
     the weights P'W that give the coordinates along them.
     """
     layers = {name: module for name, module in whole.named_modules() if isinstance(module, Convolution)}
