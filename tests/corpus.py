@@ -19,9 +19,8 @@ TINY = {
     "pitch_channels": 8,
 }
 
-# … and the smallest network that hears who speaks, and its ranks when it is thinned.
+# … and the smallest network that hears who speaks.
 EAR = {"channels": 16, "scale": 4, "bottleneck": 8, "latent": 6}
-RANKS = {"entry": 8, "frame": 8, "group": 3, "gate": 3, "aggregate": 8, "attention": 3, "head": 5}
 
 
 def make_corpus(folder: Path, *, speakers: int = 4, utterances: int = 2, seconds: float = 1.5) -> Path:

@@ -198,7 +198,7 @@ def test_words_are_asked_for_beside_likeness(model, mel):
     """Where the content is what it was, nothing is asked of it; an unlike one costs."""
     conversions = _Conversions(model, Ear(), [(mel, EVERY_BAND)], [(mel, EVERY_BAND)])
     with torch.no_grad():
-        right = conversions.error(lambda *_, **__: mel)
-        said = conversions.error(lambda *_, **__: mel.flip(2))
+        right = conversions.error(lambda *_, **__: mel, lambda x: x)
+        said = conversions.error(lambda *_, **__: mel.flip(2), lambda x: x)
     assert float(right) == pytest.approx(0, abs=1e-6)
     assert float(said) > 0.01

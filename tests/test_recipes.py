@@ -12,20 +12,18 @@ from accelerate.commands.config.config_args import load_config_from_file
 from rich.console import Console
 from typer.main import get_command
 
-from tests.corpus import EAR, RANKS, TINY, make_corpus
+from tests.corpus import TINY, make_corpus
 from tests.synthetic import speak
 from vcvae import recipe
 from vcvae.cli import app
 from vcvae.config import Config, read_yaml
 from vcvae.data.prepare import MANIFEST
 from vcvae.models.disentangling import DisentanglingConfig, DisentanglingVAE
-from vcvae.models.ecapa import EcapaConfig, EcapaTDNN
 from vcvae.models.gmm_conversion import GMMConversion
 from vcvae.recipe import FILE, Recipe
-from vcvae.training import checkpoint, listener
+from vcvae.training import checkpoint
 from vcvae.training.conversion import ConversionConfig
 from vcvae.training.family import AutoEncoderRun, DenoisingRun, VAERun
-from vcvae.training.listener import ListenerRun
 from vcvae.training.loop import train
 from vcvae.training.parallel import ParallelConfig
 from vcvae.training.tasks import parse
@@ -37,7 +35,6 @@ WHERE = {"output": "", "data": {"train": "", "dev": ""}}
 PAGES = {
     "folder": [ConversionConfig(**WHERE), TextureConfig(**WHERE, converter="")],
     "vocoder": [VocoderConfig(**WHERE)],
-    "listener": [ListenerRun(**WHERE, converter="")],
     "family": [
         AutoEncoderRun(**WHERE),
         DenoisingRun(**WHERE),
@@ -52,7 +49,6 @@ NOT_TRAINED_HERE = {PARALLEL, *RECIPES.glob(f"*/{FILE}"), *LAUNCH.glob("*.yaml")
 SMALLER = {
     "folder/conversion.yaml": {"model": TINY},
     "folder/texture.yaml": {"critic": {"channels": [4, 8, 8, 8]}},
-    "listener/listener.yaml": {"model": {**EAR, "ranks": RANKS}, "vocoder": "griffin-lim"},
     "vocoder/vocoder.yaml": {"model": {"channels": 16, "blocks": 1}},
     "vocoder/large.yaml": {"model": {"channels": 16, "blocks": 1}, "discriminators": {}},
     "vocoder/finetune.yaml": {},
@@ -98,10 +94,9 @@ def test_a_recipe_runs_in_miniature(path, tmp_path, monkeypatch):
     name = str(path.relative_to(RECIPES))
     smaller |= SMALLER[name] if name in SMALLER else SMALLER[f"folder/{path.name}"]
     places = {"output": str(tmp_path / "run"), "data": {"train": corpus, "dev": corpus}}
-    if path.name in ("texture.yaml", "listener.yaml"):
+    if path.name == "texture.yaml":
         DisentanglingVAE(DisentanglingConfig(**TINY)).save_pretrained(tmp_path / "converter")
         places["converter"] = str(tmp_path / "converter")
-    monkeypatch.setattr(listener, "load_ecapa", lambda _: EcapaTDNN(EcapaConfig(**EAR)).eval())
     train(parse(read_yaml(path) | smaller | places, where=str(path)), Console(quiet=True))
     assert checkpoint.load(tmp_path / "run")["step"] == 2
 

@@ -11,7 +11,8 @@ the target's words as the model would say them in the voice that is to be conver
 
 What is asked for in the end is the conversion, and it needs no known answer to be judged: a `Listener` says how near it
 is to the target (as speaker-consistency losses do: Casanova et al. 2022, YourTTS, arXiv:2112.02418), and the content
-encoder whether the words are still the source's. Without the second, a decoder that wants to please the first mumbles.
+encoder whether the words are still the source's. Without the second, a decoder that wants to please the first mumbles;
+and the words must be heard in warped conversions, too, or it finds what pleases the encoder and is no word.
 
 What is left is the mean of the weights on their way (Izmailov et al. 2018, arXiv:1803.05407), not the chance of the
 last steps.
@@ -41,8 +42,8 @@ MOST = 4096  # exemplars, 190 s, that a step looks up: more say little more, and
 REST = 20  # exemplars that must be left beside them; where fewer are, the segment's own are kept
 WARP = 0.25  # the content is heard from voices as different as in training, or it would bring the target's along
 REHEARSAL = 1.0  # weight of what is rehearsed; less of it is more of the target, and keeps fewer words
-LIKENESS = 0.3  # weight of 1 less the cosine of target and conversion, as the listener hears them
-AGREEMENT = 4.0  # weight of the squared distance between the conversion's words and the source's
+LIKENESS = 0.5  # weight of 1 less the cosine of target and conversion, as the listener hears them
+AGREEMENT = 6.0  # weight of the squared distance between the conversion's words and the source's
 LISTENING = 2  # the conversion is heard in one of so many steps, and counts as much more
 APPROACH = 3  # the mean is of all weights but those of the first of so many parts of the way
 
@@ -84,7 +85,7 @@ def adapt(
                 other = _Speaker(model, [_in_another_voice(*words, perturb.centres)])
                 error = error + REHEARSAL * other.error(decoder, perturb)
             if conversions and step % LISTENING == 0:
-                error = error + LISTENING * conversions.error(decoder)
+                error = error + LISTENING * conversions.error(decoder, perturb)
             optimizer.zero_grad()
             error.backward()
             optimizer.step()
@@ -140,8 +141,8 @@ class _Conversions:
         self.voice = Voice.join(model.voice(mel, known=known) for mel, known in heard).average()
         self.wanted = F.normalize(torch.cat([listener(mel) for mel, _ in heard]).mean(dim=0), dim=0)
 
-    def error(self, decoder: nn.Module) -> Tensor:
-        """Of a segment that is drawn: how unlike the target it is, and how unlike the source's words."""
+    def error(self, decoder: nn.Module, perturb: Perturbation) -> Tensor:
+        """Of a segment that is drawn: how unlike the target it is, and, perturbed, how unlike the source's words."""
         mel = self.sources[int(torch.randint(len(self.sources), ()))]
         frames = min(SEGMENT, mel.shape[2])
         start = 4 * int(torch.randint((mel.shape[2] - frames) // 4 + 1, ()))
@@ -151,7 +152,8 @@ class _Conversions:
             melody, moves = self.model.melody(mel, self.voice), self.model.articulation(mel)
         converted = decoder(said, self.voice.timbre, melody, frames=frames, articulation=moves)
         unlike = 1 - (self.listener(converted)[0] * self.wanted).sum()
-        return LIKENESS * unlike + AGREEMENT * losses.agreement(self.model.content(converted).mean, said)
+        changed = losses.agreement(self.model.content(perturb(converted)).mean, said)
+        return LIKENESS * unlike + AGREEMENT * changed
 
 
 def _in_another_voice(mel: Tensor, known: Tensor, centres: Tensor) -> Heard:

@@ -1,13 +1,13 @@
 import pytest
 import torch
 
-from tests.corpus import EAR, RANKS
+from tests.corpus import EAR
 from vcvae.errors import VcvaeError
 from vcvae.mel import MelSpectrogram
 from vcvae.models.ecapa import filterbank
 from vcvae.models.listener import AROUND, Listener, ListenerConfig
 
-SMALL = ListenerConfig(**EAR, ranks=RANKS)
+SMALL = ListenerConfig(**EAR)
 
 
 @pytest.fixture

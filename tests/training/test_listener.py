@@ -1,106 +1,76 @@
-import numpy as np
+import re
+
 import pytest
 import torch
 
-from tests.corpus import EAR, RANKS, TINY
-from tests.synthetic import speak
-from vcvae.models.disentangling import DisentanglingConfig, DisentanglingVAE
-from vcvae.models.ecapa import EcapaConfig, EcapaTDNN
+from tests.corpus import EAR, make_corpus
+from vcvae import audio
+from vcvae.data.manifest import Manifest
+from vcvae.mel import MelSpectrogram
+from vcvae.models.ecapa import CHECKPOINT, EcapaConfig, EcapaTDNN, Values, filterbank
+from vcvae.models.listener import Listener, ListenerConfig
 from vcvae.training import listener
-from vcvae.training.listener import ListenerRun, ListenerTask
-
-WHERE = {"output": "", "data": {"train": "", "dev": ""}, "vocoder": "griffin-lim"}
+from vcvae.training.listener import LeastSquares, likeness, make_listener
 
 
 @pytest.fixture
-def make(tmp_path, monkeypatch):
-    """A task whose teacher is small, and has seen nothing."""
-
-    def small(_):
-        torch.manual_seed(0)
-        return EcapaTDNN(EcapaConfig(**EAR)).eval()
-
-    monkeypatch.setattr(listener, "load_ecapa", small)
+def teacher():
     torch.manual_seed(0)
-    DisentanglingVAE(DisentanglingConfig(**TINY)).save_pretrained(tmp_path)
-
-    def make(**options):
-        sizes = {**EAR, "ranks": RANKS}
-        options = {"converter": str(tmp_path), "model": sizes, "segment_frames": 40, **WHERE, **options}
-        return ListenerTask(ListenerRun.parse(options, where=""), speakers=2)
-
-    return make
+    return EcapaTDNN(EcapaConfig(**EAR)).eval()
 
 
 @pytest.fixture
-def batch():
-    """Two speakers, two segments each."""
-    samples = [
-        [torch.from_numpy(speak("aiueo", pitch=100 + 80 * k, seconds=0.5, seed=i))[:10240] for i in range(2)]
-        for k in range(2)
-    ]
-    return {
-        "samples": torch.stack([torch.stack(segments) for segments in samples]),
-        "bandwidth": torch.full((2, 2), 11025.0),
-        "speaker": torch.tensor([0, 1]),
-    }
+def corpus(tmp_path):
+    return make_corpus(tmp_path / "corpus", speakers=3)
 
 
-def test_thinning_alone_is_near_the_teacher_and_learning_nearer(make, batch):
+def test_least_squares_finds_a_linear_map_part_by_part():
     torch.manual_seed(0)
-    task = make(conversions=0, invention={"share": 0}, noise=0)
-    before = task.validate([batch]).figures["likeness_of_natural"]
-    task.begin(iter([batch]))
-    begun = task.validate([batch]).figures["likeness_of_natural"]
-    assert begun > 0.8 > before
-    optimizer = torch.optim.Adam(task.players()["listener"], lr=2e-3)
-    for step in range(40):
-        totals, _ = task(batch, step)
-        optimizer.zero_grad()
-        totals["listener"].backward()
-        optimizer.step()
-        task.after_step()
-    learning = {name for name, p in task.named_parameters() if p.grad is not None}
-    assert learning
-    assert all(name.startswith("model.") for name in learning)
-    assert task.validate([batch]).figures["likeness_of_natural"] > begun
+    weight, shift, sums = torch.randn(3, 5), torch.randn(3), LeastSquares()
+    for _ in range(4):
+        inputs = torch.randn(50, 5) - 4
+        sums.add(inputs, inputs @ weight.T + shift)
+    torch.testing.assert_close(sums.solution(), (weight, shift), atol=1e-3, rtol=1e-3)
 
 
-def test_what_the_teacher_said_is_remembered_and_the_oldest_is_forgotten(make, batch):
-    task = make(memory=6, conversions=0, invention={"share": 0})
-    mel, label = task._ask(batch)
-    for step in range(2):  # four segments a step, and room for six
-        task(batch, step)
-    order = [2, 3, 2, 3, 0, 1]  # places 4, 5 and then 0, 1 are the second step's
-    torch.testing.assert_close(task.said, label[order])
-    torch.testing.assert_close(task.heard, mel[order].half())
-    assert {"heard", "said"} <= task.state_dict().keys()
+def test_it_hears_in_mels_what_the_teacher_hears_in_waveforms(teacher, corpus):
+    paths = [path for path, _ in Manifest(corpus, 22050).utterances()]
+    many = Values(**dict.fromkeys(Values.model_fields, 256))
+    made = make_listener(teacher, paths, ListenerConfig(**EAR, values=many))
+    cosines = []
+    for path in paths:
+        samples = audio.read(path, 22050)
+        mel = MelSpectrogram()(torch.from_numpy(samples[: len(samples) // 256 * 256])[None])
+        bands = filterbank(torch.from_numpy(audio.read(path, 16000))[None])
+        with torch.no_grad():
+            cosines.append(torch.cosine_similarity(made(mel), teacher(bands)).item())
+    assert min(cosines) > 0.8
+    assert likeness(made, teacher, paths) == pytest.approx(sum(cosines) / len(cosines), abs=0.01)
 
 
-def test_recordings_are_heard_as_they_are_and_what_is_made_by_the_vocoder(make, batch, monkeypatch):
-    task, heard = make(invention={"share": 0}), []
-    bands = task._bands
-
-    def spy(samples):
-        heard.append(samples)
-        return bands(samples)
-
-    monkeypatch.setattr(task, "_bands", spy)
-    mel, _ = task._ask(batch, conversions=0.0)
-    torch.testing.assert_close(torch.stack(heard), batch["samples"].transpose(0, 1).flatten(0, 1))
-    torch.testing.assert_close(mel, task.exchange.analyse(batch)[1])
-    torch.manual_seed(0)
-    other, said = task._ask(batch, conversions=1.0)
-    assert (other - mel).abs().mean() > 0.1
-    torch.testing.assert_close(said.norm(dim=1), torch.ones(4))
-    spoken = task.given[1](other)
-    assert np.corrcoef(heard[4].abs(), spoken[0].abs())[0, 1] > 0.5  # Griffin-Lim begins with phases that it draws
+def test_the_command_writes_one_that_can_be_loaded_and_twice_the_same(teacher, corpus, tmp_path, vcvae, monkeypatch):
+    monkeypatch.setattr(listener, "load_ecapa", lambda _: teacher)
+    monkeypatch.setattr(listener, "ListenerConfig", lambda: ListenerConfig(**EAR))
+    made = [tmp_path / name for name in ("one", "two")]
+    for folder in made:
+        code, out, _ = vcvae("listener", str(corpus), str(folder), "--count", "4")
+        assert code == 0
+        assert re.fullmatch(rf"{folder}: written; .* is (-?0\.\d\d|1\.00)\n", out)
+    one, two = (Listener.from_pretrained(folder).state_dict() for folder in made)
+    assert all(torch.equal(one[name], two[name]) for name in one)
+    assert (made[0] / "README.md").is_file()
+    code, _, err = vcvae("listener", str(corpus), str(made[0]))
+    assert code == 2
+    assert "--force" in err
 
 
-def test_a_part_is_of_all_the_same_length_and_noise_is_bounded(make):
-    task = make(noise=0)
-    mel = torch.arange(40.0).expand(3, 80, 40)
-    for _ in range(5):
-        part = task._in_part(mel)
-        assert 20 <= part.shape[2] <= 40
-        assert (part.diff(dim=2) == 1).all()
+def test_without_data_or_teacher_it_is_one_sentence(corpus, tmp_path, vcvae):
+    (tmp_path / "empty").mkdir()
+    code, _, err = vcvae("listener", str(corpus), str(tmp_path / "made"), "--teacher", str(tmp_path / "empty"))
+    assert code == 2
+    assert f"no {CHECKPOINT}" in err
+    torch.save(EcapaTDNN().state_dict(), tmp_path / CHECKPOINT)
+    code, _, err = vcvae("listener", str(tmp_path / "empty"), str(tmp_path / "made"), "--teacher", str(tmp_path))
+    assert code == 2
+    assert "not prepared audio" in err
+    assert not (tmp_path / "made").exists()

@@ -194,3 +194,20 @@ def adapt(
         say(f"{found.judges} of them held out and rebuilt: mel L1 {found.before:.3f} before, {found.after:.3f} after")
     else:
         say("too few pieces to hold one out: how well it was learned is not known")
+
+
+def listener(
+    data: Annotated[Path, typer.Argument(help="A prepared folder: speech by many speakers.")],
+    destination: Annotated[Path, typer.Argument(help="A folder for the weights and their configuration.")],
+    teacher: Annotated[
+        str | None, typer.Option(help="Folder or repository of an ECAPA-TDNN; SpeechBrain's, of VoxCeleb, by default.")
+    ] = None,
+    count: Annotated[int, typer.Option(min=1, help="Recordings that are heard, drawn from DATA.")] = 160,
+    seed: Annotated[int, typer.Option(min=0, help="Of these.")] = 0,
+    force: Force = False,
+) -> None:
+    """Make a listener, which says how near conversions are to their target, of a network that tells speakers apart."""
+    from vcvae.training.listener import save_listener
+
+    likeness = save_listener(data, destination, teacher=teacher, count=count, seed=seed, force=force, track=track)
+    say(f"{destination}: written; of other recordings, its cosine with what the whole network hears is {likeness:.2f}")

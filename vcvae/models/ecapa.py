@@ -1,4 +1,4 @@
-"""ECAPA-TDNN, which tells speakers apart, whole or thinned to a fraction of its weights.
+"""ECAPA-TDNN, which tells speakers apart, with weights of any value or of few.
 
 Desplanques et al. 2020 (arXiv:2005.07143); the names of parts and the filter bank are those of SpeechBrain
 (Ravanelli et al. 2021, arXiv:2106.04624), whose public checkpoint fits.
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vcvae.config import Config
+from vcvae.models.packed import PackedConvolution
 from vcvae.models.pretrained import fetch
 from vcvae.models.published import load_weights, read_weights
 
@@ -23,16 +24,16 @@ RANGE = 80.0  # dB below the loudest, under which nothing is told
 REPOSITORY, CHECKPOINT = "speechbrain/spkrec-ecapa-voxceleb", "embedding_model.ckpt"
 
 
-class Ranks(Config):
-    """How many directions are left of what the layers of each kind hear."""
+class Values(Config):
+    """How many values the weights of the layers of each kind may take: where it matters less, fewer."""
 
-    entry: int = Field(64, gt=0, description="of five frames of the filter bank")
-    frame: int = Field(80, gt=0, description="of a frame, in the layers before and behind the groups")
-    group: int = Field(48, gt=0, description="of three frames of a group of channels")
-    gate: int = Field(16, gt=0, description="of the mean frame, in squeeze and excitation")
-    aggregate: int = Field(112, gt=0, description="of a frame in all three blocks")
-    attention: int = Field(24, gt=0, description="of a frame beside mean and deviation, in the pooling")
-    head: int = Field(76, gt=0, description="of what is pooled")
+    entry: int = Field(16, gt=1, le=256, description="of five frames of the filter bank")
+    frame: int = Field(6, gt=1, le=256, description="of a frame, in the layers before and behind the groups")
+    group: int = Field(16, gt=1, le=256, description="of three frames of a group of channels")
+    gate: int = Field(6, gt=1, le=256, description="of the mean frame, in squeeze and excitation")
+    aggregate: int = Field(4, gt=1, le=256, description="of a frame in all three blocks")
+    attention: int = Field(4, gt=1, le=256, description="of a frame beside mean and deviation, in the pooling")
+    head: int = Field(4, gt=1, le=256, description="of what is pooled")
 
 
 class EcapaConfig(Config):
@@ -42,23 +43,25 @@ class EcapaConfig(Config):
     scale: int = Field(8, gt=1, description="groups of channels in a block, each of which hears the one before, too")
     bottleneck: int = Field(128, gt=0, description="width of gates and attention")
     latent: int = Field(192, gt=0, description="numbers by which speakers are told apart")
-    ranks: Ranks | None = Field(None, description="of its layers; all that they have, where it is not given")
+    values: Values | None = Field(None, description="that its weights take; any, where it is not given")
 
 
 class Convolution(nn.Module):
-    """Over time, mirrored at the ends; of a rank, where one is given: it hears so few directions of its input."""
+    """Over time, mirrored at the ends; with weights of few values, where their number is given."""
 
-    def __init__(self, inputs: int, outputs: int, *, kernel: int = 1, dilation: int = 1, rank: int | None = None):
+    def __init__(self, inputs: int, outputs: int, *, kernel: int = 1, dilation: int = 1, values: int | None = None):
         super().__init__()
         self.around = (kernel - 1) * dilation // 2
-        self.conv = nn.Conv1d(inputs, rank or outputs, kernel, dilation=dilation, bias=rank is None)
-        self.expand = nn.Conv1d(rank, outputs, 1) if rank else None
+        if values:
+            self.conv = PackedConvolution(inputs, outputs, kernel=kernel, dilation=dilation, values=values)
+        else:
+            self.conv = nn.Conv1d(inputs, outputs, kernel, dilation=dilation)
 
     def forward(self, x: Tensor) -> Tensor:
         """(batch, inputs, frames) → (batch, outputs, frames)."""
         if self.around:
             x = F.pad(x, (self.around, self.around), mode="reflect" if x.shape[2] > self.around else "replicate")
-        return self.expand(self.conv(x)) if self.expand else self.conv(x)
+        return self.conv(x)
 
 
 class Scale(nn.Module):
@@ -88,11 +91,11 @@ class Groups(nn.Module):
     """Channels in groups; each but the first is convolved with what came of the one before (Res2Net, Gao et al. 2019,
     arXiv:1904.01169)."""
 
-    def __init__(self, channels: int, scale: int, *, dilation: int, rank: int | None) -> None:
+    def __init__(self, channels: int, scale: int, *, dilation: int, values: int | None) -> None:
         super().__init__()
         width = channels // scale
         self.blocks = nn.ModuleList(
-            Layer(width, width, kernel=3, dilation=dilation, rank=rank) for _ in range(scale - 1)
+            Layer(width, width, kernel=3, dilation=dilation, values=values) for _ in range(scale - 1)
         )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -106,10 +109,10 @@ class Groups(nn.Module):
 class Gate(nn.Module):
     """Channels are weighed by what all frames say (squeeze and excitation, Hu et al. 2018, arXiv:1709.01507)."""
 
-    def __init__(self, channels: int, bottleneck: int, *, rank: int | None) -> None:
+    def __init__(self, channels: int, bottleneck: int, *, values: int | None) -> None:
         super().__init__()
-        self.conv1 = Convolution(channels, bottleneck, rank=rank)
-        self.conv2 = Convolution(bottleneck, channels, rank=rank)
+        self.conv1 = Convolution(channels, bottleneck, values=values)
+        self.conv2 = Convolution(bottleneck, channels, values=values)
 
     def forward(self, x: Tensor) -> Tensor:
         return x * torch.sigmoid(self.conv2(F.relu(self.conv1(x.mean(dim=2, keepdim=True)))))
@@ -120,11 +123,11 @@ class Block(nn.Module):
 
     def __init__(self, config: EcapaConfig, *, dilation: int) -> None:
         super().__init__()
-        c, ranks = config, config.ranks
-        self.tdnn1 = Layer(c.channels, c.channels, rank=ranks and ranks.frame)
-        self.res2net_block = Groups(c.channels, c.scale, dilation=dilation, rank=ranks and ranks.group)
-        self.tdnn2 = Layer(c.channels, c.channels, rank=ranks and ranks.frame)
-        self.se_block = Gate(c.channels, c.bottleneck, rank=ranks and ranks.gate)
+        c, values = config, config.values
+        self.tdnn1 = Layer(c.channels, c.channels, values=values and values.frame)
+        self.res2net_block = Groups(c.channels, c.scale, dilation=dilation, values=values and values.group)
+        self.tdnn2 = Layer(c.channels, c.channels, values=values and values.frame)
+        self.se_block = Gate(c.channels, c.bottleneck, values=values and values.gate)
 
     def forward(self, x: Tensor) -> Tensor:
         return x + self.se_block(self.tdnn2(self.res2net_block(self.tdnn1(x))))
@@ -133,10 +136,10 @@ class Block(nn.Module):
 class Pooling(nn.Module):
     """Mean and deviation over the frames that matter, which is judged beside those of all frames."""
 
-    def __init__(self, channels: int, bottleneck: int, *, rank: int | None) -> None:
+    def __init__(self, channels: int, bottleneck: int, *, values: int | None) -> None:
         super().__init__()
-        self.tdnn = Layer(3 * channels, bottleneck, rank=rank)
-        self.conv = Convolution(bottleneck, channels, rank=rank)
+        self.tdnn = Layer(3 * channels, bottleneck, values=values)
+        self.conv = Convolution(bottleneck, channels, values=values)
 
     def forward(self, x: Tensor) -> Tensor:
         """(batch, channels, frames) → (batch, 2 · channels, 1)."""
@@ -164,13 +167,13 @@ class EcapaTDNN(nn.Module):
     def __init__(self, config: EcapaConfig | None = None) -> None:
         super().__init__()
         self.config = config = config or EcapaConfig()
-        ranks, channels = config.ranks, config.channels
-        self.blocks = nn.ModuleList([Layer(BANDS, channels, kernel=5, rank=ranks and ranks.entry)])
+        values, channels = config.values, config.channels
+        self.blocks = nn.ModuleList([Layer(BANDS, channels, kernel=5, values=values and values.entry)])
         self.blocks.extend(Block(config, dilation=dilation) for dilation in (2, 3, 4))
-        self.mfa = Layer(3 * channels, 3 * channels, rank=ranks and ranks.aggregate)
-        self.asp = Pooling(3 * channels, config.bottleneck, rank=ranks and ranks.attention)
+        self.mfa = Layer(3 * channels, 3 * channels, values=values and values.aggregate)
+        self.asp = Pooling(3 * channels, config.bottleneck, values=values and values.attention)
         self.asp_bn = Scale(6 * channels)
-        self.fc = Convolution(6 * channels, config.latent, rank=ranks and ranks.head)
+        self.fc = Convolution(6 * channels, config.latent, values=values and values.head)
 
     def forward(self, bands: Tensor) -> Tensor:
         """dB (batch, 80, frames) at 100 frames per second → (batch, latent). Levels of bands do not count."""

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from vcvae.errors import VcvaeError
 from vcvae.mel import MelConfig
 from vcvae.models import ecapa
-from vcvae.models.ecapa import EcapaConfig, EcapaTDNN, Ranks
+from vcvae.models.ecapa import EcapaConfig, EcapaTDNN, Values
 from vcvae.models.pretrained import PretrainedModel
 
 AROUND = 2  # frames on either side from which a frame of the filter bank is foretold
@@ -20,14 +20,15 @@ class ListenerConfig(EcapaConfig):
     """The sizes of a listener, and the mel that it hears."""
 
     mel: MelConfig = MelConfig()
-    ranks: Ranks | None = Field(Ranks(), description="of its layers")
+    values: Values | None = Field(Values(), description="that its weights take")
 
 
 class Listener(PretrainedModel, config=ListenerConfig):
     """Log-mel → whom a verification network would hear in it, as a vector of unit length.
 
     Networks that tell thousands of speakers apart were made from more voices than a converter ever hears, but they want
-    waveforms, and are large. This is one of them, an ECAPA-TDNN, thinned; its filter bank is foretold from the mel.
+    waveforms, and are large. This is one of them, an ECAPA-TDNN, with packed weights; its filter bank is foretold from
+    the mel.
 
     Example:
         >>> import torch

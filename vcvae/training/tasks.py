@@ -7,7 +7,6 @@ from typing import Any
 from vcvae.errors import VcvaeError
 from vcvae.training.conversion import ConversionConfig, ConversionTask
 from vcvae.training.family import AutoEncoderRun, AutoEncoderTask, DenoisingRun, DenoisingTask, VAERun, VAETask
-from vcvae.training.listener import ListenerRun, ListenerTask
 from vcvae.training.parallel import ParallelConfig
 from vcvae.training.run import RunConfig
 from vcvae.training.texture import TextureConfig, TextureTask
@@ -16,7 +15,6 @@ from vcvae.training.vocoder import VocoderConfig, VocoderTask
 TASKS = {
     "conversion": (ConversionConfig, ConversionTask),
     "texture": (TextureConfig, TextureTask),
-    "listener": (ListenerRun, ListenerTask),
     "vocoder": (VocoderConfig, VocoderTask),
     "autoencoder": (AutoEncoderRun, AutoEncoderTask),
     "denoising": (DenoisingRun, DenoisingTask),
