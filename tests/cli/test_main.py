@@ -30,6 +30,7 @@ def test_help_does_not_wait_for_torch():
         "evaluate",
         "run",
         "export",
+        "listener",
         "adapt",
         "info",
         "env",
