@@ -94,7 +94,7 @@ class _Heard:
 
     def __call__(self, recording: Path) -> tuple[Tensor, Tensor]:
         rate, hop = self.mel.sample_rate, self.mel.hop
-        samples = next(audio.blocks(recording, rate, LONGEST))
+        samples = audio.read(recording, rate)[: round(LONGEST * rate)]
         samples = samples[: len(samples) // hop * hop]
         resampled = soxr.resample(samples, rate, SAMPLE_RATE)
         return self.spectrogram(torch.from_numpy(samples)[None]), filterbank(torch.from_numpy(resampled)[None])
