@@ -3,9 +3,10 @@ import torch
 
 from tests.corpus import EAR
 from vcvae.models.ecapa import BANDS, EcapaConfig, EcapaTDNN, Values
-from vcvae.training.packing import _round, _value, choose, pack, steps
+from vcvae.training import packing
+from vcvae.training.packing import _round, _value, compensated, pack, refine, steps
 
-MANY = Values(**dict.fromkeys(Values.model_fields, 256))
+FEW, MANY = (Values(**dict.fromkeys(Values.model_fields, n)) for n in (4, 256))
 
 
 def make(values=None, seed=0):
@@ -50,8 +51,8 @@ def test_inputs_that_know_nothing_of_each_other_are_rounded_to_the_nearest():
     torch.manual_seed(0)
     weight, bias = torch.randn(5, 40), torch.randn(5)
     step = steps(weight, 6)
-    numbers, kept = choose(weight, bias, step, 6, torch.eye(41))
-    assert torch.equal(numbers, _round(weight, step, 6))
+    wanted, kept = compensated(weight, bias, step, 6, torch.eye(41))
+    torch.testing.assert_close(wanted, weight)
     torch.testing.assert_close(kept, bias)
 
 
@@ -60,8 +61,8 @@ def test_the_bias_makes_up_for_what_is_constant():
     torch.manual_seed(0)
     weight, bias, x = torch.randn(5, 1), torch.randn(5), 3.0
     step = torch.ones(5, 1)
-    numbers, kept = choose(weight, bias, step, 4, torch.tensor([[x * x, x], [x, 1.0]]))
-    off = (_value(numbers, step, 4) - weight)[:, 0] * x
+    wanted, kept = compensated(weight, bias, step, 4, torch.tensor([[x * x, x], [x, 1.0]]))
+    off = (_value(_round(wanted, step, 4), step, 4) - weight)[:, 0] * x
     # All but the ridge's share: a hundredth of the input's power, which is nine times that of the constant.
     torch.testing.assert_close(kept - bias, -off / 1.09)
     assert off.abs().max() > 0.5
@@ -77,3 +78,25 @@ def test_a_step_errs_less_than_the_widest():
     )
     assert (error <= widest_error).all()
     assert (step < widest).any()
+
+
+def test_what_rounding_has_lost_is_learned_back_by_weights_of_the_same_few_values(heard, monkeypatch):
+    monkeypatch.setattr(packing, "RATE", 3e-3)
+    monkeypatch.setattr(packing, "WEIGHT_RATE", 2e-2)
+    whole, packed = make(), make(FEW, seed=3)
+    wanted = pack(whole, packed, heard)
+    torch.manual_seed(2)
+    mix = torch.randn(6, BANDS)
+    draw = lambda: 20 * torch.randn(4, 6, 60).mT.matmul(mix).mT  # noqa: E731
+    new, kinds = draw(), [type(module) for module in packed.modules()]
+    missed = lambda: (packed.frames(new) - whole.frames(new)).square().mean().item()  # noqa: E731
+    before, numbers = missed(), packed.mfa.conv.conv.digits.clone()
+    packed.requires_grad_(True)
+    refine(whole, packed, wanted, (draw() for _ in range(60)), steps=60)
+    assert [type(module) for module in packed.modules()] == kinds
+    assert missed() < 0.5 * before
+    assert (packed.mfa.conv.conv.digits != numbers).any()
+    # What is saved is what was learned: nothing between the values.
+    other = make(FEW, seed=5)
+    other.load_state_dict(packed.state_dict())
+    torch.testing.assert_close(other(new), packed(new))

@@ -177,12 +177,20 @@ class EcapaTDNN(nn.Module):
 
     def forward(self, bands: Tensor) -> Tensor:
         """dB (batch, 80, frames) at 100 frames per second → (batch, latent). Levels of bands do not count."""
+        return self.summary(self.frames(bands))
+
+    def frames(self, bands: Tensor) -> Tensor:
+        """How each frame sounds: (batch, 80, frames) → (batch, 3 · channels, frames)."""
         x = self.blocks[0](bands - bands.mean(dim=2, keepdim=True))
         heard = []
         for block in self.blocks[1:]:
             x = block(x)
             heard.append(x)
-        return self.fc(self.asp_bn(self.asp(self.mfa(torch.cat(heard, dim=1)))))[:, :, 0]
+        return self.mfa(torch.cat(heard, dim=1))
+
+    def summary(self, frames: Tensor) -> Tensor:
+        """What `frames` gave → (batch, latent)."""
+        return self.fc(self.asp_bn(self.asp(frames)))[:, :, 0]
 
 
 def filterbank(samples: Tensor) -> Tensor:

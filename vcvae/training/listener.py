@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,11 +17,16 @@ from vcvae.mel import MelConfig, MelSpectrogram
 from vcvae.models.ecapa import SAMPLE_RATE, EcapaTDNN, filterbank, load_ecapa
 from vcvae.models.listener import AROUND, Listener, ListenerConfig
 from vcvae.models.pretrained import CONFIG
-from vcvae.training.packing import pack
+from vcvae.training.packing import pack, refine
+from vcvae.training.perturbation import Perturbation, PerturbationConfig
 
 JUDGES = 40  # recordings, of which it was not made, by which it is judged
 LONGEST = 10.0  # seconds that are heard of a recording
 RIDGE = 1e-6  # of the mean power of the mels, added in all directions
+BATCH, SEGMENT = 6, 256  # recordings of a step, and frames that are heard of each: 3 s
+PERTURBED = PerturbationConfig(warp=0.2, equalizer=3.0, noise=0.5)  # conversions are not like recordings, either
+
+Track = Callable[[Sequence, str], Iterable]
 
 
 def save_listener(
@@ -30,14 +35,15 @@ def save_listener(
     *,
     teacher: str | Path | None = None,
     count: int,
+    steps: int,
     seed: int = 0,
     force: bool = False,
-    track: Callable[[Iterable, str], Iterable] = lambda steps, _: steps,
+    track: Track = lambda steps, _: steps,
 ) -> float:
-    """Make one of `count` recordings of a prepared folder, drawn by the seed, and write it: float16 and packed weights.
+    """Make one of the recordings of a prepared folder, and write it: float16 and packed weights.
 
-    Returns its `likeness` to the teacher on some other recordings; not a number, where the folder holds no more.
-    `track` is given the recordings and a word for what is done, and gives them back as they are wanted.
+    Returns its `likeness` to the teacher on recordings of which it was not made; not a number, where the folder holds
+    no more than `count`. For the rest, see `make_listener`.
 
     Raises:
         VcvaeError: no prepared folder, no teacher, a model in `destination`, or one that cannot be written.
@@ -47,8 +53,9 @@ def save_listener(
     network, config = load_ecapa(teacher), ListenerConfig()
     spoken = [path for path, _ in Manifest(data, config.mel.sample_rate).utterances()]
     drawn = [spoken[i] for i in np.random.default_rng(seed).permutation(len(spoken))]
-    made = make_listener(network, track(drawn[:count], "listening"), config)
     judges = drawn[count : count + JUDGES]
+    recordings = drawn[:count] + drawn[count + JUDGES :]
+    made = make_listener(network, recordings, config, count=count, steps=steps, seed=seed, track=track)
     found = likeness(made, network, judges) if judges else float("nan")
     with disk_errors(destination):
         destination.mkdir(parents=True, exist_ok=True)
@@ -56,22 +63,52 @@ def save_listener(
     return found
 
 
-@torch.no_grad()
-def make_listener(teacher: EcapaTDNN, recordings: Iterable[Path], config: ListenerConfig | None = None) -> Listener:
-    """The `teacher` as a listener, by what it hears in recordings: some minutes of speech by many speakers.
+def make_listener(
+    teacher: EcapaTDNN,
+    recordings: Sequence[Path],
+    config: ListenerConfig | None = None,
+    *,
+    count: int,
+    steps: int = 0,
+    seed: int = 0,
+    track: Track = lambda steps, _: steps,
+) -> Listener:
+    """The `teacher` as a listener, by what it hears in recordings of many speakers.
+
+    The first `count` of them say how its weights are rounded, and in each of the `steps` some that are drawn are heard,
+    perturbed, for what rounding has changed to be learned back. `track` is given the steps of either and a word for
+    what is done, and gives them back as they are wanted.
 
     Raises:
         VcvaeError: a recording that cannot be used.
     """
-    listener, sums, mels = Listener(config).eval(), LeastSquares(), []
-    for mel, bands in map(_Heard(listener.config.mel), recordings):
-        around = listener.retimed(mel).unfold(2, 2 * AROUND + 1, 1)[0, :, : bands.shape[2]]  # (n_mels, frames, around)
-        sums.add(around.transpose(0, 1).flatten(1), bands[0, :, : around.shape[1]].T)
-        mels.append(mel)
-    weight, bias = sums.solution()
-    listener.bands.weight.copy_(weight.unflatten(1, listener.bands.weight.shape[1:]))
-    listener.bands.bias.copy_(bias)
-    pack(teacher, listener.network, (listener.bands(listener.retimed(mel)) for mel in mels))
+    listener, heard = Listener(config).eval(), _Heard((config or ListenerConfig()).mel)
+    with torch.no_grad():
+        sums, mels = LeastSquares(), []
+        for mel, bands in map(heard, track(recordings[:count], "listening")):
+            around = listener.retimed(mel).unfold(2, 2 * AROUND + 1, 1)[0, :, : bands.shape[2]]
+            sums.add(around.transpose(0, 1).flatten(1), bands[0, :, : around.shape[1]].T)
+            mels.append(mel)
+        weight, bias = sums.solution()
+        listener.bands.weight.copy_(weight.unflatten(1, listener.bands.weight.shape[1:]))
+        listener.bands.bias.copy_(bias)
+        wanted = pack(teacher, listener.network, (listener.bands(listener.retimed(mel)) for mel in mels))
+    if not steps:
+        return listener
+    perturb = Perturbation(PERTURBED, listener.config.mel)
+
+    @torch.no_grad()
+    def draw() -> Tensor:
+        mels = [heard.mel(recordings[i]) for i in torch.randint(len(recordings), (BATCH,))]
+        frames = min(SEGMENT, *(mel.shape[2] for mel in mels))
+        starts = [int(torch.randint(mel.shape[2] - frames + 1, ())) for mel in mels]
+        segments = torch.cat([mel[:, :, i : i + frames] for mel, i in zip(mels, starts, strict=True)])
+        return listener.bands(listener.retimed(perturb(segments)))
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        batches = (draw() for _ in track(range(steps), "refining"))
+        refine(teacher, listener.network, wanted, batches, steps=steps)
     return listener
 
 
@@ -90,14 +127,20 @@ class _Heard:
     """A recording's beginning → its mel (1, n_mels, frames), and what the teacher hears of it (1, bands, frames)."""
 
     def __init__(self, mel: MelConfig) -> None:
-        self.mel, self.spectrogram = mel, MelSpectrogram(mel)
+        self.config, self.spectrogram = mel, MelSpectrogram(mel)
 
     def __call__(self, recording: Path) -> tuple[Tensor, Tensor]:
-        rate, hop = self.mel.sample_rate, self.mel.hop
-        samples = audio.read(recording, rate)[: round(LONGEST * rate)]
-        samples = samples[: len(samples) // hop * hop]
-        resampled = soxr.resample(samples, rate, SAMPLE_RATE)
+        samples = self.samples(recording)
+        resampled = soxr.resample(samples, self.config.sample_rate, SAMPLE_RATE)
         return self.spectrogram(torch.from_numpy(samples)[None]), filterbank(torch.from_numpy(resampled)[None])
+
+    def mel(self, recording: Path) -> Tensor:
+        return self.spectrogram(torch.from_numpy(self.samples(recording))[None])
+
+    def samples(self, recording: Path) -> np.ndarray:
+        rate, hop = self.config.sample_rate, self.config.hop
+        samples = audio.read(recording, rate)[: round(LONGEST * rate)]
+        return samples[: len(samples) // hop * hop]
 
 
 class LeastSquares:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn import functional as F
 
 from vcvae.models.ecapa import Convolution, EcapaTDNN, Scale
 from vcvae.models.packed import PackedConvolution
@@ -13,15 +14,21 @@ from vcvae.models.packed import PackedConvolution
 RIDGE = 0.01  # of the mean power of what is heard, added in all directions
 SHRUNK = torch.linspace(0.4, 1.0, 13)  # of the widest range of values, those that are tried
 TOGETHER = 128  # columns that are rounded before the others are told
+RATE = 1e-4  # of what is not rounded, at first; it falls to nothing
+WEIGHT_RATE = 7e-4  # … of weights, in steps between two values
+WARM_UP = 20  # steps
+FRAMES = 0.3  # weight of the error of single frames, beside that of who speaks
 
 
 @torch.no_grad()
-def pack(whole: EcapaTDNN, packed: EcapaTDNN, heard: Iterable[Tensor]) -> None:
+def pack(whole: EcapaTDNN, packed: EcapaTDNN, heard: Iterable[Tensor]) -> dict[str, Tensor]:
     """Give the `packed` network what the `whole` one knows, as far as its values allow.
 
     Weights are rounded one input after another, and those that are still to come make up for what each rounding does to
     what the layer says of the `heard` (batch, bands, frames): GPTQ (Frantar et al. 2023, arXiv:2210.17323). The bias is
     the last, and never rounded.
+
+    Returns for each layer what the weights (outputs, inputs, kernel) were when their turn came to be rounded.
     """
     layers = {name: module for name, module in whole.named_modules() if isinstance(module, Convolution)}
     moments = dict.fromkeys(layers, 0.0)
@@ -43,17 +50,79 @@ def pack(whole: EcapaTDNN, packed: EcapaTDNN, heard: Iterable[Tensor]) -> None:
     for name, module in whole.named_modules():
         if isinstance(module, Scale):
             packed.get_submodule(name).load_state_dict(module.state_dict())
-    for name, layer in layers.items():
-        _imitate(packed.get_submodule(name).conv, layer.conv, moments[name])
+    return {
+        name: _imitate(packed.get_submodule(name).conv, layer.conv, moments[name]) for name, layer in layers.items()
+    }
 
 
-def _imitate(packed: PackedConvolution, conv: torch.nn.Conv1d, moments: Tensor) -> None:
+def _imitate(packed: PackedConvolution, conv: nn.Conv1d, moments: Tensor) -> Tensor:
     weight = conv.weight.transpose(1, 2)  # (outputs, kernel, inputs), as in the moments
     step = steps(weight.flatten(1), packed.values)
-    numbers, bias = choose(weight.flatten(1), conv.bias, step, packed.values, moments)
-    packed.choose(numbers.unflatten(1, weight.shape[1:]).transpose(1, 2))
+    wanted, bias = compensated(weight.flatten(1), conv.bias, step, packed.values, moments)
+    wanted = wanted.unflatten(1, weight.shape[1:]).transpose(1, 2)
+    packed.choose(_round(wanted, step[:, None], packed.values))
     packed.step.copy_(step[:, 0])
     packed.bias.copy_(bias)
+    return wanted
+
+
+def refine(
+    whole: EcapaTDNN, packed: EcapaTDNN, wanted: dict[str, Tensor], batches: Iterable[Tensor], *, steps: int
+) -> None:
+    """Let a `packed` network learn of the `whole` one what layers that were rounded one by one do not know together.
+
+    Both hear as many batches (batch, bands, frames) as there are `steps`, and the packed one's weights move as if they
+    were not rounded when it hears: straight through (Bengio et al. 2013, arXiv:1308.3432). They begin where `pack`
+    wanted them.
+    """
+    loose = {name: _Loose(packed.get_submodule(name).conv, weight) for name, weight in wanted.items()}
+    for name, layer in loose.items():
+        packed.get_submodule(name).conv = layer
+    weights = [layer.wanted for layer in loose.values()]
+    others = [parameter for name, parameter in packed.named_parameters() if not name.endswith("wanted")]
+    optimizer = torch.optim.Adam(
+        [{"params": weights, "lr": WEIGHT_RATE}, {"params": others, "lr": RATE}], betas=(0.9, 0.99)
+    )
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimizer, lambda step: min(1, (step + 1) / WARM_UP) * (1 - step / steps)
+    )
+    for bands in batches:
+        with torch.autocast("cpu", torch.bfloat16):
+            with torch.no_grad():
+                known = whole.frames(bands)
+                speaker = whole.summary(known)
+            said = packed.frames(bands)
+            unlike = 1 - torch.cosine_similarity(packed.summary(said).float(), speaker.float()).mean()
+            error = unlike + FRAMES * F.mse_loss(said.float(), known.float()) / known.float().var()
+        optimizer.zero_grad()
+        error.backward()
+        optimizer.step()
+        schedule.step()
+    for name, layer in loose.items():
+        packed.get_submodule(name).conv = layer.settled()
+
+
+class _Loose(nn.Module):
+    """A packed convolution whose weights may still move from value to value."""
+
+    def __init__(self, packed: PackedConvolution, wanted: Tensor) -> None:
+        super().__init__()
+        self.packed = packed
+        edge = packed.values / 2  # what lies further outside would be long on its way back
+        self.wanted = nn.Parameter((wanted / packed.step.detach()[:, None, None]).clamp(-edge, edge))
+
+    def numbers(self) -> Tensor:
+        return _round(self.wanted.detach(), torch.ones(1), self.packed.values)
+
+    def forward(self, x: Tensor) -> Tensor:
+        steps = _value(self.numbers(), 1.0, self.packed.values)
+        self.packed.steps = self.wanted + (steps - self.wanted).detach()
+        return self.packed(x)
+
+    def settled(self) -> PackedConvolution:
+        self.packed.steps = self.packed.steps.detach()
+        self.packed.choose(self.numbers())
+        return self.packed
 
 
 def steps(weight: Tensor, values: int) -> Tensor:
@@ -68,8 +137,8 @@ def steps(weight: Tensor, values: int) -> Tensor:
     return torch.stack(tried)[errors.argmin(dim=0), torch.arange(len(weight))]
 
 
-def choose(weight: Tensor, bias: Tensor, step: Tensor, values: int, moments: Tensor) -> tuple[Tensor, Tensor]:
-    """Numbers of values (outputs, inputs) for weights, and the bias (outputs,) that suits them.
+def compensated(weight: Tensor, bias: Tensor, step: Tensor, values: int, moments: Tensor) -> tuple[Tensor, Tensor]:
+    """Weights (outputs, inputs) that make up for each other's rounding to the nearest value, and the bias (outputs,).
 
     The moments (inputs + 1, inputs + 1) are those of the inputs and of a constant 1, which the bias multiplies.
     """
@@ -83,17 +152,18 @@ def choose(weight: Tensor, bias: Tensor, step: Tensor, values: int, moments: Ten
     # Row i of this: how the rest make up for an error at i, once all before i are settled (eq. 3 and step 3 there).
     rest = torch.linalg.cholesky(inverse, upper=True).to(weight)
     left = torch.cat([weight, bias[:, None]], dim=1)[:, places]
-    numbers = torch.empty(weight.shape, dtype=torch.long)
     for start in range(0, inputs, TOGETHER):
         end = min(start + TOGETHER, inputs)
         errors = torch.empty(len(weight), end - start)
         for i in range(start, end):
-            number = _round(left[:, i : i + 1], step, values)
-            error = (left[:, i : i + 1] - _value(number, step, values)) / rest[i, i]
-            left[:, i:end] -= error * rest[i, i:end]
-            numbers[:, order[i]], errors[:, i - start] = number[:, 0], error[:, 0]
+            value = _value(_round(left[:, i : i + 1], step, values), step, values)
+            error = (left[:, i : i + 1] - value) / rest[i, i]
+            left[:, i + 1 : end] -= error * rest[i, i + 1 : end]
+            errors[:, i - start] = error[:, 0]
         left[:, end:] -= errors @ rest[start:end, end:]
-    return numbers, left[:, inputs]
+    wanted = torch.empty_like(weight)
+    wanted[:, order] = left[:, :inputs]
+    return wanted, left[:, inputs]
 
 
 def _round(weight: Tensor, step: Tensor, values: int) -> Tensor:
