@@ -30,8 +30,10 @@ class PackedConvolution(nn.Module):
         self.step = nn.Parameter(torch.full((outputs,), 2 / (values * math.sqrt(inputs * kernel))))
         self.bias = nn.Parameter(torch.zeros(outputs))
         self.register_buffer("steps", torch.empty(outputs, inputs, kernel), persistent=False)
-        self.register_buffer("digits", torch.empty(0, dtype=torch.uint8))
-        self.choose(torch.randint(values, self.steps.shape))
+        digits = len(_places(values))
+        count = -(-self.steps.numel() // digits)
+        self.register_buffer("digits", torch.randint(values**digits, (count,), dtype=torch.uint8))
+        self._unpack()
 
     @torch.no_grad()
     def choose(self, numbers: Tensor) -> None:
@@ -41,7 +43,11 @@ class PackedConvolution(nn.Module):
 
     def _load_from_state_dict(self, *args, **options) -> None:
         super()._load_from_state_dict(*args, **options)
-        self.choose(unpack(self.digits, self.values, self.steps.numel()).view_as(self.steps))
+        self._unpack()
+
+    def _unpack(self) -> None:
+        numbers = unpack(self.digits, self.values, self.steps.numel())
+        torch.sub(numbers.view_as(self.steps), (self.values - 1) / 2, out=self.steps)
 
     def forward(self, x: Tensor) -> Tensor:
         """(batch, inputs, frames) → (batch, outputs, frames - (kernel - 1) · dilation)."""
@@ -57,9 +63,9 @@ def pack(numbers: Tensor, values: int) -> Tensor:
 
 
 def unpack(packed: Tensor, values: int, count: int) -> Tensor:
-    """Bytes → the `count` numbers, (count,)."""
-    places = _places(values).to(packed.device)
-    return (packed.long()[:, None] // places % values).flatten()[:count]
+    """Bytes → the `count` numbers, (count,) uint8."""
+    digits = (torch.arange(256)[:, None] // _places(values) % values).to(packed)
+    return digits[packed.int()].flatten()[:count]
 
 
 def _places(values: int) -> Tensor:
