@@ -22,6 +22,9 @@ TINY = {
 # … and the smallest network that hears who speaks.
 EAR = {"channels": 16, "scale": 4, "bottleneck": 8, "latent": 6}
 
+# … and the smallest that reads what is said.
+RECOGNIZER = {"channels": 16, "heads": 2, "layers": 2}
+
 
 def make_corpus(folder: Path, *, speakers: int = 4, utterances: int = 2, seconds: float = 1.5) -> Path:
     """`folder/ready/train`, prepared, of `speakers` who differ in pitch and in vocal tract."""

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from tests.synthetic import speak
-from vcvae.adapt import RATE, WARP, _Conversions, _in_another_voice, _Speaker, adapt
+from vcvae.adapt import LIKENESS, RATE, WARP, WORDS, _Conversions, _in_another_voice, _Speaker, adapt
 from vcvae.convert import Converter
 from vcvae.models.disentangling import DisentanglingConfig, DisentanglingVAE
 from vcvae.training.perturbation import Perturbation, PerturbationConfig
@@ -161,44 +161,56 @@ def test_a_conversion_rehearses_its_source(model):
 
 
 class Ear(torch.nn.Module):
-    """Hears how much of a mel lies in high bands, and nothing else."""
+    """A critic that hears how much of a mel lies in high bands, and reads it as it is."""
 
-    def forward(self, mel):
-        tilt = mel[:, 40:].mean(dim=(1, 2)) - mel[:, :40].mean(dim=(1, 2))
-        angle = 0.3 * tilt
-        return torch.stack([angle.cos(), angle.sin()], dim=1)
+    def voice(self, mels):
+        return torch.stack([mel[:, 40:].mean() - mel[:, :40].mean() for mel in mels]).mean()
+
+    def unlike(self, mel, voice):
+        return (self.voice([mel]) - voice).square()
+
+    def misread(self, mel, pitch, meant, meant_pitch):
+        assert pitch.log_f0.shape == meant_pitch.log_f0.shape == (1, -(-mel.shape[2] // 2))
+        return (mel - meant).abs().mean()
 
 
-def test_a_listener_brings_conversions_nearer():
-    """By what the one that ships hears; without a source there is nothing to hear."""
+def test_critics_bring_conversions_nearer_to_the_target_and_keep_the_words():
+    """By what those that ship say; without a source there is nothing to judge."""
     converter = Converter.from_pretrained(device="cpu")
+    critics, model = converter.critics, converter.model
     mels = [
-        torch.from_numpy(converter.mel(RECORDING.with_name(f"{x}.flac")))[None].clone() for x in ("source", "target")
+        torch.from_numpy(converter.mel(RECORDING.with_name(f"{x}.flac")))[None][:, :, :400].clone()
+        for x in ("source", "target")
     ]
     source, target = ([(mel, EVERY_BAND)] for mel in mels)
 
-    def likeness(learned):
-        with torch.no_grad():
-            converted = learned.convert(mels[0], learned.voice(mels[1]))
-            return float((converter.listener(converted)[0] * converter.listener(mels[1])[0]).sum())
+    @torch.no_grad()
+    def judged(learned):
+        voice = learned.voice(mels[1])
+        melody = learned.melody(mels[0], voice)
+        converted = learned.convert(mels[0], voice, melody=melody)
+        torch.manual_seed(0)
+        misread = critics.misread(converted, melody, mels[0], model.pitch(mels[0]))
+        return critics.unlike(converted, critics.voice(mels[1:])), misread
 
-    with_one, without = (
-        likeness(adapt(converter.model, target, rehearsed=source, listener=one, steps=8))
-        for one in (converter.listener, None)
+    with_them, without = (
+        judged(adapt(model, target, rehearsed=source, critics=some, steps=8)) for some in (critics, None)
     )
-    assert with_one > without + 0.02
+    assert with_them[0] < without[0] - 0.02
+    assert with_them[1] < without[1]
     head = "decoder.head.weight"
-    alone, both = (
-        adapt(converter.model, target, listener=one, steps=1).state_dict()[head] for one in (converter.listener, None)
-    )
+    alone, both = (adapt(model, target, critics=some, steps=1).state_dict()[head] for some in (critics, None))
     assert torch.equal(alone, both)
 
 
 def test_words_are_asked_for_beside_likeness(model, mel):
-    """Where the content is what it was, nothing is asked of it; an unlike one costs."""
-    conversions = _Conversions(model, Ear(), [(mel, EVERY_BAND)], [(mel, EVERY_BAND)])
+    """Where they are what they were, nothing is asked; others cost, at whatever level they are said."""
+    conversions = _Conversions(model, Ear(), [(mel, EVERY_BAND)], [(mel[:, :, :160], EVERY_BAND)])
+    turned = mel[:, :, :160].flip(2)
     with torch.no_grad():
-        right = conversions.error(lambda *_, **__: mel, lambda x: x)
-        said = conversions.error(lambda *_, **__: mel.flip(2), lambda x: x)
-    assert float(right) == pytest.approx(0, abs=1e-6)
-    assert float(said) > 0.01
+        right = conversions.error(lambda *_, **__: mel[:, :, :160] + 3)
+        said = conversions.error(lambda *_, **__: turned)
+    unlike = Ear().unlike(mel[:, :, :160], Ear().voice([mel]))
+    assert float(right) == pytest.approx(float(LIKENESS * unlike), abs=1e-5)
+    changed = WORDS * (turned - mel[:, :, :160]).abs().mean()
+    assert float(said) == pytest.approx(float(LIKENESS * unlike + changed), rel=1e-4)

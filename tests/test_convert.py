@@ -12,7 +12,6 @@ from vcvae import convert
 from vcvae.convert import Converter, Encoder, _join, _pieces, find_device
 from vcvae.errors import VcvaeError
 from vcvae.mel import MelConfig
-from vcvae.models import load_listener
 from vcvae.models.disentangling import DisentanglingConfig, DisentanglingVAE
 from vcvae.vocoder import GriffinLim
 
@@ -200,18 +199,15 @@ def test_parts_for_different_mels_do_not_join():
         Converter(DisentanglingVAE(DisentanglingConfig()), GriffinLim(MelConfig(hop=128)))
 
 
-def test_a_listener_hears_the_mel_of_its_converter(converter, source, target, monkeypatch):
-    """The one that ships goes with models of its mel; others learn without one."""
+def test_critics_hear_the_mel_of_their_converter(converter, source, target, monkeypatch):
     given = []
-    monkeypatch.setattr("vcvae.convert.adapt", lambda model, *_, listener, **__: given.append(listener) or model)
+    monkeypatch.setattr("vcvae.convert.adapt", lambda model, *_, critics, **__: given.append(critics) or model)
     learned, _ = converter.adapted([target], rehearsed=[source])
-    assert given == [converter.listener]
-    assert learned.listener is converter.listener
+    assert given == [converter.critics]
+    assert learned.critics is converter.critics
     other = MelConfig(f_max=7600)
-    assert load_listener(converter.mel_config)
-    assert load_listener(other) is None
-    with pytest.raises(VcvaeError, match="the mel of the model and of the listener differ in 'f_max'"):
-        Converter(DisentanglingVAE(DisentanglingConfig(mel=other)), GriffinLim(other), converter.listener)
+    with pytest.raises(VcvaeError, match="the mel of the model and of the critics differ in 'f_max'"):
+        Converter(DisentanglingVAE(DisentanglingConfig(mel=other)), GriffinLim(other), converter.critics)
 
 
 def test_an_unknown_device_is_one_sentence():

@@ -9,10 +9,9 @@ rehearses (Robins 1995, doi:10.1080/09540099550039318): in each step it also reb
 be converted, in voices made from it by warping, that it may keep the words and learn nobody else's voice. And it hears
 the target's words as the model would say them in the voice that is to be converted, since that is what it will hear.
 
-What is asked for in the end is the conversion, and it needs no known answer to be judged: a `Listener` says how near it
-is to the target (as speaker-consistency losses do: Casanova et al. 2022, YourTTS, arXiv:2112.02418), and the content
-encoder whether the words are still the source's. Without the second, a decoder that wants to please the first mumbles;
-and the words must be heard in warped conversions, too, or it finds what pleases the encoder and is no word.
+What is asked for in the end is the conversion, and it needs no known answer to be judged: `Critics` say how near it is
+to the target (as speaker-consistency losses do: Casanova et al. 2022, YourTTS, arXiv:2112.02418), and whether the words
+are still the source's.
 
 What is left is the mean of the weights on their way (Izmailov et al. 2018, arXiv:1803.05407), not the chance of the
 last steps.
@@ -26,14 +25,12 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 from torch.optim.swa_utils import AveragedModel
 
+from vcvae.critics import Critics
 from vcvae.defaults import ADAPT_STEPS
 from vcvae.models.disentangling import DisentanglingVAE
-from vcvae.models.listener import Listener
 from vcvae.models.voice import Timbre, Voice, level
-from vcvae.training import losses
 from vcvae.training.perturbation import Perturbation, PerturbationConfig, warp, warp_known
 
 RATE = 2e-4  # Adam moves every weight so far at once, and what is moved quickly forgets more than it learns
@@ -42,9 +39,9 @@ MOST = 4096  # exemplars, 190 s, that a step looks up: more say little more, and
 REST = 20  # exemplars that must be left beside them; where fewer are, the segment's own are kept
 WARP = 0.25  # the content is heard from voices as different as in training, or it would bring the target's along
 REHEARSAL = 1.0  # weight of what is rehearsed; less of it is more of the target, and keeps fewer words
-LIKENESS = 0.3  # weight of 1 less the cosine of target and conversion, as the listener hears them
-AGREEMENT = 6.0  # weight of the squared distance between the conversion's words and the source's
-LISTENING = 2  # the conversion is heard in one of so many steps, and counts as much more
+LIKENESS = 0.6  # weight of how unlike the target the critics find a conversion
+WORDS = 1.0  # … and of how far from the source's words
+LISTENING = 2  # the conversion is judged in one of so many steps, and counts as much more
 APPROACH = 3  # the mean is of all weights but those of the first of so many parts of the way
 
 Heard = tuple[Tensor, Tensor]  # a log-mel (1, n_mels, frames) and the bands (1, n_mels) that it fills
@@ -55,15 +52,15 @@ def adapt(
     heard: Sequence[Heard],
     *,
     rehearsed: Sequence[Heard] = (),
-    listener: Listener | None = None,
+    critics: Critics | None = None,
     steps: int = ADAPT_STEPS,
     seed: int = 0,
 ) -> DisentanglingVAE:
     """A copy of the model whose decoder knows the speaker that is `heard`, and forgets no words that are `rehearsed`.
 
     Of each, log-mels (1, n_mels, frames) and 1 in the bands (1, n_mels) that the recording fills; what it does not fill
-    is not learned. The `listener` hears conversions of what is rehearsed, where it is given. The result depends on the
-    arguments and the seed alone.
+    is not learned. The `critics` judge conversions of what is rehearsed, where they are given. The result depends on
+    the arguments and the seed alone.
     """
     tuned = copy.deepcopy(model).requires_grad_(False)
     if not steps:
@@ -74,7 +71,7 @@ def adapt(
     with torch.no_grad():
         sources = [model.voice(mel, known=known) for mel, known in rehearsed]
     target = _Speaker(model, heard, disguises=sources)
-    conversions = _Conversions(model, listener, heard, rehearsed) if listener and rehearsed else None
+    conversions = _Conversions(model, critics, heard, rehearsed) if critics and rehearsed else None
     optimizer = torch.optim.Adam(decoder.parameters(), lr=RATE)
     with torch.random.fork_rng(devices=[]), torch.enable_grad():
         torch.manual_seed(seed)
@@ -85,7 +82,7 @@ def adapt(
                 other = _Speaker(model, [_in_another_voice(*words, perturb.centres)])
                 error = error + REHEARSAL * other.error(decoder, perturb)
             if conversions and step % LISTENING == 0:
-                error = error + LISTENING * conversions.error(decoder, perturb)
+                error = error + LISTENING * conversions.error(decoder)
             optimizer.zero_grad()
             error.backward()
             optimizer.step()
@@ -135,25 +132,26 @@ class _Conversions:
 
     @torch.no_grad()
     def __init__(
-        self, model: DisentanglingVAE, listener: Listener, heard: Sequence[Heard], sources: Sequence[Heard]
+        self, model: DisentanglingVAE, critics: Critics, heard: Sequence[Heard], sources: Sequence[Heard]
     ) -> None:
-        self.model, self.listener, self.sources = model, listener, [mel for mel, _ in sources]
+        self.model, self.critics, self.sources = model, critics, [mel for mel, _ in sources]
         self.voice = Voice.join(model.voice(mel, known=known) for mel, known in heard).average()
-        self.wanted = F.normalize(torch.cat([listener(mel) for mel, _ in heard]).mean(dim=0), dim=0)
+        self.wanted = critics.voice([mel for mel, _ in heard])
 
-    def error(self, decoder: nn.Module, perturb: Perturbation) -> Tensor:
-        """Of a segment that is drawn: how unlike the target it is, and, perturbed, how unlike the source's words."""
-        mel = self.sources[int(torch.randint(len(self.sources), ()))]
+    def error(self, decoder: nn.Module) -> Tensor:
+        """Of a segment that is drawn: how unlike the target it is, and how far from what the source says."""
+        model, mel = self.model, self.sources[int(torch.randint(len(self.sources), ()))]
         frames = min(SEGMENT, mel.shape[2])
         start = 4 * int(torch.randint((mel.shape[2] - frames) // 4 + 1, ()))
         mel = mel[:, :, start : start + frames]
         with torch.no_grad():
-            said = self.model.content(mel).mean
-            melody, moves = self.model.melody(mel, self.voice), self.model.articulation(mel)
+            pitch, melody = model.pitch(mel), model.melody(mel, self.voice)
+            said, moves = model.content(mel).mean, model.articulation(mel)
         converted = decoder(said, self.voice.timbre, melody, frames=frames, articulation=moves)
-        unlike = 1 - (self.listener(converted)[0] * self.wanted).sum()
-        changed = losses.agreement(self.model.content(perturb(converted)).mean, said)
-        return LIKENESS * unlike + AGREEMENT * changed
+        bands = slice(model.config.encoder_bands)
+        converted = converted + level(mel[:, bands]) - level(converted[:, bands])
+        unlike = self.critics.unlike(converted, self.wanted)
+        return LIKENESS * unlike + WORDS * self.critics.misread(converted, melody, mel, pitch)
 
 
 def _in_another_voice(mel: Tensor, known: Tensor, centres: Tensor) -> Heard:

@@ -17,12 +17,12 @@ from torch import Tensor
 
 from vcvae import audio
 from vcvae.adapt import Heard, adapt
+from vcvae.critics import Critics, load_critics
 from vcvae.defaults import ADAPT_STEPS
 from vcvae.errors import VcvaeError
 from vcvae.mel import MelSpectrogram, bandwidth, known_bands
-from vcvae.models import load_listener, load_model
+from vcvae.models import load_model
 from vcvae.models.disentangling import DisentanglingVAE
-from vcvae.models.listener import Listener
 from vcvae.models.voice import Voice
 from vcvae.pitch import Pitch, Register
 from vcvae.vocoder import Vocoder, load_vocoder
@@ -132,9 +132,9 @@ class Converter(Encoder):
     """
 
     def __init__(
-        self, model: DisentanglingVAE, vocoder: Vocoder, listener: Listener | None = None, *, device: str = "cpu"
+        self, model: DisentanglingVAE, vocoder: Vocoder, critics: Critics | None = None, *, device: str = "cpu"
     ) -> None:
-        """The listener, where there is one, hears what voices that are learned sound like.
+        """The critics, where there are some, judge conversions to voices that are learned.
 
         Raises:
             VcvaeError: they are made for different mels.
@@ -143,10 +143,10 @@ class Converter(Encoder):
         mel.require_equal(vocoder.mel_config, ours="the model", theirs="the vocoder")
         super().__init__(model, device=device)
         self.vocoder = vocoder.for_estimates().to(self.device).eval()
-        if listener:
-            mel.require_equal(listener.config.mel, ours="the model", theirs="the listener")
-            listener = listener.to(self.device).eval().requires_grad_(False)
-        self.listener = listener
+        if critics:
+            mel.require_equal(critics.mel_config, ours="the model", theirs="the critics")
+            critics = critics.to(self.device)
+        self.critics = critics
 
     @classmethod
     def from_pretrained(
@@ -154,7 +154,7 @@ class Converter(Encoder):
     ) -> Converter:
         """A converter with a saved model and a vocoder; those that ship, where none is named.
 
-        The listener is the one that ships, for models of the mel that it hears; others learn voices without one.
+        The critics are those that ship, for models of the mel that they hear; others learn voices without them.
 
         Args:
             model: a folder or a Hugging Face repository id.
@@ -167,7 +167,7 @@ class Converter(Encoder):
         """
         loaded = load_model(model)
         spoken = load_vocoder(vocoder, loaded.config.mel, seed=seed)
-        return cls(loaded, spoken, load_listener(loaded.config.mel), device=device)
+        return cls(loaded, spoken, load_critics(loaded.config.mel), device=device)
 
     def adapted(
         self,
@@ -189,8 +189,8 @@ class Converter(Encoder):
         with torch.inference_mode():
             voice = self._voice(heard)
         words = self._beginnings(rehearsed, sample_rate) if steps else ()
-        model = adapt(self.model, heard, rehearsed=words, listener=self.listener, steps=steps)
-        return Converter(model, self.vocoder, self.listener, device=str(self.device)), voice
+        model = adapt(self.model, heard, rehearsed=words, critics=self.critics, steps=steps)
+        return Converter(model, self.vocoder, self.critics, device=str(self.device)), voice
 
     def _beginnings(self, sources: Iterable[Source], sample_rate: int | None) -> list[Heard]:
         """As `listen`, of the first half minute of some recordings, without those that cannot be used."""

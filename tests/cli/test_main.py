@@ -31,6 +31,7 @@ def test_help_does_not_wait_for_torch():
         "run",
         "export",
         "listener",
+        "reader",
         "adapt",
         "info",
         "env",

@@ -92,7 +92,8 @@ def test_what_rounding_has_lost_is_learned_back_by_weights_of_the_same_few_value
     missed = lambda: (packed.frames(new) - whole.frames(new)).square().mean().item()  # noqa: E731
     before, numbers = missed(), packed.mfa.conv.conv.digits.clone()
     packed.requires_grad_(True)
-    refine(whole, packed, wanted, (draw() for _ in range(60)), steps=60)
+    error = lambda x: (packed.frames(x) - whole.frames(x)).float().square().mean()  # noqa: E731
+    refine(packed, wanted, (draw() for _ in range(60)), error, steps=60)
     assert [type(module) for module in packed.modules()] == kinds
     assert missed() < 0.5 * before
     assert (packed.mfa.conv.conv.digits != numbers).any()

@@ -8,7 +8,7 @@ import sys
 import typer
 
 from vcvae.cli.about import env, info
-from vcvae.cli.training import adapt, evaluate, export, listener, prepare, run, train
+from vcvae.cli.training import adapt, evaluate, export, listener, prepare, reader, run, train
 from vcvae.cli.using import convert, decode, denoise, encode, vocode
 from vcvae.errors import VcvaeError
 
@@ -20,7 +20,7 @@ app = typer.Typer(
 )
 for command in (
     *(convert, vocode, encode, decode, denoise),
-    *(prepare, train, evaluate, run, export, listener, adapt),
+    *(prepare, train, evaluate, run, export, listener, reader, adapt),
     *(info, env),
 ):  # in the order of --help
     app.command()(command)

@@ -213,3 +213,22 @@ def listener(
     options = {"teacher": teacher, "count": count, "steps": steps, "seed": seed, "force": force, "track": track}
     likeness = save_listener(data, destination, **options)
     say(f"{destination}: written; of other recordings, its cosine with what the whole network hears is {likeness:.2f}")
+
+
+def reader(
+    data: Annotated[Path, typer.Argument(help="A prepared folder: speech by many speakers.")],
+    destination: Annotated[Path, typer.Argument(help="A folder for the weights and their configuration.")],
+    teacher: Annotated[
+        str | None, typer.Option(help="Folder or repository of a Moonshine; Useful Sensors', the smallest, by default.")
+    ] = None,
+    count: Annotated[int, typer.Option(min=1, help="Recordings of DATA by which weights are rounded.")] = 160,
+    steps: Annotated[int, typer.Option(min=0, help="Of learning back what rounding loses, from all of DATA.")] = 400,
+    seed: Annotated[int, typer.Option(min=0, help="Of what is drawn.")] = 0,
+    force: Force = False,
+) -> None:
+    """Make a reader, which says whether conversions say what their source says, of a network that recognizes speech."""
+    from vcvae.training.reader import save_reader
+
+    options = {"teacher": teacher, "count": count, "steps": steps, "seed": seed, "force": force, "track": track}
+    agreement = save_reader(data, destination, **options)
+    say(f"{destination}: written; of other recordings, its cosine with what the whole network reads is {agreement:.2f}")

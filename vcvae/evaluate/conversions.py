@@ -26,7 +26,7 @@ class Conversions:
         self.settings = {
             "model": fingerprint(converter.model),
             "vocoder": f"{type(converter.vocoder).__name__} {fingerprint(converter.vocoder)}",
-            "listener": fingerprint(converter.listener) if converter.listener else None,
+            "critics": fingerprint(converter.critics) if converter.critics else None,
             "steps": steps,
         }
         _agree(folder, self.settings, cases, force)

@@ -5,14 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from vcvae.errors import VcvaeError
-from vcvae.mel import MelConfig
 from vcvae.models.autoencoder import VAE, AutoEncoder, DenoisingAutoEncoder
 from vcvae.models.disentangling import DisentanglingVAE
-from vcvae.models.listener import Listener
 from vcvae.models.pretrained import describe
 
 RELEASED = Path(__file__).parents[1] / "pretrained" / "conversion"
-LISTENER = Path(__file__).parents[1] / "pretrained" / "listener"
 
 
 def load_model(source: str | Path | None = None) -> DisentanglingVAE:
@@ -22,12 +19,6 @@ def load_model(source: str | Path | None = None) -> DisentanglingVAE:
         VcvaeError: nothing is found there, or something else than a converter's model.
     """
     return DisentanglingVAE.from_pretrained(str(source or RELEASED))
-
-
-def load_listener(mel: MelConfig) -> Listener | None:
-    """The listener that ships, where it hears this `mel`."""
-    listener = Listener.from_pretrained(LISTENER)
-    return listener if listener.config.mel == mel else None
 
 
 def load_autoencoder(source: str | Path | None, *, denoising: bool = False) -> AutoEncoder:

@@ -28,12 +28,12 @@ class Values(Config):
     """How many values the weights of the layers of each kind may take: where it matters less, fewer."""
 
     entry: int = Field(16, gt=1, le=256, description="of five frames of the filter bank")
-    frame: int = Field(6, gt=1, le=256, description="of a frame, in the layers before and behind the groups")
-    group: int = Field(16, gt=1, le=256, description="of three frames of a group of channels")
-    gate: int = Field(6, gt=1, le=256, description="of the mean frame, in squeeze and excitation")
-    aggregate: int = Field(4, gt=1, le=256, description="of a frame in all three blocks")
-    attention: int = Field(4, gt=1, le=256, description="of a frame beside mean and deviation, in the pooling")
-    head: int = Field(4, gt=1, le=256, description="of what is pooled")
+    frame: int = Field(4, gt=1, le=256, description="of a frame, in the layers before and behind the groups")
+    group: int = Field(6, gt=1, le=256, description="of three frames of a group of channels")
+    gate: int = Field(4, gt=1, le=256, description="of the mean frame, in squeeze and excitation")
+    aggregate: int = Field(3, gt=1, le=256, description="of a frame in all three blocks")
+    attention: int = Field(3, gt=1, le=256, description="of a frame beside mean and deviation, in the pooling")
+    head: int = Field(3, gt=1, le=256, description="of what is pooled")
 
 
 class EcapaConfig(Config):

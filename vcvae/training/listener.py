@@ -2,31 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
+from functools import partial
 from pathlib import Path
 
-import numpy as np
 import soxr
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
-from vcvae import audio
-from vcvae.data.manifest import Manifest
 from vcvae.errors import VcvaeError, disk_errors
 from vcvae.mel import MelConfig, MelSpectrogram
 from vcvae.models.ecapa import SAMPLE_RATE, EcapaTDNN, filterbank, load_ecapa
 from vcvae.models.listener import AROUND, Listener, ListenerConfig
 from vcvae.models.pretrained import CONFIG
+from vcvae.training.excerpts import Track, beginning, drawn, segments, untracked
 from vcvae.training.packing import pack, refine
 from vcvae.training.perturbation import Perturbation, PerturbationConfig
 
-JUDGES = 40  # recordings, of which it was not made, by which it is judged
-LONGEST = 10.0  # seconds that are heard of a recording
 RIDGE = 1e-6  # of the mean power of the mels, added in all directions
+FRAMES = 0.3  # weight of the error of single frames, beside that of who speaks
 BATCH, SEGMENT = 6, 256  # recordings of a step, and frames that are heard of each: 3 s
 PERTURBED = PerturbationConfig(warp=0.2, equalizer=3.0, noise=0.5)  # conversions are not like recordings, either
-
-Track = Callable[[Sequence, str], Iterable]
 
 
 def save_listener(
@@ -38,7 +35,7 @@ def save_listener(
     steps: int,
     seed: int = 0,
     force: bool = False,
-    track: Track = lambda steps, _: steps,
+    track: Track = untracked,
 ) -> float:
     """Make one of the recordings of a prepared folder, and write it: float16 and packed weights.
 
@@ -51,10 +48,7 @@ def save_listener(
     if (destination / CONFIG).exists() and not force:
         raise VcvaeError(f"{destination}: holds a model already; give --force to overwrite it.")
     network, config = load_ecapa(teacher), ListenerConfig()
-    spoken = [path for path, _ in Manifest(data, config.mel.sample_rate).utterances()]
-    drawn = [spoken[i] for i in np.random.default_rng(seed).permutation(len(spoken))]
-    judges = drawn[count : count + JUDGES]
-    recordings = drawn[:count] + drawn[count + JUDGES :]
+    recordings, judges = drawn(data, config.mel.sample_rate, count=count, seed=seed)
     made = make_listener(network, recordings, config, count=count, steps=steps, seed=seed, track=track)
     found = likeness(made, network, judges) if judges else float("nan")
     with disk_errors(destination):
@@ -71,7 +65,7 @@ def make_listener(
     count: int,
     steps: int = 0,
     seed: int = 0,
-    track: Track = lambda steps, _: steps,
+    track: Track = untracked,
 ) -> Listener:
     """The `teacher` as a listener, by what it hears in recordings of many speakers.
 
@@ -100,16 +94,23 @@ def make_listener(
     @torch.no_grad()
     def draw() -> Tensor:
         mels = [heard.mel(recordings[i]) for i in torch.randint(len(recordings), (BATCH,))]
-        frames = min(SEGMENT, *(mel.shape[2] for mel in mels))
-        starts = [int(torch.randint(mel.shape[2] - frames + 1, ())) for mel in mels]
-        segments = torch.cat([mel[:, :, i : i + frames] for mel, i in zip(mels, starts, strict=True)])
-        return listener.bands(listener.retimed(perturb(segments)))
+        return listener.bands(listener.retimed(perturb(segments(mels, SEGMENT))))
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         batches = (draw() for _ in track(range(steps), "refining"))
-        refine(teacher, listener.network, wanted, batches, steps=steps)
+        refine(listener.network, wanted, batches, partial(_unlike, teacher, listener.network), steps=steps)
     return listener
+
+
+def _unlike(teacher: EcapaTDNN, network: EcapaTDNN, bands: Tensor) -> Tensor:
+    """How far what is said of bands (batch, bands, frames) is from what the teacher says, of speakers and of frames."""
+    with torch.no_grad():
+        known = teacher.frames(bands)
+        speaker = teacher.summary(known).float()
+    said = network.frames(bands)
+    cosine = torch.cosine_similarity(network.summary(said).float(), speaker).mean()
+    return 1 - cosine + FRAMES * F.mse_loss(said.float(), known.float()) / known.float().var()
 
 
 @torch.no_grad()
@@ -130,17 +131,12 @@ class _Heard:
         self.config, self.spectrogram = mel, MelSpectrogram(mel)
 
     def __call__(self, recording: Path) -> tuple[Tensor, Tensor]:
-        samples = self.samples(recording)
-        resampled = soxr.resample(samples, self.config.sample_rate, SAMPLE_RATE)
-        return self.spectrogram(torch.from_numpy(samples)[None]), filterbank(torch.from_numpy(resampled)[None])
+        samples = beginning(recording, self.config.sample_rate, multiple=self.config.hop)
+        resampled = soxr.resample(samples[0].numpy(), self.config.sample_rate, SAMPLE_RATE)
+        return self.spectrogram(samples), filterbank(torch.from_numpy(resampled)[None])
 
     def mel(self, recording: Path) -> Tensor:
-        return self.spectrogram(torch.from_numpy(self.samples(recording))[None])
-
-    def samples(self, recording: Path) -> np.ndarray:
-        rate, hop = self.config.sample_rate, self.config.hop
-        samples = audio.read(recording, rate)[: round(LONGEST * rate)]
-        return samples[: len(samples) // hop * hop]
+        return self.spectrogram(beginning(recording, self.config.sample_rate, multiple=self.config.hop))
 
 
 class LeastSquares:

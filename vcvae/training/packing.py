@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from vcvae.models.ecapa import Convolution, EcapaTDNN, Scale
 from vcvae.models.packed import PackedConvolution
 
 RIDGE = 0.01  # of the mean power of what is heard, added in all directions
@@ -17,42 +15,44 @@ TOGETHER = 128  # columns that are rounded before the others are told
 RATE = 1e-4  # of what is not rounded, at first; it falls to nothing
 WEIGHT_RATE = 7e-4  # … of weights, in steps between two values
 WARM_UP = 20  # steps
-FRAMES = 0.3  # weight of the error of single frames, beside that of who speaks
 
 
 @torch.no_grad()
-def pack(whole: EcapaTDNN, packed: EcapaTDNN, heard: Iterable[Tensor]) -> dict[str, Tensor]:
+def pack(whole: nn.Module, packed: nn.Module, heard: Iterable[Tensor]) -> dict[str, Tensor]:
     """Give the `packed` network what the `whole` one knows, as far as its values allow.
 
-    Weights are rounded one input after another, and those that are still to come make up for what each rounding does to
-    what the layer says of the `heard` (batch, bands, frames): GPTQ (Frantar et al. 2023, arXiv:2210.17323). The bias is
-    the last, and never rounded.
+    The two differ in this alone, that some convolutions of the one are `PackedConvolution`s in the other. Weights are
+    rounded one input after another, and those that are still to come make up for what each rounding does to what the
+    layer says of what is `heard`, batches for the whole network: GPTQ (Frantar et al. 2023, arXiv:2210.17323). The bias
+    is the last, and never rounded.
 
     Returns for each layer what the weights (outputs, inputs, kernel) were when their turn came to be rounded.
     """
-    layers = {name: module for name, module in whole.named_modules() if isinstance(module, Convolution)}
+    layers = {name: whole.get_submodule(name) for name, module in packed.named_modules() if _is_packed(module)}
     moments = dict.fromkeys(layers, 0.0)
 
     def count(name: str):
-        def hook(conv: torch.nn.Conv1d, inputs: tuple[Tensor]) -> None:
-            x, reach = inputs[0], (conv.kernel_size[0] - 1) * conv.dilation[0]
-            taps = [x[:, :, k * conv.dilation[0] :][:, :, : x.shape[2] - reach] for k in range(conv.kernel_size[0])]
+        def hook(conv: nn.Conv1d, inputs: tuple[Tensor]) -> None:
+            (x,), (kernel,), (stride,), (dilation,) = inputs, conv.kernel_size, conv.stride, conv.dilation
+            last = x.shape[2] - (kernel - 1) * dilation
+            taps = [x[:, :, k * dilation : k * dilation + last : stride] for k in range(kernel)]
             seen = torch.cat([*taps, torch.ones_like(taps[0][:, :1])], dim=1).transpose(0, 1).flatten(1)
             moments[name] = moments[name] + seen @ seen.T
 
         return hook
 
-    hooks = [layer.conv.register_forward_pre_hook(count(name)) for name, layer in layers.items()]
-    for bands in heard:
-        whole(bands)
+    hooks = [layer.register_forward_pre_hook(count(name)) for name, layer in layers.items()]
+    for batch in heard:
+        whole(batch)
     for hook in hooks:
         hook.remove()
-    for name, module in whole.named_modules():
-        if isinstance(module, Scale):
-            packed.get_submodule(name).load_state_dict(module.state_dict())
-    return {
-        name: _imitate(packed.get_submodule(name).conv, layer.conv, moments[name]) for name, layer in layers.items()
-    }
+    rest = {name: x for name, x in whole.state_dict().items() if name.rpartition(".")[0] not in layers}
+    packed.load_state_dict(rest, strict=False)
+    return {name: _imitate(packed.get_submodule(name), layer, moments[name]) for name, layer in layers.items()}
+
+
+def _is_packed(module: nn.Module) -> bool:
+    return isinstance(module, PackedConvolution)
 
 
 def _imitate(packed: PackedConvolution, conv: nn.Conv1d, moments: Tensor) -> Tensor:
@@ -67,17 +67,22 @@ def _imitate(packed: PackedConvolution, conv: nn.Conv1d, moments: Tensor) -> Ten
 
 
 def refine(
-    whole: EcapaTDNN, packed: EcapaTDNN, wanted: dict[str, Tensor], batches: Iterable[Tensor], *, steps: int
+    packed: nn.Module,
+    wanted: dict[str, Tensor],
+    batches: Iterable[Tensor],
+    error: Callable[[Tensor], Tensor],
+    *,
+    steps: int,
 ) -> None:
-    """Let a `packed` network learn of the `whole` one what layers that were rounded one by one do not know together.
+    """Let a `packed` network learn what layers that were rounded one by one do not know together.
 
-    Both hear as many batches (batch, bands, frames) as there are `steps`, and the packed one's weights move as if they
-    were not rounded when it hears: straight through (Bengio et al. 2013, arXiv:1308.3432). They begin where `pack`
-    wanted them.
+    As many batches as there are `steps` give an `error` to go down, of what the network says of them beside the whole
+    one. Weights move as if they were not rounded when it hears: straight through (Bengio et al. 2013, arXiv:1308.3432).
+    They begin where `pack` wanted them.
     """
-    loose = {name: _Loose(packed.get_submodule(name).conv, weight) for name, weight in wanted.items()}
+    loose = {name: _Loose(packed.get_submodule(name), weight) for name, weight in wanted.items()}
     for name, layer in loose.items():
-        packed.get_submodule(name).conv = layer
+        packed.set_submodule(name, layer)
     weights = [layer.wanted for layer in loose.values()]
     others = [parameter for name, parameter in packed.named_parameters() if not name.endswith("wanted")]
     optimizer = torch.optim.Adam(
@@ -86,20 +91,15 @@ def refine(
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer, lambda step: min(1, (step + 1) / WARM_UP) * (1 - step / steps)
     )
-    for bands in batches:
+    for batch in batches:
         with torch.autocast("cpu", torch.bfloat16):
-            with torch.no_grad():
-                known = whole.frames(bands)
-                speaker = whole.summary(known)
-            said = packed.frames(bands)
-            unlike = 1 - torch.cosine_similarity(packed.summary(said).float(), speaker.float()).mean()
-            error = unlike + FRAMES * F.mse_loss(said.float(), known.float()) / known.float().var()
+            found = error(batch)
         optimizer.zero_grad()
-        error.backward()
+        found.backward()
         optimizer.step()
         schedule.step()
     for name, layer in loose.items():
-        packed.get_submodule(name).conv = layer.settled()
+        packed.set_submodule(name, layer.settled())
 
 
 class _Loose(nn.Module):

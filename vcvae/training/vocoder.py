@@ -13,7 +13,7 @@ from vcvae.errors import VcvaeError
 from vcvae.mel import MelSpectrogram, known_bands
 from vcvae.models.disentangling import DisentanglingVAE
 from vcvae.models.pretrained import PretrainedModel
-from vcvae.pitch import Pitch, yin
+from vcvae.pitch import yin
 from vcvae.training import losses
 from vcvae.training.average import average
 from vcvae.training.corruption import amplify
@@ -21,7 +21,6 @@ from vcvae.training.discriminators import DiscriminatorConfig, Discriminators
 from vcvae.training.run import OptimizerConfig, RunConfig
 from vcvae.training.spectral import MultiResolutionSpectrum
 from vcvae.training.task import Batch, Findings, Task
-from vcvae.vocoder import excitation
 from vcvae.vocoder.neural import NeuralVocoder, NeuralVocoderConfig
 
 
@@ -112,7 +111,7 @@ class VocoderTask(Task):
         mel = self.hear(natural, known_bands(batch["bandwidth"].flatten(), c.model.mel))
         scores, voiced = self.generator.listen(mel)
         contour = self.generator.pitch.decode(scores, voiced)
-        copy = self.speak(mel, contour.detach())
+        copy = self.generator.correct(self.generator.sketch(mel, contour.detach()), mel)
 
         spectra = self.spectrum(natural), self.spectrum(copy)
         measured = yin(natural, sample_rate=c.model.mel.sample_rate, hop=c.model.mel.hop)
@@ -148,17 +147,6 @@ class VocoderTask(Task):
         with torch.no_grad():
             rebuilt = self.converter.convert(mel[:count], self.converter.voice(mel, known=known)[another[:count]])
         return torch.cat([rebuilt, mel[count:]])
-
-    def speak(self, mel: Tensor, contour: Pitch) -> Tensor:
-        """A waveform (batch, samples); noise and the phase that the pulses begin with are drawn."""
-        model, c = self.generator, self.config.model
-        pitch = contour.per_frame(mel.shape[2])
-        filters = model.filters(mel, pitch)
-        f0 = excitation.fundamental(pitch.log_f0, hop=c.mel.hop)
-        run = excitation.phase(f0, sample_rate=c.mel.sample_rate, hop=c.mel.hop)
-        start = torch.rand_like(run[:, :1])
-        samples = model.synthesise(filters, f0, run + start, torch.randn(2, *f0.shape, device=f0.device))
-        return model.correct(samples, mel)
 
     @torch.no_grad()
     def validate(self, batches: list[Batch]) -> Findings:

@@ -193,6 +193,15 @@ class NeuralVocoder(Vocoder, PretrainedModel, config=NeuralVocoderConfig):
         ]
         return torch.cat([*spoken, stream.finish()], dim=1)
 
+    def sketch(self, mel: Tensor, pitch: Pitch) -> Tensor:
+        """As `speak`, within reach of a gradient: noise and the first phase are drawn, and nothing is corrected."""
+        told, c = pitch.per_frame(mel.shape[2]), self.mel_config
+        f0 = excitation.fundamental(told.log_f0, hop=c.hop)
+        phase = excitation.phase(f0, sample_rate=c.sample_rate, hop=c.hop)
+        start = torch.rand_like(phase[:, :1])
+        noise = torch.randn(2, *f0.shape, device=f0.device)
+        return self.synthesise(self.filters(mel, told), f0, phase + start, noise)
+
     def stream(self) -> Stream:
         """Speak a mel that comes piece by piece."""
         return Stream(self)

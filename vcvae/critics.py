@@ -1,0 +1,55 @@
+"""Who judges a conversion, of which nobody knows what it should be: one who hears voices, and one who reads words."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from vcvae.mel import MelConfig
+from vcvae.models import RELEASED
+from vcvae.models.listener import Listener
+from vcvae.models.reader import Reader
+from vcvae.pitch import Pitch
+from vcvae.vocoder import RELEASED as VOCODER
+from vcvae.vocoder import NeuralVocoder
+
+
+class Critics(nn.Module):
+    """A listener and a reader, frozen, and the vocoder that speaks for the reader, which wants waveforms.
+
+    Each alone is easily pleased: who is to sound like the target mumbles, and who is to be understood stays the source.
+    """
+
+    def __init__(self, listener: Listener, reader: Reader, vocoder: NeuralVocoder) -> None:
+        """Raises:
+        VcvaeError: they are made for different mels.
+        """
+        super().__init__()
+        listener.config.mel.require_equal(vocoder.mel_config, ours="the listener", theirs="its vocoder")
+        self.mel_config = listener.config.mel
+        self.listener, self.reader, self.vocoder = listener, reader, vocoder
+        self.eval().requires_grad_(False)
+
+    def voice(self, mels: list[Tensor]) -> Tensor:
+        """Whom log-mels (1, n_mels, frames) sound like, together: (latent,) of unit length."""
+        return F.normalize(torch.cat([self.listener(mel) for mel in mels]).mean(dim=0), dim=0)
+
+    def unlike(self, mel: Tensor, voice: Tensor) -> Tensor:
+        """1 less the cosine of whom a log-mel (1, n_mels, frames) sounds like and of a voice (latent,)."""
+        return 1 - (self.listener(mel)[0] * voice).sum()
+
+    def misread(self, mel: Tensor, pitch: Pitch, meant: Tensor, meant_pitch: Pitch) -> Tensor:
+        """How far a log-mel (1, n_mels, frames) is from saying what another as long does, each spoken at its pitch."""
+        with torch.no_grad():
+            wanted = self.vocoder.sketch(meant, meant_pitch)
+        return self.reader.misread(self.vocoder.sketch(mel, pitch), wanted)
+
+
+def load_critics(mel: MelConfig) -> Critics | None:
+    """Those that ship, where they hear this `mel`."""
+    listener = Listener.from_pretrained(RELEASED.with_name("listener"))
+    if listener.config.mel != mel:
+        return None
+    reader = Reader.from_pretrained(RELEASED.with_name("reader"))
+    return Critics(listener, reader, NeuralVocoder.from_pretrained(VOCODER))

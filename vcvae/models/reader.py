@@ -1,0 +1,50 @@
+"""What is said in a waveform: the judgement of a speech recognizer, within reach of a gradient."""
+
+from __future__ import annotations
+
+import torch
+import torchaudio
+from pydantic import Field
+from torch import Tensor
+
+from vcvae.models.moonshine import SAMPLE_RATE, MoonshineConfig, MoonshineEncoder
+from vcvae.models.pretrained import PretrainedModel
+
+
+class ReaderConfig(MoonshineConfig):
+    """The sizes of a reader, and the rate of what it hears."""
+
+    sample_rate: int = Field(22050, gt=0, description="Hz")
+    layers: int = Field(4, ge=0, description="of the recognizer's encoder, from the first")
+    values: int | None = Field(4, gt=1, le=256, description="that its weights take")
+
+
+class Reader(PretrainedModel, config=ReaderConfig):
+    """Samples → what a speech recognizer takes them to say, frame by frame.
+
+    A converter's own content encoder knows no more of words than passes its narrow latent. This is the first part of
+    the encoder of a recognizer that has heard 200,000 hours, a Moonshine, with packed weights.
+
+    Example:
+        >>> import torch
+        >>> Reader(ReaderConfig(channels=16, heads=2, layers=1))(torch.randn(2, 22050)).shape
+        torch.Size([2, 16, 40])
+    """
+
+    def __init__(self, config: ReaderConfig | None = None) -> None:
+        super().__init__()
+        self.config = config or ReaderConfig()
+        self.encoder = MoonshineEncoder(self.config)
+
+    def forward(self, samples: Tensor) -> Tensor:
+        """(batch, samples) → (batch, channels, frames), 41.7 frames a second."""
+        return self.encoder(torchaudio.functional.resample(samples, self.config.sample_rate, SAMPLE_RATE))
+
+    def misread(self, spoken: Tensor, meant: Tensor) -> Tensor:
+        """How far samples are from saying the same as others, both (batch, samples): 0 for the same, 1 for anything.
+
+        It is 1 less the cosine of what is read in each frame, without what is read in all of them.
+        """
+        spoken, meant = self(spoken), self(meant)
+        usual = meant.mean(dim=2, keepdim=True)
+        return 1 - torch.cosine_similarity(spoken - usual, meant - usual).mean()
