@@ -179,7 +179,7 @@ def test_critics_bring_conversions_nearer_to_the_target_and_keep_the_words():
     converter = Converter.from_pretrained(device="cpu")
     critics, model = converter.critics, converter.model
     mels = [
-        torch.from_numpy(converter.mel(RECORDING.with_name(f"{x}.flac")))[None][:, :, :400].clone()
+        torch.from_numpy(converter.mel(RECORDING.with_name(f"{x}.flac")))[None, :, :256].clone()
         for x in ("source", "target")
     ]
     source, target = ([(mel, EVERY_BAND)] for mel in mels)

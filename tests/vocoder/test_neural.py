@@ -4,7 +4,7 @@ import torch
 from tests.synthetic import speak
 from vcvae.errors import VcvaeError
 from vcvae.mel import MelConfig, MelSpectrogram
-from vcvae.pitch import Pitch
+from vcvae.pitch import Pitch, yin
 from vcvae.vocoder import NeuralVocoder, NeuralVocoderConfig, load_vocoder
 
 SMALL = NeuralVocoderConfig(channels=16, blocks=2, pitch_channels=8, pitch_blocks=1)
@@ -93,6 +93,21 @@ def test_a_pitch_that_is_told_is_spoken(vocoder, mel, monkeypatch):
     for size in (50, 7):
         monkeypatch.setattr("vcvae.vocoder.neural.PIECE", size)
         torch.testing.assert_close(vocoder.speak(mel, own.shift(0.5)), other, atol=1e-7, rtol=0)
+
+
+def test_a_sketch_is_speech_at_the_pitch_that_is_told_and_lets_a_gradient_through(mel):
+    vocoder = load_vocoder()
+    flat = Pitch(torch.full((2, 60), 7.5), torch.ones(2, 60))
+    mel.requires_grad_()
+    spoken = vocoder.sketch(mel, flat)
+    again = MelSpectrogram()(spoken)
+    loud = mel > mel.amax() - 5
+    assert (again - mel)[loud].mean().abs() < 0.5
+    found = yin(spoken.detach(), sample_rate=22050, hop=256)
+    assert (found.log_f0[found.voicing > 0.5] - 7.5).abs().median() < 0.02
+    assert not torch.equal(spoken, vocoder.sketch(mel, flat))  # noise and phase are drawn
+    (gradient,) = torch.autograd.grad(spoken.square().sum(), mel)
+    assert (gradient.sum(dim=(1, 2)) > 0).all()
 
 
 def test_a_stream_forgets_what_it_no_longer_needs(vocoder):

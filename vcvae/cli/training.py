@@ -203,7 +203,7 @@ def listener(
         str | None, typer.Option(help="Folder or repository of an ECAPA-TDNN; SpeechBrain's, of VoxCeleb, by default.")
     ] = None,
     count: Annotated[int, typer.Option(min=1, help="Recordings of DATA by which weights are rounded.")] = 160,
-    steps: Annotated[int, typer.Option(min=0, help="Of learning back what rounding has lost, from all of DATA.")] = 800,
+    steps: Annotated[int, typer.Option(min=0, help="Of learning back what rounding has lost, from all of DATA.")] = 450,
     seed: Annotated[int, typer.Option(min=0, help="Of what is drawn.")] = 0,
     force: Force = False,
 ) -> None:
@@ -222,7 +222,7 @@ def reader(
         str | None, typer.Option(help="Folder or repository of a Moonshine; Useful Sensors', the smallest, by default.")
     ] = None,
     count: Annotated[int, typer.Option(min=1, help="Recordings of DATA by which weights are rounded.")] = 160,
-    steps: Annotated[int, typer.Option(min=0, help="Of learning back what rounding loses, from all of DATA.")] = 400,
+    steps: Annotated[int, typer.Option(min=0, help="Of learning back what rounding loses, from all of DATA.")] = 250,
     seed: Annotated[int, typer.Option(min=0, help="Of what is drawn.")] = 0,
     force: Force = False,
 ) -> None:
