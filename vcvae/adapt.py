@@ -31,6 +31,7 @@ from vcvae.critics import Critics
 from vcvae.defaults import ADAPT_STEPS
 from vcvae.models.disentangling import DisentanglingVAE
 from vcvae.models.voice import Timbre, Voice, level
+from vcvae.training import losses
 from vcvae.training.perturbation import Perturbation, PerturbationConfig, warp, warp_known
 
 RATE = 2e-4  # Adam moves every weight so far at once, and what is moved quickly forgets more than it learns
@@ -39,8 +40,9 @@ MOST = 4096  # exemplars, 190 s, that a step looks up: more say little more, and
 REST = 20  # exemplars that must be left beside them; where fewer are, the segment's own are kept
 WARP = 0.25  # the content is heard from voices as different as in training, or it would bring the target's along
 REHEARSAL = 1.0  # weight of what is rehearsed; less of it is more of the target, and keeps fewer words
-LIKENESS = 0.6  # weight of how unlike the target the critics find a conversion
+LIKENESS = 0.5  # weight of how unlike the target the critics find a conversion
 WORDS = 1.0  # … and of how far from the source's words
+AGREEMENT = 6.0  # weight of the squared distance between the conversion's content and the source's
 LISTENING = 2  # the conversion is judged in one of so many steps, and counts as much more
 APPROACH = 3  # the mean is of all weights but those of the first of so many parts of the way
 
@@ -82,7 +84,7 @@ def adapt(
                 other = _Speaker(model, [_in_another_voice(*words, perturb.centres)])
                 error = error + REHEARSAL * other.error(decoder, perturb)
             if conversions and step % LISTENING == 0:
-                error = error + LISTENING * conversions.error(decoder)
+                error = error + LISTENING * conversions.error(decoder, perturb)
             optimizer.zero_grad()
             error.backward()
             optimizer.step()
@@ -138,7 +140,7 @@ class _Conversions:
         self.voice = Voice.join(model.voice(mel, known=known) for mel, known in heard).average()
         self.wanted = critics.voice([mel for mel, _ in heard])
 
-    def error(self, decoder: nn.Module) -> Tensor:
+    def error(self, decoder: nn.Module, perturb: Perturbation) -> Tensor:
         """Of a segment that is drawn: how unlike the target it is, and how far from what the source says."""
         model, mel = self.model, self.sources[int(torch.randint(len(self.sources), ()))]
         frames = min(SEGMENT, mel.shape[2])
@@ -151,7 +153,9 @@ class _Conversions:
         bands = slice(model.config.encoder_bands)
         converted = converted + level(mel[:, bands]) - level(converted[:, bands])
         unlike = self.critics.unlike(converted, self.wanted)
-        return LIKENESS * unlike + WORDS * self.critics.misread(converted, melody, mel, pitch)
+        misread = self.critics.misread(converted, melody, mel, pitch)
+        changed = losses.agreement(model.content(perturb(converted)).mean, said)
+        return LIKENESS * unlike + WORDS * misread + AGREEMENT * changed
 
 
 def _in_another_voice(mel: Tensor, known: Tensor, centres: Tensor) -> Heard:

@@ -9,7 +9,7 @@ from vcvae.models.reader import Reader, ReaderConfig
 @pytest.fixture
 def reader():
     torch.manual_seed(0)
-    return Reader(ReaderConfig(**RECOGNIZER)).eval().requires_grad_(False)
+    return Reader(ReaderConfig(**RECOGNIZER, values=4)).eval().requires_grad_(False)
 
 
 def test_the_same_is_read_as_the_same_and_a_gradient_says_how_to_come_nearer(reader):

@@ -66,6 +66,17 @@ def test_an_export_is_a_model_with_a_card(run, tmp_path):
     assert parse(resolved, where="card") == config
 
 
+def test_a_small_export_is_the_same_model_but_for_a_little(run, tmp_path):
+    folders = [tmp_path / name for name in ("model", "small")]
+    for folder, small in zip(folders, (False, True), strict=True):
+        export(run, folder, small=small)
+    sizes = [(folder / "model.safetensors").stat().st_size for folder in folders]
+    assert sizes[1] < sizes[0]
+    mel = torch.randn(1, 80, 30)
+    first, second = (load_model(folder).content(mel).mean for folder in folders)
+    assert 0 < (first - second).abs().max() < 0.1
+
+
 def test_the_best_may_be_exported(run, tmp_path):
     costs = {line["step"]: line["reconstruction"] for line in read(run) if line["group"] == "dev"}
     step = export(run, tmp_path / "best", best=True)

@@ -165,12 +165,13 @@ def export(
     run: Annotated[Path, typer.Argument(help="The output folder of a training run.")],
     destination: Annotated[Path, typer.Argument(help="A folder for the weights and their configuration.")],
     best: Annotated[bool, typer.Option("--best", help="The checkpoint that validated best, not the last.")] = False,
+    small: Annotated[bool, typer.Option("--small", help="Weights in a byte each, not float16.")] = False,
     force: Force = False,
 ) -> None:
     """Write a run's averaged weights as a model: float16 safetensors, config.json and a model card."""
     from vcvae.training.export import export
 
-    step = export(run, destination, best=best, force=force)
+    step = export(run, destination, best=best, small=small, force=force)
     say(f"{destination}: written, as of step {step}")
 
 
@@ -222,7 +223,7 @@ def reader(
         str | None, typer.Option(help="Folder or repository of a Moonshine; Useful Sensors', the smallest, by default.")
     ] = None,
     count: Annotated[int, typer.Option(min=1, help="Recordings of DATA by which weights are rounded.")] = 160,
-    steps: Annotated[int, typer.Option(min=0, help="Of learning back what rounding loses, from all of DATA.")] = 250,
+    steps: Annotated[int, typer.Option(min=0, help="Of learning back what rounding loses, from all of DATA.")] = 100,
     seed: Annotated[int, typer.Option(min=0, help="Of what is drawn.")] = 0,
     force: Force = False,
 ) -> None:

@@ -6,17 +6,20 @@ import json
 from pathlib import Path
 from typing import Any
 
+import torch
 from huggingface_hub import ModelCard, ModelHubMixin, hf_hub_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
-from torch import nn
+from torch import Tensor, nn
 from typing_extensions import Self
 
 from vcvae.config import Config
 from vcvae.errors import VcvaeError, replacing
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
+STEPS = ".steps_of"  # a weight that is stored in bytes has the size of one at its name and this
+LONG = 32  # rows of a weight that are shorter are not stored in bytes: their steps would take as much
 
 
 class PretrainedModel(nn.Module, ModelHubMixin):
@@ -63,12 +66,39 @@ class PretrainedModel(nn.Module, ModelHubMixin):
             raise VcvaeError(f"{source}: holds {kind}, where {cls.__name__} is needed.")
         model = cls(cls.config_class.parse(values, where=str(config_file)))
         try:
-            model.load_state_dict(load_file(weights_file))
+            model.load_state_dict(_in_floats(load_file(weights_file)))
         except (SafetensorError, OSError, RuntimeError) as error:
             raise VcvaeError(
                 f"{weights_file}: not the weights that {CONFIG} beside it describes ({str(error).splitlines()[0]})."
             ) from None
         return model.eval()
+
+
+def shrink(folder: Path) -> None:
+    """Store the weights of a saved model in a byte each, where they are matrices, instead of two.
+
+    Each row has a step (float16), and its weights are as many of these as the byte says, from -127 to 127.
+    """
+    stored = {}
+    for name, weight in load_file(folder / WEIGHTS).items():
+        stored[name] = weight
+        if weight.is_floating_point() and weight.ndim > 1 and weight[0].numel() >= LONG:
+            rows = weight.float().flatten(1)
+            step = (rows.abs().amax(dim=1) / 127).clamp(min=2**-24).half()
+            whole = (rows / step.float()[:, None]).round().clamp(-127, 127)
+            stored |= {name: whole.to(torch.int8).view_as(weight), name + STEPS: step}
+    with replacing(folder / WEIGHTS) as file:
+        file.write(save(stored))
+
+
+def _in_floats(stored: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The weights, of those that `shrink` may have stored."""
+    weights = {}
+    for name, weight in stored.items():
+        if not name.endswith(STEPS):
+            step = stored.get(name + STEPS)
+            weights[name] = weight if step is None else (weight.flatten(1) * step.float()[:, None]).view(weight.shape)
+    return weights
 
 
 def describe(source: str | Path, **options: Any) -> tuple[str, dict[str, Any], Path]:

@@ -15,15 +15,14 @@ class ReaderConfig(MoonshineConfig):
     """The sizes of a reader, and the rate of what it hears."""
 
     sample_rate: int = Field(22050, gt=0, description="Hz")
-    layers: int = Field(4, ge=0, description="of the recognizer's encoder, from the first")
-    values: int | None = Field(4, gt=1, le=256, description="that its weights take")
+    values: int | None = Field(16, gt=1, le=256, description="that its weights take")
 
 
 class Reader(PretrainedModel, config=ReaderConfig):
     """Samples → what a speech recognizer takes them to say, frame by frame.
 
-    A converter's own content encoder knows no more of words than passes its narrow latent. This is the first part of
-    the encoder of a recognizer that has heard 200,000 hours, a Moonshine, with packed weights.
+    A converter's own content encoder knows no more of words than passes its narrow latent. This is the encoder of a
+    recognizer that has heard 200,000 hours, a Moonshine, with packed weights.
 
     Example:
         >>> import torch

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from vcvae.errors import VcvaeError, disk_errors
-from vcvae.models.pretrained import CONFIG
+from vcvae.models.pretrained import CONFIG, shrink
 from vcvae.training import checkpoint
 from vcvae.training.loop import last_state, revive
 from vcvae.training.run import RunConfig
@@ -15,8 +15,10 @@ from vcvae.training.run import RunConfig
 CARD = "README.md"
 
 
-def export(run: Path, destination: Path, *, best: bool = False, force: bool = False) -> int:
-    """Write what a run has made as a model: float16 safetensors, config.json, and a card; returns its step.
+def export(run: Path, destination: Path, *, best: bool = False, small: bool = False, force: bool = False) -> int:
+    """Write what a run has made as a model: safetensors, config.json, and a card; returns its step.
+
+    The weights are float16, or, for a `small` one, bytes (`models.pretrained.shrink`).
 
     It is the last checkpoint's, or that of the `best` validation. A README.md that is there already stays as it is:
     its author may have written on.
@@ -41,6 +43,8 @@ def export(run: Path, destination: Path, *, best: bool = False, force: bool = Fa
         if not (destination / CARD).exists():
             (destination / CARD).write_text(card(type(model).__name__, model, saved, config, run), encoding="utf-8")
         model.save_pretrained(destination)
+        if small:
+            shrink(destination)
     return saved["step"]
 
 
