@@ -11,7 +11,8 @@ the target's words as the model would say them in the voice that is to be conver
 
 What is asked for in the end is the conversion, and it needs no known answer to be judged: `Critics` say how near it is
 to the target (as speaker-consistency losses do: Casanova et al. 2022, YourTTS, arXiv:2112.02418), and whether a
-recognizer still hears in it what it hears in the source (as in StarGANv2-VC, Li et al. 2021, arXiv:2107.10394).
+recognizer still hears in it what it hears in the source (as in StarGANv2-VC, Li et al. 2021, arXiv:2107.10394), as does
+the content encoder, also when the conversion is warped.
 
 What is left is the mean of the weights on their way (Izmailov et al. 2018, arXiv:1803.05407), not the chance of the
 last steps.
