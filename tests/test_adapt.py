@@ -5,9 +5,10 @@ import pytest
 import torch
 
 from tests.synthetic import speak
-from vcvae.adapt import LIKENESS, RATE, WARP, WORDS, _Conversions, _in_another_voice, _Speaker, adapt
+from vcvae.adapt import AGREEMENT, LIKENESS, RATE, WARP, WORDS, _Conversions, _in_another_voice, _Speaker, adapt
 from vcvae.convert import Converter
 from vcvae.models.disentangling import DisentanglingConfig, DisentanglingVAE
+from vcvae.training import losses
 from vcvae.training.perturbation import Perturbation, PerturbationConfig
 from vcvae.vocoder import GriffinLim
 
@@ -204,13 +205,16 @@ def test_critics_bring_conversions_nearer_to_the_target_and_keep_the_words():
 
 
 def test_words_are_asked_for_beside_likeness(model, mel):
-    """Where they are what they were, nothing is asked; others cost, at whatever level they are said."""
-    conversions = _Conversions(model, Ear(), [(mel, EVERY_BAND)], [(mel[:, :, :160], EVERY_BAND)])
-    turned = mel[:, :, :160].flip(2)
+    """Where they are what they were, nothing is asked, at whatever level they are said; others cost both readers."""
+    source = mel[:, :, :160]
+    conversions = _Conversions(model, Ear(), [(mel, EVERY_BAND)], [(source, EVERY_BAND)])
     with torch.no_grad():
-        right = conversions.error(lambda *_, **__: mel[:, :, :160] + 3)
-        said = conversions.error(lambda *_, **__: turned)
-    unlike = Ear().unlike(mel[:, :, :160], Ear().voice([mel]))
-    assert float(right) == pytest.approx(float(LIKENESS * unlike), abs=1e-5)
-    changed = WORDS * (turned - mel[:, :, :160]).abs().mean()
-    assert float(said) == pytest.approx(float(LIKENESS * unlike + changed), rel=1e-4)
+        right = conversions.error(lambda *_, **__: source + 3, lambda x: x)
+        said = conversions.error(lambda *_, **__: source.flip(2), lambda x: x)
+        contents = [model.content(x).mean for x in (source.flip(2), source)]
+    unlike = LIKENESS * Ear().unlike(source, Ear().voice([mel]))
+    misread = WORDS * (source.flip(2) - source).abs().mean()
+    changed = AGREEMENT * losses.agreement(*contents)
+    assert float(right) == pytest.approx(float(unlike), abs=1e-5)
+    assert float(said) == pytest.approx(float(unlike + misread + changed), rel=1e-4)
+    assert float(changed) > 0.01
