@@ -28,7 +28,8 @@ def pack(whole: nn.Module, packed: nn.Module, heard: Iterable[Tensor]) -> dict[s
 
     Returns for each layer what the weights (outputs, inputs, kernel) were when their turn came to be rounded.
     """
-    layers = {name: whole.get_submodule(name) for name, module in packed.named_modules() if _is_packed(module)}
+    names = [name for name, module in packed.named_modules() if isinstance(module, PackedConvolution)]
+    layers = {name: whole.get_submodule(name) for name in names}
     moments = dict.fromkeys(layers, 0.0)
 
     def count(name: str):
@@ -49,10 +50,6 @@ def pack(whole: nn.Module, packed: nn.Module, heard: Iterable[Tensor]) -> dict[s
     rest = {name: x for name, x in whole.state_dict().items() if name.rpartition(".")[0] not in layers}
     packed.load_state_dict(rest, strict=False)
     return {name: _imitate(packed.get_submodule(name), layer, moments[name]) for name, layer in layers.items()}
-
-
-def _is_packed(module: nn.Module) -> bool:
-    return isinstance(module, PackedConvolution)
 
 
 def _imitate(packed: PackedConvolution, conv: nn.Conv1d, moments: Tensor) -> Tensor:
