@@ -18,7 +18,7 @@ from vcvae.convert import Encoder
 from vcvae.defaults import VOICE_STEPS
 from vcvae.errors import VcvaeError, disk_errors
 from vcvae.models.disentangling import DisentanglingVAE
-from vcvae.models.pretrained import CONFIG
+from vcvae.models.pretrained import check_vacant
 from vcvae.models.voice import Voice, level
 
 LEAST, MOST_MINUTES = 10.0, 30.0  # seconds that are needed, and minutes of which more is left unheard
@@ -52,8 +52,7 @@ def make(
     Raises:
         VcvaeError: a model in `output` already, recordings that cannot be used or too few of them.
     """
-    if (output / CONFIG).exists() and not force:
-        raise VcvaeError(f"{output}: holds a model already; give --force to overwrite it.")
+    check_vacant(output, force)
     encoder = Encoder.from_pretrained(model, device=device)
     heard = _listen(encoder, speaker)
     learned, judges = _split(heard, seed)

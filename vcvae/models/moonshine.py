@@ -31,7 +31,7 @@ class MoonshineConfig(Config):
 
     channels: int = Field(288, gt=0, description="width of the encoder")
     heads: int = Field(8, gt=0, description="of the attention")
-    layers: int = Field(6, ge=0, description="of the encoder, from the first")
+    layers: int = Field(6, ge=0, description="of the encoder")
     values: int | None = Field(None, gt=1, le=256, description="that its weights take; any, where it is not given")
 
 
@@ -137,23 +137,21 @@ class MoonshineEncoder(nn.Module):
         return F.layer_norm(x.mT, x.shape[1:2]).mT
 
 
-def load_moonshine(source: str | Path | None = None, *, layers: int = 6) -> MoonshineEncoder:
-    """The first layers of the public encoder, of a folder or a repository; by default Useful Sensors', the smallest.
+def load_moonshine(source: str | Path | None = None) -> MoonshineEncoder:
+    """The public encoder, of a folder or a repository; by default Useful Sensors', the smallest.
 
     Raises:
         VcvaeError: nothing is found there, or something else.
     """
     file = fetch(source or REPOSITORY, WEIGHTS, give="one of a Moonshine of Useful Sensors")
-    network = MoonshineEncoder(MoonshineConfig(layers=layers))
+    network = MoonshineEncoder()
     prefix = "model.encoder."
     try:
         found = {name.removeprefix(prefix): x for name, x in load_file(file).items() if name.startswith(prefix)}
     except (SafetensorError, OSError) as error:
         raise VcvaeError(f"{file}: not weights in safetensors' format ({str(error).splitlines()[0]}).") from None
     weights = {name: torch.zeros_like(x) for name, x in network.state_dict().items() if name.endswith("bias")}
-    for name, x in found.items():
-        if (name.startswith("layers.") and int(name.split(".")[1]) >= layers) or name == "layer_norm.weight":
-            continue
-        weights[name] = x[..., None].float() if x.ndim == 2 else x.float()
+    found.pop("layer_norm.weight", None)  # frames are left at variance 1
+    weights |= {name: x[..., None].float() if x.ndim == 2 else x.float() for name, x in found.items()}
     load_weights(network, weights, path=file, config="the smallest public checkpoint")
     return network.eval()

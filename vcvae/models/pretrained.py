@@ -15,9 +15,9 @@ from torch import Tensor, nn
 from typing_extensions import Self
 
 from vcvae.config import Config
-from vcvae.errors import VcvaeError, replacing
+from vcvae.errors import VcvaeError, disk_errors, replacing
 
-CONFIG, WEIGHTS = "config.json", "model.safetensors"
+CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "README.md"
 STEPS = ".steps_of"  # a weight that is stored in bytes has the size of one at its name and this
 LONG = 32  # rows of a weight that are shorter are not stored in bytes: their steps would take as much
 
@@ -51,6 +51,20 @@ class PretrainedModel(nn.Module, ModelHubMixin):
             f"{CONFIG}. Data, licence and figures are for whoever trained it to add here.\n"
         )
 
+    def release(self, folder: Path, *, card: str | None = None, small: bool = False) -> None:
+        """Save it in float16, or, for a `small` one, in bytes (`shrink`), with a `card` unless one is there already.
+
+        Raises:
+            VcvaeError: it cannot be written.
+        """
+        with disk_errors(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            if card and not (folder / CARD).exists():
+                (folder / CARD).write_text(card, encoding="utf-8")
+            self.half().save_pretrained(folder)
+            if small:
+                shrink(folder)
+
     @classmethod
     def from_pretrained(cls, source: str | Path, **options: Any) -> Self:
         """The model saved in a folder or a Hugging Face repository, in evaluation mode.
@@ -72,6 +86,12 @@ class PretrainedModel(nn.Module, ModelHubMixin):
                 f"{weights_file}: not the weights that {CONFIG} beside it describes ({str(error).splitlines()[0]})."
             ) from None
         return model.eval()
+
+
+def check_vacant(folder: Path, force: bool) -> None:
+    """Raise a VcvaeError where `folder` holds a model already that may not be overwritten."""
+    if (folder / CONFIG).exists() and not force:
+        raise VcvaeError(f"{folder}: holds a model already; give --force to overwrite it.")
 
 
 def shrink(folder: Path) -> None:

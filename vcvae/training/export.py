@@ -6,13 +6,11 @@ import json
 from pathlib import Path
 from typing import Any
 
-from vcvae.errors import VcvaeError, disk_errors
-from vcvae.models.pretrained import CONFIG, shrink
+from vcvae.errors import VcvaeError
+from vcvae.models.pretrained import CONFIG, check_vacant
 from vcvae.training import checkpoint
 from vcvae.training.loop import last_state, revive
 from vcvae.training.run import RunConfig
-
-CARD = "README.md"
 
 
 def export(run: Path, destination: Path, *, best: bool = False, small: bool = False, force: bool = False) -> int:
@@ -26,8 +24,7 @@ def export(run: Path, destination: Path, *, best: bool = False, small: bool = Fa
     Raises:
         VcvaeError: no run in `run`, no best checkpoint, a model in `destination`, or one that cannot be written.
     """
-    if (destination / CONFIG).exists() and not force:
-        raise VcvaeError(f"{destination}: holds a model already; give --force to overwrite it.")
+    check_vacant(destination, force)
     saved = last_state(run)
     config, task = revive(saved, run)
     if best:
@@ -37,14 +34,8 @@ def export(run: Path, destination: Path, *, best: bool = False, small: bool = Fa
                 f"{run}: no best checkpoint is kept here yet; a run with keep_best keeps it as it validates."
             )
         task.load_state_dict(saved["task"])
-    model = task.released.half()
-    with disk_errors(destination):
-        destination.mkdir(parents=True, exist_ok=True)
-        if not (destination / CARD).exists():
-            (destination / CARD).write_text(card(type(model).__name__, model, saved, config, run), encoding="utf-8")
-        model.save_pretrained(destination)
-        if small:
-            shrink(destination)
+    model = task.released
+    model.release(destination, card=card(type(model).__name__, model, saved, config, run), small=small)
     return saved["step"]
 
 

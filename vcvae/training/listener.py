@@ -11,11 +11,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from vcvae.errors import VcvaeError, disk_errors
 from vcvae.mel import MelConfig, MelSpectrogram
 from vcvae.models.ecapa import SAMPLE_RATE, EcapaTDNN, filterbank, load_ecapa
 from vcvae.models.listener import AROUND, Listener, ListenerConfig
-from vcvae.models.pretrained import CONFIG
+from vcvae.models.pretrained import check_vacant
 from vcvae.training.excerpts import Track, beginning, drawn, segments, untracked
 from vcvae.training.packing import pack, refine
 from vcvae.training.perturbation import Perturbation, PerturbationConfig
@@ -45,15 +44,12 @@ def save_listener(
     Raises:
         VcvaeError: no prepared folder, no teacher, a model in `destination`, or one that cannot be written.
     """
-    if (destination / CONFIG).exists() and not force:
-        raise VcvaeError(f"{destination}: holds a model already; give --force to overwrite it.")
+    check_vacant(destination, force)
     network, config = load_ecapa(teacher), ListenerConfig()
     recordings, judges = drawn(data, config.mel.sample_rate, count=count, seed=seed)
     made = make_listener(network, recordings, config, count=count, steps=steps, seed=seed, track=track)
     found = likeness(made, network, judges) if judges else float("nan")
-    with disk_errors(destination):
-        destination.mkdir(parents=True, exist_ok=True)
-        made.half().save_pretrained(destination)
+    made.release(destination)
     return found
 
 

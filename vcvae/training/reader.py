@@ -10,9 +10,8 @@ import torchaudio
 from torch import Tensor
 from torch.nn import functional as F
 
-from vcvae.errors import VcvaeError, disk_errors
 from vcvae.models.moonshine import SAMPLE_RATE, MoonshineEncoder, load_moonshine
-from vcvae.models.pretrained import CONFIG
+from vcvae.models.pretrained import check_vacant
 from vcvae.models.reader import Reader, ReaderConfig
 from vcvae.training.excerpts import Track, beginning, drawn, segments, untracked
 from vcvae.training.packing import pack, refine
@@ -39,16 +38,12 @@ def save_reader(
     Raises:
         VcvaeError: no prepared folder, no teacher, a model in `destination`, or one that cannot be written.
     """
-    if (destination / CONFIG).exists() and not force:
-        raise VcvaeError(f"{destination}: holds a model already; give --force to overwrite it.")
-    config = ReaderConfig()
-    network = load_moonshine(teacher, layers=config.layers)
+    check_vacant(destination, force)
+    network, config = load_moonshine(teacher), ReaderConfig()
     recordings, judges = drawn(data, config.sample_rate, count=count, seed=seed)
     made = make_reader(network, recordings, config, count=count, steps=steps, seed=seed, track=track)
     found = agreement(made, network, judges) if judges else float("nan")
-    with disk_errors(destination):
-        destination.mkdir(parents=True, exist_ok=True)
-        made.half().save_pretrained(destination)
+    made.release(destination)
     return found
 
 
