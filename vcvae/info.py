@@ -9,7 +9,7 @@ import yaml
 from safetensors import safe_open
 
 from vcvae.errors import VcvaeError
-from vcvae.models.pretrained import CONFIG, WEIGHTS, describe, fetch
+from vcvae.models.pretrained import CONFIG, STEPS, WEIGHTS, describe, fetch
 
 CARD_LINES = 3
 
@@ -34,6 +34,8 @@ def _model(source: str | Path) -> list[tuple[str, str]]:
     try:
         with safe_open(weights, "numpy") as file:
             for name in file.keys():  # noqa: SIM118 (it is no dict)
+                if name.endswith(STEPS):
+                    continue
                 held = file.get_slice(name)
                 count = 1
                 for size in held.get_shape():

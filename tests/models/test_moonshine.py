@@ -43,7 +43,7 @@ def test_positions_turn_pairs_like_complex_numbers_and_leave_the_rest():
 
 def test_attention_looks_at_what_is_like_it_and_hears_how_far_away_it_is():
     torch.manual_seed(0)
-    attention = Attention(16, 2, values=None).requires_grad_(False)
+    attention = Attention(16, 2).requires_grad_(False)
     x = torch.randn(1, 16, 9)
     heads = [(p(x)[0].reshape(2, 8, 9)) for p in (attention.q_proj, attention.k_proj, attention.v_proj)]
     query, key, value = (_turned(h.mT) if i < 2 else h.mT for i, h in enumerate(heads))

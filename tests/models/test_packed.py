@@ -15,12 +15,12 @@ def test_numbers_come_back_and_as_many_as_can_share_a_byte(values, in_a_byte):
 
 def test_it_is_a_convolution_by_few_values():
     torch.manual_seed(0)
-    packed = PackedConvolution(3, 5, kernel=3, stride=4, dilation=2, values=4)
+    packed = PackedConvolution(3, 5, kernel=3, dilation=2, values=4)
     numbers = torch.randint(4, (5, 3, 3))
     packed.choose(numbers)
     packed.step.data.uniform_(0.1, 1)
     packed.bias.data.normal_()
-    plain = torch.nn.Conv1d(3, 5, 3, stride=4, dilation=2)
+    plain = torch.nn.Conv1d(3, 5, 3, dilation=2)
     plain.weight.data = (numbers - 1.5) * packed.step[:, None, None]
     plain.bias.data = packed.bias.data
     x = torch.randn(2, 3, 20)

@@ -217,19 +217,16 @@ def listener(
 
 
 def reader(
-    data: Annotated[Path, typer.Argument(help="A prepared folder: speech by many speakers.")],
     destination: Annotated[Path, typer.Argument(help="A folder for the weights and their configuration.")],
-    teacher: Annotated[
+    recognizer: Annotated[
         str | None, typer.Option(help="Folder or repository of a Moonshine; Useful Sensors', the smallest, by default.")
     ] = None,
-    count: Annotated[int, typer.Option(min=1, help="Recordings of DATA by which weights are rounded.")] = 160,
-    steps: Annotated[int, typer.Option(min=0, help="Of learning back what rounding loses, from all of DATA.")] = 100,
-    seed: Annotated[int, typer.Option(min=0, help="Of what is drawn.")] = 0,
     force: Force = False,
 ) -> None:
     """Make a reader, which says whether conversions say what their source says, of a network that recognizes speech."""
-    from vcvae.training.reader import save_reader
+    from vcvae.models.pretrained import check_vacant
+    from vcvae.models.reader import Reader
 
-    options = {"teacher": teacher, "count": count, "steps": steps, "seed": seed, "force": force, "track": track}
-    agreement = save_reader(data, destination, **options)
-    say(f"{destination}: written; of other recordings, its cosine with what the whole network reads is {agreement:.2f}")
+    check_vacant(destination, force)
+    Reader.of(recognizer).release(destination, small=True)
+    say(f"{destination}: written")

@@ -1,4 +1,4 @@
-"""The encoder of Moonshine, a speech recognizer, with weights of any value or of few.
+"""The encoder of Moonshine, a speech recognizer.
 
 Jeffries et al. 2024 (arXiv:2410.15608); the names of parts are those of its public checkpoints.
 """
@@ -16,7 +16,6 @@ from torch.nn import functional as F
 
 from vcvae.config import Config
 from vcvae.errors import VcvaeError
-from vcvae.models.packed import PackedConvolution
 from vcvae.models.pretrained import WEIGHTS, fetch
 from vcvae.models.published import load_weights
 
@@ -32,13 +31,6 @@ class MoonshineConfig(Config):
     channels: int = Field(288, gt=0, description="width of the encoder")
     heads: int = Field(8, gt=0, description="of the attention")
     layers: int = Field(6, ge=0, description="of the encoder")
-    values: int | None = Field(None, gt=1, le=256, description="that its weights take; any, where it is not given")
-
-
-def _convolution(inputs: int, outputs: int, *, kernel: int = 1, stride: int = 1, values: int | None) -> nn.Module:
-    if values:
-        return PackedConvolution(inputs, outputs, kernel=kernel, stride=stride, values=values)
-    return nn.Conv1d(inputs, outputs, kernel, stride=stride)
 
 
 class Norm(nn.Module):
@@ -55,12 +47,10 @@ class Norm(nn.Module):
 class Attention(nn.Module):
     """Each frame looks at all others, at how far they are from it (Su et al. 2021, arXiv:2104.09864)."""
 
-    def __init__(self, channels: int, heads: int, *, values: int | None) -> None:
+    def __init__(self, channels: int, heads: int) -> None:
         super().__init__()
         self.heads = heads
-        self.q_proj, self.k_proj, self.v_proj, self.o_proj = (
-            _convolution(channels, channels, values=values) for _ in range(4)
-        )
+        self.q_proj, self.k_proj, self.v_proj, self.o_proj = (nn.Conv1d(channels, channels, 1) for _ in range(4))
 
     def forward(self, x: Tensor) -> Tensor:
         query, key, value = (
@@ -83,10 +73,9 @@ def _turned(x: Tensor) -> Tensor:
 class FeedForward(nn.Module):
     """Each frame by itself."""
 
-    def __init__(self, channels: int, *, values: int | None) -> None:
+    def __init__(self, channels: int) -> None:
         super().__init__()
-        self.fc1 = _convolution(channels, 4 * channels, values=values)
-        self.fc2 = _convolution(4 * channels, channels, values=values)
+        self.fc1, self.fc2 = nn.Conv1d(channels, 4 * channels, 1), nn.Conv1d(4 * channels, channels, 1)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.fc2(F.gelu(self.fc1(x)))
@@ -95,11 +84,11 @@ class FeedForward(nn.Module):
 class EncoderLayer(nn.Module):
     """What other frames say, then what follows from it, added to each frame (batch, channels, frames)."""
 
-    def __init__(self, channels: int, heads: int, *, values: int | None) -> None:
+    def __init__(self, channels: int, heads: int) -> None:
         super().__init__()
         self.input_layernorm, self.post_attention_layernorm = Norm(channels), Norm(channels)
-        self.self_attn = Attention(channels, heads, values=values)
-        self.mlp = FeedForward(channels, values=values)
+        self.self_attn = Attention(channels, heads)
+        self.mlp = FeedForward(channels)
 
     def forward(self, x: Tensor) -> Tensor:
         x = x + self.self_attn(self.input_layernorm(x))
@@ -120,9 +109,9 @@ class MoonshineEncoder(nn.Module):
         self.config = c = config or MoonshineConfig()
         self.conv1 = nn.Conv1d(1, c.channels, 127, stride=64)
         self.groupnorm = nn.GroupNorm(1, c.channels)
-        self.conv2 = _convolution(c.channels, 2 * c.channels, kernel=7, stride=3, values=c.values)
-        self.conv3 = _convolution(2 * c.channels, c.channels, kernel=3, stride=2, values=c.values)
-        self.layers = nn.ModuleList(EncoderLayer(c.channels, c.heads, values=c.values) for _ in range(c.layers))
+        self.conv2 = nn.Conv1d(c.channels, 2 * c.channels, 7, stride=3)
+        self.conv3 = nn.Conv1d(2 * c.channels, c.channels, 3, stride=2)
+        self.layers = nn.ModuleList(EncoderLayer(c.channels, c.heads) for _ in range(c.layers))
 
     def forward(self, samples: Tensor) -> Tensor:
         """(batch, samples) → (batch, channels, 1 + (samples - 895) // 384), each frame of mean 0 and variance 1.

@@ -24,11 +24,9 @@ class PackedConvolution(nn.Module):
         {'step': (12,), 'bias': (12,), 'digits': (96,)}
     """
 
-    def __init__(
-        self, inputs: int, outputs: int, *, kernel: int = 1, stride: int = 1, dilation: int = 1, values: int
-    ) -> None:
+    def __init__(self, inputs: int, outputs: int, *, kernel: int = 1, dilation: int = 1, values: int) -> None:
         super().__init__()
-        self.values, self.stride, self.dilation = values, stride, dilation
+        self.values, self.dilation = values, dilation
         self.step = nn.Parameter(torch.full((outputs,), 2 / (values * math.sqrt(inputs * kernel))))
         self.bias = nn.Parameter(torch.zeros(outputs))
         self.register_buffer("steps", torch.empty(outputs, inputs, kernel), persistent=False)
@@ -52,8 +50,8 @@ class PackedConvolution(nn.Module):
         torch.sub(numbers.view_as(self.steps), (self.values - 1) / 2, out=self.steps)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(batch, inputs, frames) → (batch, outputs, 1 + (frames - 1 - (kernel - 1) · dilation) // stride)."""
-        y = F.conv1d(x, self.steps.to(x.dtype), stride=self.stride, dilation=self.dilation)
+        """(batch, inputs, frames) → (batch, outputs, frames - (kernel - 1) · dilation)."""
+        y = F.conv1d(x, self.steps.to(x.dtype), dilation=self.dilation)
         return y * self.step[:, None] + self.bias[:, None]
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import torch
 import torchaudio
 from pydantic import Field
 from torch import Tensor
+from typing_extensions import Self
 
-from vcvae.models.moonshine import SAMPLE_RATE, MoonshineConfig, MoonshineEncoder
+from vcvae.models.moonshine import SAMPLE_RATE, MoonshineConfig, MoonshineEncoder, load_moonshine
 from vcvae.models.pretrained import PretrainedModel
 
 
@@ -15,14 +18,13 @@ class ReaderConfig(MoonshineConfig):
     """The sizes of a reader, and the rate of what it hears."""
 
     sample_rate: int = Field(22050, gt=0, description="Hz")
-    values: int | None = Field(16, gt=1, le=256, description="that its weights take")
 
 
 class Reader(PretrainedModel, config=ReaderConfig):
     """Samples → what a speech recognizer takes them to say, frame by frame.
 
     A converter's own content encoder knows no more of words than passes its narrow latent. This is the encoder of a
-    recognizer that has heard 200,000 hours, a Moonshine, with packed weights.
+    recognizer that has heard 200,000 hours, a Moonshine.
 
     Example:
         >>> import torch
@@ -34,6 +36,14 @@ class Reader(PretrainedModel, config=ReaderConfig):
         super().__init__()
         self.config = config or ReaderConfig()
         self.encoder = MoonshineEncoder(self.config)
+
+    @classmethod
+    def of(cls, recognizer: str | Path | None = None) -> Self:
+        """One that reads as a Moonshine does; see `load_moonshine`."""
+        encoder = load_moonshine(recognizer)
+        reader = cls(ReaderConfig(**encoder.config.model_dump()))
+        reader.encoder = encoder
+        return reader.eval()
 
     def forward(self, samples: Tensor) -> Tensor:
         """(batch, samples) → (batch, channels, frames), 41.7 frames a second."""

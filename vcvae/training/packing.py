@@ -34,9 +34,9 @@ def pack(whole: nn.Module, packed: nn.Module, heard: Iterable[Tensor]) -> dict[s
 
     def count(name: str):
         def hook(conv: nn.Conv1d, inputs: tuple[Tensor]) -> None:
-            (x,), (kernel,), (stride,), (dilation,) = inputs, conv.kernel_size, conv.stride, conv.dilation
+            (x,), (kernel,), (dilation,) = inputs, conv.kernel_size, conv.dilation
             last = x.shape[2] - (kernel - 1) * dilation
-            taps = [x[:, :, k * dilation : k * dilation + last : stride] for k in range(kernel)]
+            taps = [x[:, :, k * dilation : k * dilation + last] for k in range(kernel)]
             seen = torch.cat([*taps, torch.ones_like(taps[0][:, :1])], dim=1).transpose(0, 1).flatten(1)
             moments[name] = moments[name] + seen @ seen.T
 
