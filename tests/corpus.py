@@ -20,7 +20,7 @@ TINY = {
 }
 
 # … and the smallest network that hears who speaks.
-EAR = {"channels": 16, "scale": 4, "bottleneck": 8, "latent": 6}
+EAR = {"channels": 16, "scale": 4, "bottleneck": 8}
 
 # … and the smallest that reads what is said.
 RECOGNIZER = {"channels": 16, "heads": 2, "layers": 2}

@@ -41,9 +41,9 @@ MOST = 4096  # exemplars, 190 s, that a step looks up: more say little more, and
 REST = 20  # exemplars that must be left beside them; where fewer are, the segment's own are kept
 WARP = 0.25  # the content is heard from voices as different as in training, or it would bring the target's along
 REHEARSAL = 1.0  # weight of what is rehearsed; less of it is more of the target, and keeps fewer words
-LIKENESS = 0.5  # weight of how unlike the target the critics find a conversion
-WORDS = 1.0  # … and of how far from the source's words
-AGREEMENT = 6.0  # weight of the squared distance between the conversion's content and the source's
+LIKENESS = 0.7  # weight of how unlike the target the critics find a conversion
+WORDS = 1.5  # … and of how far from the source's words
+AGREEMENT = 2.0  # weight of the squared distance between the conversion's content and the source's
 LISTENING = 2  # the conversion is judged in one of so many steps, and counts as much more
 APPROACH = 3  # the mean is of all weights but those of the first of so many parts of the way
 

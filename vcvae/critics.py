@@ -32,11 +32,11 @@ class Critics(nn.Module):
         self.eval().requires_grad_(False)
 
     def voice(self, mels: list[Tensor]) -> Tensor:
-        """Whom log-mels (1, n_mels, frames) sound like, together: (latent,) of unit length."""
+        """How log-mels (1, n_mels, frames) of a speaker sound, together: (6 · channels,) of unit length."""
         return F.normalize(torch.cat([self.listener(mel) for mel in mels]).mean(dim=0), dim=0)
 
     def unlike(self, mel: Tensor, voice: Tensor) -> Tensor:
-        """1 less the cosine of whom a log-mel (1, n_mels, frames) sounds like and of a voice (latent,)."""
+        """1 less the cosine of how a log-mel (1, n_mels, frames) sounds and of a voice (6 · channels,)."""
         return 1 - (self.listener(mel)[0] * voice).sum()
 
     def misread(self, mel: Tensor, pitch: Pitch, meant: Tensor, meant_pitch: Pitch) -> Tensor:

@@ -46,7 +46,7 @@ def test_a_normalization_is_that_of_evaluation():
 
 
 def test_pooling_that_weighs_all_frames_alike_is_mean_and_deviation():
-    pooling = Pooling(3, 4, values=None).eval()
+    pooling = Pooling(3, 4, packed=False).eval()
     torch.nn.init.zeros_(pooling.conv.conv.weight)
     x = torch.randn(2, 3, 50)
     expected = torch.cat([x.mean(2, keepdim=True), x.std(2, keepdim=True, unbiased=False)], dim=1)

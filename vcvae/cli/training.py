@@ -204,14 +204,13 @@ def listener(
         str | None, typer.Option(help="Folder or repository of an ECAPA-TDNN; SpeechBrain's, of VoxCeleb, by default.")
     ] = None,
     count: Annotated[int, typer.Option(min=1, help="Recordings of DATA by which weights are rounded.")] = 160,
-    steps: Annotated[int, typer.Option(min=0, help="Of learning back what rounding has lost, from all of DATA.")] = 450,
     seed: Annotated[int, typer.Option(min=0, help="Of what is drawn.")] = 0,
     force: Force = False,
 ) -> None:
     """Make a listener, which says how near conversions are to their target, of a network that tells speakers apart."""
     from vcvae.training.listener import save_listener
 
-    options = {"teacher": teacher, "count": count, "steps": steps, "seed": seed, "force": force, "track": track}
+    options = {"teacher": teacher, "count": count, "seed": seed, "force": force, "track": track}
     likeness = save_listener(data, destination, **options)
     say(f"{destination}: written; of other recordings, its cosine with what the whole network hears is {likeness:.2f}")
 

@@ -1,4 +1,4 @@
-"""ECAPA-TDNN, which tells speakers apart, with weights of any value or of few.
+"""ECAPA-TDNN, which tells speakers apart, with weights of any value or packed.
 
 Desplanques et al. 2020 (arXiv:2005.07143); the names of parts and the filter bank are those of SpeechBrain
 (Ravanelli et al. 2021, arXiv:2106.04624), whose public checkpoint fits.
@@ -24,36 +24,29 @@ RANGE = 80.0  # dB below the loudest, under which nothing is told
 REPOSITORY, CHECKPOINT = "speechbrain/spkrec-ecapa-voxceleb", "embedding_model.ckpt"
 
 
-class Values(Config):
-    """How many values the weights of the layers of each kind may take: where it matters less, fewer."""
-
-    entry: int = Field(16, gt=1, le=256, description="of five frames of the filter bank")
-    frame: int = Field(4, gt=1, le=256, description="of a frame, in the layers before and behind the groups")
-    group: int = Field(6, gt=1, le=256, description="of three frames of a group of channels")
-    gate: int = Field(4, gt=1, le=256, description="of the mean frame, in squeeze and excitation")
-    aggregate: int = Field(3, gt=1, le=256, description="of a frame in all three blocks")
-    attention: int = Field(3, gt=1, le=256, description="of a frame beside mean and deviation, in the pooling")
-    head: int = Field(3, gt=1, le=256, description="of what is pooled")
-
-
-class EcapaConfig(Config):
-    """The sizes of an ECAPA-TDNN; the defaults are those of the public checkpoint."""
+class EarConfig(Config):
+    """The sizes of an ECAPA-TDNN without its last layer; the defaults are those of the public checkpoint."""
 
     channels: int = Field(1024, gt=0, description="width of the blocks; three times as many are pooled")
     scale: int = Field(8, gt=1, description="groups of channels in a block, each of which hears the one before, too")
     bottleneck: int = Field(128, gt=0, description="width of gates and attention")
+    packed: bool = Field(False, description="whether two weights share a byte")
+
+
+class EcapaConfig(EarConfig):
+    """… and with it."""
+
     latent: int = Field(192, gt=0, description="numbers by which speakers are told apart")
-    values: Values | None = Field(None, description="that its weights take; any, where it is not given")
 
 
 class Convolution(nn.Module):
-    """Over time, mirrored at the ends; with weights of few values, where their number is given."""
+    """Over time, mirrored at the ends."""
 
-    def __init__(self, inputs: int, outputs: int, *, kernel: int = 1, dilation: int = 1, values: int | None = None):
+    def __init__(self, inputs: int, outputs: int, *, kernel: int = 1, dilation: int = 1, packed: bool = False):
         super().__init__()
         self.around = (kernel - 1) * dilation // 2
-        if values:
-            self.conv = PackedConvolution(inputs, outputs, kernel=kernel, dilation=dilation, values=values)
+        if packed:
+            self.conv = PackedConvolution(inputs, outputs, kernel=kernel, dilation=dilation)
         else:
             self.conv = nn.Conv1d(inputs, outputs, kernel, dilation=dilation)
 
@@ -79,7 +72,7 @@ class Scale(nn.Module):
 class Layer(nn.Module):
     """Convolution, ReLU, scale."""
 
-    def __init__(self, inputs: int, outputs: int, **options: int | None) -> None:
+    def __init__(self, inputs: int, outputs: int, **options: int) -> None:
         super().__init__()
         self.conv, self.norm = Convolution(inputs, outputs, **options), Scale(outputs)
 
@@ -91,11 +84,11 @@ class Groups(nn.Module):
     """Channels in groups; each but the first is convolved with what came of the one before (Res2Net, Gao et al. 2019,
     arXiv:1904.01169)."""
 
-    def __init__(self, channels: int, scale: int, *, dilation: int, values: int | None) -> None:
+    def __init__(self, channels: int, scale: int, *, dilation: int, packed: bool) -> None:
         super().__init__()
         width = channels // scale
         self.blocks = nn.ModuleList(
-            Layer(width, width, kernel=3, dilation=dilation, values=values) for _ in range(scale - 1)
+            Layer(width, width, kernel=3, dilation=dilation, packed=packed) for _ in range(scale - 1)
         )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -109,10 +102,10 @@ class Groups(nn.Module):
 class Gate(nn.Module):
     """Channels are weighed by what all frames say (squeeze and excitation, Hu et al. 2018, arXiv:1709.01507)."""
 
-    def __init__(self, channels: int, bottleneck: int, *, values: int | None) -> None:
+    def __init__(self, channels: int, bottleneck: int, *, packed: bool) -> None:
         super().__init__()
-        self.conv1 = Convolution(channels, bottleneck, values=values)
-        self.conv2 = Convolution(bottleneck, channels, values=values)
+        self.conv1 = Convolution(channels, bottleneck, packed=packed)
+        self.conv2 = Convolution(bottleneck, channels, packed=packed)
 
     def forward(self, x: Tensor) -> Tensor:
         return x * torch.sigmoid(self.conv2(F.relu(self.conv1(x.mean(dim=2, keepdim=True)))))
@@ -121,13 +114,13 @@ class Gate(nn.Module):
 class Block(nn.Module):
     """What frames further and further away say, channel by channel, added to each frame."""
 
-    def __init__(self, config: EcapaConfig, *, dilation: int) -> None:
+    def __init__(self, config: EarConfig, *, dilation: int) -> None:
         super().__init__()
-        c, values = config, config.values
-        self.tdnn1 = Layer(c.channels, c.channels, values=values and values.frame)
-        self.res2net_block = Groups(c.channels, c.scale, dilation=dilation, values=values and values.group)
-        self.tdnn2 = Layer(c.channels, c.channels, values=values and values.frame)
-        self.se_block = Gate(c.channels, c.bottleneck, values=values and values.gate)
+        c, packed = config, config.packed
+        self.tdnn1 = Layer(c.channels, c.channels, packed=packed)
+        self.res2net_block = Groups(c.channels, c.scale, dilation=dilation, packed=packed)
+        self.tdnn2 = Layer(c.channels, c.channels, packed=packed)
+        self.se_block = Gate(c.channels, c.bottleneck, packed=packed)
 
     def forward(self, x: Tensor) -> Tensor:
         return x + self.se_block(self.tdnn2(self.res2net_block(self.tdnn1(x))))
@@ -136,10 +129,10 @@ class Block(nn.Module):
 class Pooling(nn.Module):
     """Mean and deviation over the frames that matter, which is judged beside those of all frames."""
 
-    def __init__(self, channels: int, bottleneck: int, *, values: int | None) -> None:
+    def __init__(self, channels: int, bottleneck: int, *, packed: bool) -> None:
         super().__init__()
-        self.tdnn = Layer(3 * channels, bottleneck, values=values)
-        self.conv = Convolution(bottleneck, channels, values=values)
+        self.tdnn = Layer(3 * channels, bottleneck, packed=packed)
+        self.conv = Convolution(bottleneck, channels, packed=packed)
 
     def forward(self, x: Tensor) -> Tensor:
         """(batch, channels, frames) → (batch, 2 · channels, 1)."""
@@ -155,7 +148,40 @@ def _statistics(x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
     return mean, variance.clamp(min=1e-12).sqrt()
 
 
-class EcapaTDNN(nn.Module):
+class Ear(nn.Module):
+    """What `filterbank` gives → how somebody sounds: all that an ECAPA-TDNN gathers before it says who that is.
+
+    Example:
+        >>> import torch
+        >>> Ear(EarConfig(channels=16, bottleneck=8))(torch.randn(2, 80, 150)).shape
+        torch.Size([2, 96])
+    """
+
+    def __init__(self, config: EarConfig) -> None:
+        super().__init__()
+        self.config = config
+        channels, packed = config.channels, config.packed
+        self.blocks = nn.ModuleList([Layer(BANDS, channels, kernel=5, packed=packed)])
+        self.blocks.extend(Block(config, dilation=dilation) for dilation in (2, 3, 4))
+        self.mfa = Layer(3 * channels, 3 * channels, packed=packed)
+        self.asp = Pooling(3 * channels, config.bottleneck, packed=packed)
+        self.asp_bn = Scale(6 * channels)
+
+    def forward(self, bands: Tensor) -> Tensor:
+        """As `gather`."""
+        return self.gather(bands)
+
+    def gather(self, bands: Tensor) -> Tensor:
+        """dB (batch, 80, frames) at 100 frames per second → (batch, 6 · channels). Levels of bands do not count."""
+        x = self.blocks[0](bands - bands.mean(dim=2, keepdim=True))
+        heard = []
+        for block in self.blocks[1:]:
+            x = block(x)
+            heard.append(x)
+        return self.asp_bn(self.asp(self.mfa(torch.cat(heard, dim=1))))[:, :, 0]
+
+
+class EcapaTDNN(Ear):
     """What `filterbank` gives → who speaks: a vector that a dot product compares, once it is of unit length.
 
     Example:
@@ -165,32 +191,13 @@ class EcapaTDNN(nn.Module):
     """
 
     def __init__(self, config: EcapaConfig | None = None) -> None:
-        super().__init__()
-        self.config = config = config or EcapaConfig()
-        values, channels = config.values, config.channels
-        self.blocks = nn.ModuleList([Layer(BANDS, channels, kernel=5, values=values and values.entry)])
-        self.blocks.extend(Block(config, dilation=dilation) for dilation in (2, 3, 4))
-        self.mfa = Layer(3 * channels, 3 * channels, values=values and values.aggregate)
-        self.asp = Pooling(3 * channels, config.bottleneck, values=values and values.attention)
-        self.asp_bn = Scale(6 * channels)
-        self.fc = Convolution(6 * channels, config.latent, values=values and values.head)
+        config = config or EcapaConfig()
+        super().__init__(config)
+        self.fc = Convolution(6 * config.channels, config.latent)
 
     def forward(self, bands: Tensor) -> Tensor:
         """dB (batch, 80, frames) at 100 frames per second → (batch, latent). Levels of bands do not count."""
-        return self.summary(self.frames(bands))
-
-    def frames(self, bands: Tensor) -> Tensor:
-        """How each frame sounds: (batch, 80, frames) → (batch, 3 · channels, frames)."""
-        x = self.blocks[0](bands - bands.mean(dim=2, keepdim=True))
-        heard = []
-        for block in self.blocks[1:]:
-            x = block(x)
-            heard.append(x)
-        return self.mfa(torch.cat(heard, dim=1))
-
-    def summary(self, frames: Tensor) -> Tensor:
-        """What `frames` gave → (batch, latent)."""
-        return self.fc(self.asp_bn(self.asp(frames)))[:, :, 0]
+        return self.fc(self.gather(bands)[:, :, None])[:, :, 0]
 
 
 def filterbank(samples: Tensor) -> Tensor:

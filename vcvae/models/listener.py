@@ -1,4 +1,4 @@
-"""Whom a mel sounds like: the judgement of a speaker verification network, within reach of a gradient."""
+"""Whom a mel sounds like: what a speaker verification network hears, within reach of a gradient."""
 
 from __future__ import annotations
 
@@ -10,40 +10,42 @@ from torch.nn import functional as F
 from vcvae.errors import VcvaeError
 from vcvae.mel import MelConfig
 from vcvae.models import ecapa
-from vcvae.models.ecapa import EcapaConfig, EcapaTDNN, Values
+from vcvae.models.ecapa import Ear, EarConfig
 from vcvae.models.pretrained import PretrainedModel
 
 AROUND = 2  # frames on either side from which a frame of the filter bank is foretold
 
 
-class ListenerConfig(EcapaConfig):
+class ListenerConfig(EarConfig):
     """The sizes of a listener, and the mel that it hears."""
 
     mel: MelConfig = MelConfig()
-    values: Values | None = Field(Values(), description="that its weights take")
+    packed: bool = Field(True, description="whether two weights share a byte")
 
 
 class Listener(PretrainedModel, config=ListenerConfig):
-    """Log-mel → whom a verification network would hear in it, as a vector of unit length.
+    """Log-mel → how who speaks there sounds to a verification network, as a vector of unit length.
 
     Networks that tell thousands of speakers apart were made from more voices than a converter ever hears, but they want
     waveforms, and are large. This is one of them, an ECAPA-TDNN, with packed weights; its filter bank is foretold from
-    the mel.
+    the mel. Its last layer is left out: what is asked only whom that names is soon pleased, by a cosine that no second
+    recording of a speaker has, and other networks are not; thousands of statistics are not pleased so easily (as
+    features are the better targets in general: Johnson et al. 2016, arXiv:1603.08155).
 
     Example:
         >>> import torch
         >>> Listener(ListenerConfig(channels=16, bottleneck=8))(torch.randn(2, 80, 200)).shape
-        torch.Size([2, 192])
+        torch.Size([2, 96])
     """
 
     def __init__(self, config: ListenerConfig | None = None) -> None:
         super().__init__()
         self.config = config or ListenerConfig()
         self.bands = nn.Conv1d(self.config.mel.n_mels, ecapa.BANDS, 2 * AROUND + 1)
-        self.network = EcapaTDNN(self.config)
+        self.network = Ear(self.config)
 
     def forward(self, mel: Tensor) -> Tensor:
-        """Mel (batch, n_mels, frames) → (batch, latent) of unit length.
+        """Mel (batch, n_mels, frames) → (batch, 6 · channels) of unit length.
 
         Neither the level nor the levels of single bands change anything: a microphone is nobody's voice.
 

@@ -1,32 +1,27 @@
-"""Making a network small: its weights take few values, chosen so that what it says of speech stays as it was."""
+"""Making a network small: its weights take sixteen values, chosen so that what it says of speech stays as it was."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
 
-from vcvae.models.packed import PackedConvolution
+from vcvae.models.packed import VALUES, PackedConvolution
 
 RIDGE = 0.01  # of the mean power of what is heard, added in all directions
 SHRUNK = torch.linspace(0.4, 1.0, 13)  # of the widest range of values, those that are tried
 TOGETHER = 128  # columns that are rounded before the others are told
-RATE = 1e-4  # of what is not rounded, at first; it falls to nothing
-WEIGHT_RATE = 7e-4  # … of weights, in steps between two values
-WARM_UP = 20  # steps
 
 
 @torch.no_grad()
-def pack(whole: nn.Module, packed: nn.Module, heard: Iterable[Tensor]) -> dict[str, Tensor]:
+def pack(whole: nn.Module, packed: nn.Module, heard: Iterable[Tensor]) -> None:
     """Give the `packed` network what the `whole` one knows, as far as its values allow.
 
-    The two differ in this alone, that some convolutions of the one are `PackedConvolution`s in the other. Weights are
+    The one is the other, or part of it, with `PackedConvolution`s where that has convolutions. Weights are
     rounded one input after another, and those that are still to come make up for what each rounding does to what the
     layer says of what is `heard`, batches for the whole network: GPTQ (Frantar et al. 2023, arXiv:2210.17323). The bias
     is the last, and never rounded.
-
-    Returns for each layer what the weights (outputs, inputs, kernel) were when their turn came to be rounded.
     """
     names = [name for name, module in packed.named_modules() if isinstance(module, PackedConvolution)]
     layers = {name: whole.get_submodule(name) for name in names}
@@ -49,92 +44,33 @@ def pack(whole: nn.Module, packed: nn.Module, heard: Iterable[Tensor]) -> dict[s
         hook.remove()
     rest = {name: x for name, x in whole.state_dict().items() if name.rpartition(".")[0] not in layers}
     packed.load_state_dict(rest, strict=False)
-    return {name: _imitate(packed.get_submodule(name), layer, moments[name]) for name, layer in layers.items()}
+    for name, layer in layers.items():
+        _imitate(packed.get_submodule(name), layer, moments[name])
 
 
-def _imitate(packed: PackedConvolution, conv: nn.Conv1d, moments: Tensor) -> Tensor:
+def _imitate(packed: PackedConvolution, conv: nn.Conv1d, moments: Tensor) -> None:
     weight = conv.weight.transpose(1, 2)  # (outputs, kernel, inputs), as in the moments
-    step = steps(weight.flatten(1), packed.values)
-    wanted, bias = compensated(weight.flatten(1), conv.bias, step, packed.values, moments)
+    step = steps(weight.flatten(1))
+    wanted, bias = compensated(weight.flatten(1), conv.bias, step, moments)
     wanted = wanted.unflatten(1, weight.shape[1:]).transpose(1, 2)
-    packed.choose(_round(wanted, step[:, None], packed.values))
+    packed.choose(_round(wanted, step[:, None]))
     packed.step.copy_(step[:, 0])
     packed.bias.copy_(bias)
-    return wanted
 
 
-def refine(
-    packed: nn.Module,
-    wanted: dict[str, Tensor],
-    batches: Iterable[Tensor],
-    error: Callable[[Tensor], Tensor],
-    *,
-    steps: int,
-) -> None:
-    """Let a `packed` network learn what layers that were rounded one by one do not know together.
-
-    As many batches as there are `steps` give an `error` to go down, of what the network says of them beside the whole
-    one. Weights move as if they were not rounded when it hears: straight through (Bengio et al. 2013, arXiv:1308.3432).
-    They begin where `pack` wanted them.
-    """
-    loose = {name: _Loose(packed.get_submodule(name), weight) for name, weight in wanted.items()}
-    for name, layer in loose.items():
-        packed.set_submodule(name, layer)
-    weights = [layer.wanted for layer in loose.values()]
-    others = [parameter for name, parameter in packed.named_parameters() if not name.endswith("wanted")]
-    optimizer = torch.optim.Adam(
-        [{"params": weights, "lr": WEIGHT_RATE}, {"params": others, "lr": RATE}], betas=(0.9, 0.99)
-    )
-    schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimizer, lambda step: min(1, (step + 1) / WARM_UP) * (1 - step / steps)
-    )
-    for batch in batches:
-        with torch.autocast("cpu", torch.bfloat16):
-            found = error(batch)
-        optimizer.zero_grad()
-        found.backward()
-        optimizer.step()
-        schedule.step()
-    for name, layer in loose.items():
-        packed.set_submodule(name, layer.settled())
-
-
-class _Loose(nn.Module):
-    """A packed convolution whose weights may still move from value to value."""
-
-    def __init__(self, packed: PackedConvolution, wanted: Tensor) -> None:
-        super().__init__()
-        self.packed = packed
-        edge = packed.values / 2  # what lies further outside would be long on its way back
-        self.wanted = nn.Parameter((wanted / packed.step.detach()[:, None, None]).clamp(-edge, edge))
-
-    def numbers(self) -> Tensor:
-        return _round(self.wanted.detach(), torch.ones(1), self.packed.values)
-
-    def forward(self, x: Tensor) -> Tensor:
-        steps = _value(self.numbers(), 1.0, self.packed.values)
-        self.packed.steps = self.wanted + (steps - self.wanted).detach()
-        return self.packed(x)
-
-    def settled(self) -> PackedConvolution:
-        self.packed.steps = self.packed.steps.detach()
-        self.packed.choose(self.numbers())
-        return self.packed
-
-
-def steps(weight: Tensor, values: int) -> Tensor:
+def steps(weight: Tensor) -> Tensor:
     """For each row of weights (outputs, inputs) the step, (outputs, 1), by which rounding errs least.
 
     In the fourth power: large weights matter more than their number, and by squares the network says less of what it
     did.
     """
-    widest = 2 * weight.abs().amax(dim=1, keepdim=True).clamp(min=1e-9) / (values - 1)
+    widest = 2 * weight.abs().amax(dim=1, keepdim=True).clamp(min=1e-9) / (VALUES - 1)
     tried = [share * widest for share in SHRUNK.tolist()]
-    errors = torch.stack([(weight - _value(_round(weight, s, values), s, values)).abs().pow(4).sum(1) for s in tried])
+    errors = torch.stack([(weight - _value(_round(weight, s), s)).abs().pow(4).sum(1) for s in tried])
     return torch.stack(tried)[errors.argmin(dim=0), torch.arange(len(weight))]
 
 
-def compensated(weight: Tensor, bias: Tensor, step: Tensor, values: int, moments: Tensor) -> tuple[Tensor, Tensor]:
+def compensated(weight: Tensor, bias: Tensor, step: Tensor, moments: Tensor) -> tuple[Tensor, Tensor]:
     """Weights (outputs, inputs) that make up for each other's rounding to the nearest value, and the bias (outputs,).
 
     The moments (inputs + 1, inputs + 1) are those of the inputs and of a constant 1, which the bias multiplies.
@@ -153,7 +89,7 @@ def compensated(weight: Tensor, bias: Tensor, step: Tensor, values: int, moments
         end = min(start + TOGETHER, inputs)
         errors = torch.empty(len(weight), end - start)
         for i in range(start, end):
-            value = _value(_round(left[:, i : i + 1], step, values), step, values)
+            value = _value(_round(left[:, i : i + 1], step), step)
             error = (left[:, i : i + 1] - value) / rest[i, i]
             left[:, i + 1 : end] -= error * rest[i, i + 1 : end]
             errors[:, i - start] = error[:, 0]
@@ -163,9 +99,9 @@ def compensated(weight: Tensor, bias: Tensor, step: Tensor, values: int, moments
     return wanted, left[:, inputs]
 
 
-def _round(weight: Tensor, step: Tensor, values: int) -> Tensor:
-    return (weight / step + (values - 1) / 2).round().clamp(0, values - 1).long()
+def _round(weight: Tensor, step: Tensor) -> Tensor:
+    return (weight / step + (VALUES - 1) / 2).round().clamp(0, VALUES - 1).long()
 
 
-def _value(number: Tensor, step: Tensor, values: int) -> Tensor:
-    return (number - (values - 1) / 2) * step
+def _value(number: Tensor, step: Tensor) -> Tensor:
+    return (number - (VALUES - 1) / 2) * step
