@@ -34,7 +34,7 @@ class EarConfig(Config):
 
 
 class EcapaConfig(EarConfig):
-    """… and with it."""
+    """The sizes of a whole one."""
 
     latent: int = Field(192, gt=0, description="numbers by which speakers are told apart")
 

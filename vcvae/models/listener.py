@@ -28,9 +28,9 @@ class Listener(PretrainedModel, config=ListenerConfig):
 
     Networks that tell thousands of speakers apart were made from more voices than a converter ever hears, but they want
     waveforms, and are large. This is one of them, an ECAPA-TDNN, with packed weights; its filter bank is foretold from
-    the mel. Its last layer is left out: what is asked only whom that names is soon pleased, by a cosine that no second
-    recording of a speaker has, and other networks are not; thousands of statistics are not pleased so easily (as
-    features are the better targets in general: Johnson et al. 2016, arXiv:1603.08155).
+    the mel. Its last layer is left out: a decoder soon pleases that, and no other network; the thousands of statistics
+    that it judges by are not pleased so easily, and are what other networks hear, too. (That the layers before are the
+    better judges holds for images as well: Johnson et al. 2016, arXiv:1603.08155.)
 
     Example:
         >>> import torch
