@@ -50,7 +50,7 @@ def card(kind: str, model: Any, saved: dict[str, Any], config: RunConfig, run: P
     return (
         "---\nlibrary_name: vcvae\npipeline_tag: audio-to-audio\n---\n"
         f"# {kind}\n\n"
-        f"{sum(p.numel() for p in model.parameters()) / 1e6:.2f} M parameters, float16; "
+        f"{sum(p.numel() for p in model.parameters()) / 1e6:.2f} M parameters; "
         f"the sizes and the mel are in {CONFIG}.\n\n"
         "## Training\n\n| | |\n|---|---|\n"
         f"| data | {saved['corpus']} ({config.data.train}) |\n"

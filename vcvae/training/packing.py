@@ -18,10 +18,10 @@ TOGETHER = 128  # columns that are rounded before the others are told
 def pack(whole: nn.Module, packed: nn.Module, heard: Iterable[Tensor]) -> None:
     """Give the `packed` network what the `whole` one knows, as far as its values allow.
 
-    The one is the other, or part of it, with `PackedConvolution`s where that has convolutions. Weights are
-    rounded one input after another, and those that are still to come make up for what each rounding does to what the
-    layer says of what is `heard`, batches for the whole network: GPTQ (Frantar et al. 2023, arXiv:2210.17323). The bias
-    is the last, and never rounded.
+    The one is the other, or part of it, with `PackedConvolution`s where that has convolutions. Weights are rounded one
+    input after another, and those that are still to come make up for what each rounding does to what the layer says of
+    what is `heard`, batches for the whole network: GPTQ (Frantar et al. 2023, arXiv:2210.17323). The bias is the last,
+    and never rounded.
     """
     names = [name for name, module in packed.named_modules() if isinstance(module, PackedConvolution)]
     layers = {name: whole.get_submodule(name) for name in names}
