@@ -11,8 +11,7 @@ the target's words as the model would say them in the voice that is to be conver
 
 What is asked for in the end is the conversion, and it needs no known answer to be judged: `Critics` say how near it is
 to the target (as speaker-consistency losses do: Casanova et al. 2022, YourTTS, arXiv:2112.02418), and whether a
-recognizer still hears in it what it hears in the source (as in StarGANv2-VC, Li et al. 2021, arXiv:2107.10394), as does
-the content encoder, also when the conversion is warped.
+recognizer still hears in it what it hears in the source (as in StarGANv2-VC, Li et al. 2021, arXiv:2107.10394).
 
 What is left is the mean of the weights on their way (Izmailov et al. 2018, arXiv:1803.05407), not the chance of the
 last steps.
@@ -32,7 +31,6 @@ from vcvae.critics import Critics
 from vcvae.defaults import ADAPT_STEPS
 from vcvae.models.disentangling import DisentanglingVAE
 from vcvae.models.voice import Timbre, Voice, level
-from vcvae.training import losses
 from vcvae.training.perturbation import Perturbation, PerturbationConfig, warp, warp_known
 
 RATE = 2e-4  # Adam moves every weight so far at once, and what is moved quickly forgets more than it learns
@@ -41,9 +39,8 @@ MOST = 4096  # exemplars, 190 s, that a step looks up: more say little more, and
 REST = 20  # exemplars that must be left beside them; where fewer are, the segment's own are kept
 WARP = 0.25  # the content is heard from voices as different as in training, or it would bring the target's along
 REHEARSAL = 1.0  # weight of what is rehearsed; less of it is more of the target, and keeps fewer words
-LIKENESS = 0.7  # weight of how unlike the target the critics find a conversion
-WORDS = 1.5  # … and of how far from the source's words
-AGREEMENT = 2.0  # weight of the squared distance between the conversion's content and the source's
+LIKENESS = 0.6  # weight of how unlike the target the critics find a conversion
+WORDS = 2.0  # … and of how far from the source's words
 LISTENING = 2  # the conversion is judged in one of so many steps, and counts as much more
 APPROACH = 3  # the mean is of all weights but those of the first of so many parts of the way
 
@@ -85,7 +82,7 @@ def adapt(
                 other = _Speaker(model, [_in_another_voice(*words, perturb.centres)])
                 error = error + REHEARSAL * other.error(decoder, perturb)
             if conversions and step % LISTENING == 0:
-                error = error + LISTENING * conversions.error(decoder, perturb)
+                error = error + LISTENING * conversions.error(decoder)
             optimizer.zero_grad()
             error.backward()
             optimizer.step()
@@ -141,7 +138,7 @@ class _Conversions:
         self.voice = Voice.join(model.voice(mel, known=known) for mel, known in heard).average()
         self.wanted = critics.voice([mel for mel, _ in heard])
 
-    def error(self, decoder: nn.Module, perturb: Perturbation) -> Tensor:
+    def error(self, decoder: nn.Module) -> Tensor:
         """Of a segment that is drawn: how unlike the target it is, and how far from what the source says."""
         model, mel = self.model, self.sources[int(torch.randint(len(self.sources), ()))]
         frames = min(SEGMENT, mel.shape[2])
@@ -155,8 +152,7 @@ class _Conversions:
         converted = converted + level(mel[:, bands]) - level(converted[:, bands])
         unlike = self.critics.unlike(converted, self.wanted)
         misread = self.critics.misread(converted, melody, mel, pitch)
-        changed = losses.agreement(model.content(perturb(converted)).mean, said)
-        return LIKENESS * unlike + WORDS * misread + AGREEMENT * changed
+        return LIKENESS * unlike + WORDS * misread
 
 
 def _in_another_voice(mel: Tensor, known: Tensor, centres: Tensor) -> Heard:
