@@ -3,12 +3,14 @@ import torch
 
 from tests.corpus import make_corpus
 from tests.synthetic import speak
-from vcvae.mel import MelSpectrogram
+from vcvae.errors import VcvaeError
+from vcvae.mel import MelConfig, MelSpectrogram, known_bands
+from vcvae.models.disentangling import DisentanglingConfig, DisentanglingVAE
 from vcvae.training.discriminators import Verdict
 from vcvae.training.loop import load_run, train
 from vcvae.training.tasks import parse
 from vcvae.training.vocoder import VocoderConfig, VocoderTask, low_pass
-from vcvae.vocoder import load_vocoder
+from vcvae.vocoder import NeuralVocoder, load_vocoder
 
 SMALL = {"channels": 16, "blocks": 1, "pitch_channels": 8, "pitch_blocks": 1}
 SLIM = {"period_channels": [2, 2], "spectrum_channels": [2, 2], "spectrum_strides": [4, 2]}
@@ -77,6 +79,48 @@ def test_low_pass_keeps_what_is_below():
     found = low_pass(mixed, torch.tensor([5000.0, 11025.0]), 22050)
     torch.testing.assert_close(found[0], tones[0], atol=1e-3, rtol=0)
     torch.testing.assert_close(found[1], mixed[1], atol=1e-3, rtol=0)
+
+
+@pytest.fixture
+def converter(tmp_path):
+    torch.manual_seed(0)
+    model = DisentanglingVAE(DisentanglingConfig(fast_channels=16, slow_channels=16, decoder_slow_blocks=1)).eval()
+    model.save_pretrained(tmp_path / "converter")
+    return str(tmp_path / "converter")
+
+
+def test_what_is_converted_is_spoken_as_the_teacher_speaks_it(batch, converter, monkeypatch):
+    task = make(converter=converter, teacher="griffin-lim", gain=(0.0, 0.0)).eval()
+    shown, asked, compared = [], [], []
+    teacher, sketch, distance = task.teacher.forward, NeuralVocoder.sketch, task.spectrum.distance
+    monkeypatch.setattr(task.teacher, "forward", lambda mel: shown.append((mel, teacher(mel))) or shown[0][1])
+    monkeypatch.setattr(
+        NeuralVocoder, "sketch", lambda self, *heard: asked.append((self, *heard)) or sketch(self, *heard)
+    )
+    monkeypatch.setattr(task.spectrum, "distance", lambda *args: compared.append(args) or distance(*args))
+    task(batch, 0)
+
+    (mel, answer), model, natural = shown[0], task.converter, batch["samples"].flatten(0, 1)
+    heard = task.analysis(natural)
+    known = known_bands(batch["bandwidth"].flatten(), MelConfig())
+    other = model.voice(heard[2:], known=known[2:]).average()
+    torch.testing.assert_close(mel, model.convert(heard[:2], other))
+    (whole, copied, _), (rough, converted, melody) = asked
+    assert rough.config.corrections == task.generator.config.estimated_corrections
+    assert whole.config.corrections == task.generator.config.corrections
+    assert torch.equal(converted, mel)
+    assert torch.equal(copied, heard[2:])
+    torch.testing.assert_close(melody.log_f0, model.melody(heard[:2], other).log_f0)
+    wanted, _, bandwidth = compared[0]
+    for spectrum, of_answer, of_natural in zip(wanted, task.spectrum(answer), task.spectrum(natural), strict=True):
+        torch.testing.assert_close(spectrum, torch.cat([of_answer, of_natural[2:]]))
+    assert bandwidth.tolist() == [11025, 11025, 8000, 11025]
+
+
+@pytest.mark.parametrize("given", [{"converter": "a"}, {"teacher": "griffin-lim"}])
+def test_a_converter_needs_a_teacher(given):
+    with pytest.raises(VcvaeError, match="converter and teacher must be given together"):
+        make(**given)
 
 
 @pytest.fixture(scope="module")

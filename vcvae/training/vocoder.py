@@ -1,11 +1,15 @@
-"""Training the neural vocoder: first to match spectra, then to pass for speech before discriminators."""
+"""Training the neural vocoder: first to match spectra, then to pass for speech before discriminators.
+
+What it will speak in the end are conversions, of which there is no recording. What a larger vocoder, the teacher, makes
+of them is the answer there (distillation: Hinton et al. 2015, arXiv:1503.02531).
+"""
 
 from __future__ import annotations
 
 from typing import Literal
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor
 
 from vcvae.config import Config
@@ -13,7 +17,8 @@ from vcvae.errors import VcvaeError
 from vcvae.mel import MelSpectrogram, known_bands
 from vcvae.models.disentangling import DisentanglingVAE
 from vcvae.models.pretrained import PretrainedModel
-from vcvae.pitch import yin
+from vcvae.models.voice import Voice
+from vcvae.pitch import Pitch, yin
 from vcvae.training import losses
 from vcvae.training.average import average
 from vcvae.training.corruption import amplify
@@ -21,6 +26,7 @@ from vcvae.training.discriminators import DiscriminatorConfig, Discriminators
 from vcvae.training.run import OptimizerConfig, RunConfig
 from vcvae.training.spectral import MultiResolutionSpectrum
 from vcvae.training.task import Batch, Findings, Task
+from vcvae.vocoder import load_vocoder
 from vcvae.vocoder.neural import NeuralVocoder, NeuralVocoderConfig
 
 
@@ -45,9 +51,12 @@ class VocoderConfig(RunConfig):
     segment_frames: int = Field(32, gt=15, description="mel frames of a segment: .37 s")
     start: str | None = Field(None, description="folder or repository of a vocoder to start from; by default, chance")
     converter: str | None = Field(
-        None, description="folder or repository of a conversion model; its rebuilt mels are then heard, too"
+        None, description="folder or repository of a conversion model; its conversions are then spoken, too"
     )
-    rebuilt: float = Field(0.5, ge=0, le=1, description="share of a batch's mels that the conversion model rebuilds")
+    teacher: str | None = Field(
+        None, description="the vocoder that shows how to speak these, named as for --vocoder: hifigan:PATH"
+    )
+    converted: float = Field(0.5, ge=0, le=1, description="share of a batch that is converted")
     adversarial_from: int = Field(1000, ge=0, description="step at which the discriminators join")
     pace: float = Field(4.0, gt=0, description="learning rate of the discriminators, in units of the generator's")
     gain: tuple[float, float] = Field((-20.0, 3.0), description="dB; range of the random gain of a segment")
@@ -55,6 +64,12 @@ class VocoderConfig(RunConfig):
     best_by: Literal["lowest spectrum", "lowest mel", "lowest pitch_cents", "lowest voicing_error"] = Field(
         "lowest spectrum", description="the figure of a validation that says which"
     )
+
+    @model_validator(mode="after")
+    def _holds_together(self) -> VocoderConfig:
+        if bool(self.converter) != bool(self.teacher):
+            raise ValueError("converter and teacher must be given together: the one makes mels, the other speaks them")
+        return self
 
 
 class VocoderTask(Task):
@@ -68,6 +83,7 @@ class VocoderTask(Task):
         if config.start:
             self.generator.load_state_dict(self._fetch(NeuralVocoder, config.start).state_dict())
         self.converter = self._fetch(DisentanglingVAE, config.converter) if config.converter else None
+        self.teacher = load_vocoder(config.teacher, mel).requires_grad_(False) if config.teacher else None
         self.average = average(self.generator, config.average)
         self.discriminators = Discriminators(config.discriminators)
         self.spectrum = MultiResolutionSpectrum(mel.sample_rate)
@@ -108,15 +124,21 @@ class VocoderTask(Task):
         natural = amplify(batch["samples"].flatten(0, 1), c.gain)
         # Where the mel has bands, a recording's silence is to be heard; above, it says nothing of what was there.
         bandwidth = batch["bandwidth"].flatten().clamp(min=c.model.mel.f_max)
-        mel = self.hear(natural, known_bands(batch["bandwidth"].flatten(), c.model.mel))
+        mel = self.analysis(natural)
         scores, voiced = self.generator.listen(mel)
         contour = self.generator.pitch.decode(scores, voiced)
-        copy = self.generator.correct(self.generator.sketch(mel, contour.detach()), mel)
-
-        spectra = self.spectrum(natural), self.spectrum(copy)
         measured = yin(natural, sample_rate=c.model.mel.sample_rate, hop=c.model.mel.hop)
+        count = round(c.converted * len(mel)) if self.converter else 0
+        copy = _speak(self.generator, mel[count:], contour.detach()[count:])
+        if count:
+            known = known_bands(batch["bandwidth"].flatten(), c.model.mel)
+            converted, melody, answer = self._convert(mel, known, count)
+            copy = torch.cat([_speak(self.generator.for_estimates(), converted, melody), copy])
+            natural = torch.cat([answer, natural[count:]])
+            bandwidth = torch.cat([torch.full_like(bandwidth[:count], c.model.mel.sample_rate / 2), bandwidth[count:]])
+
         terms = {
-            "spectrum": self.spectrum.distance(*spectra, bandwidth),
+            "spectrum": self.spectrum.distance(self.spectrum(natural), self.spectrum(copy), bandwidth),
             "pitch": losses.pitch(scores, voiced, measured),
             "intonation": losses.intonation(contour, measured),
         }
@@ -133,20 +155,19 @@ class VocoderTask(Task):
         totals["generator"] = sum(getattr(weights, name) * term for name, term in terms.items())
         return totals, {name: term.detach() for name, term in terms.items()}
 
-    def hear(self, natural: Tensor, known: Tensor) -> Tensor:
-        """The mels that the generator is given: those of the natural speech, or such as a conversion would give it.
-
-        A conversion model blurs; who has heard only natural mels makes the blur audible as a buzz. Each is rebuilt with
-        the voice that another segment of its speaker shows: from its own, it would be sharper than any conversion.
-        """
-        mel, segments = self.analysis(natural), self.config.segments
-        count = round(self.config.rebuilt * len(mel)) if self.converter else 0
-        if not count:
-            return mel
-        another = torch.arange(len(mel), device=mel.device).unflatten(0, (-1, segments)).roll(1, dims=1).flatten()
-        with torch.no_grad():
-            rebuilt = self.converter.convert(mel[:count], self.converter.voice(mel, known=known)[another[:count]])
-        return torch.cat([rebuilt, mel[count:]])
+    @torch.no_grad()
+    def _convert(self, mel: Tensor, known: Tensor, count: int) -> tuple[Tensor, Pitch, Tensor]:
+        """The first `count` mels, as the speaker before would say them; their melodies; and how the teacher says it."""
+        converter, segments = self.converter.eval(), self.config.segments
+        heard = converter.voice(mel, known=known)
+        voices = Voice.join(heard[i : i + segments].average() for i in range(0, len(mel), segments))
+        voice = voices[torch.arange(count, device=mel.device) // segments - 1]
+        melody = converter.melody(mel[:count], voice)
+        converted = converter.convert(mel[:count], voice, melody=melody)
+        # Half the time, and what is lost by it is far less than what the generator will ever learn.
+        with torch.autocast(mel.device.type, torch.bfloat16):
+            answer = self.teacher.eval()(converted)
+        return converted, melody, answer.float()
 
     @torch.no_grad()
     def validate(self, batches: list[Batch]) -> Findings:
@@ -167,6 +188,10 @@ class VocoderTask(Task):
             found["voicing_error"].append((a.voicing != b.voicing).float().mean())
         figures = {name: torch.stack(values).nanmean().item() for name, values in found.items()}
         return Findings(figures, {"natural": mel[0], "copy": again[0]}, {"natural": natural[0], "copy": copy[0]})
+
+
+def _speak(generator: NeuralVocoder, mel: Tensor, pitch: Pitch) -> Tensor:
+    return generator.correct(generator.sketch(mel, pitch), mel)
 
 
 def low_pass(samples: Tensor, bandwidth: Tensor, sample_rate: int) -> Tensor:
