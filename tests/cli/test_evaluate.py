@@ -94,7 +94,13 @@ def test_a_corpus_is_measured_and_reported(evaluate, shared, tmp_path, monkeypat
     similarity = report["summary"]["fake_target"]["conversions"]
     assert 0 < similarity["low"] <= similarity["mean"] <= similarity["high"] <= 1
     assert similarity["count"] == 3
-    assert set(report["speakers"]) == {"equal_error_rate", "retrieval", "probe_speaker", "probe_content"}
+    assert set(report["speakers"]) == {
+        "equal_error_rate",
+        "retrieval",
+        "probe_speaker",
+        "probe_content",
+        "probe_covariance",
+    }
     assert report["speakers"]["probe_content"]["chance"] == pytest.approx(1 / 4)
     assert report["speakers"]["probe_content"]["value"]["count"] == 4  # of three utterances each, one is unseen
     assert "reference" in report["missing"]["mel-cepstral distortion from the reference, dB"]

@@ -37,6 +37,17 @@ def test_latents_that_do_not_are_found_out():
         leakage(latents(leak=0, keep=1, speakers=1))
 
 
+def test_what_mean_and_spread_do_not_tell_the_covariance_may():
+    hidden = latents(leak=0, keep=1)
+    told = [int(name[1:]) for name in hidden.speakers]
+    # Two dimensions that swing together in the one half of the speakers, and against each other in the other.
+    content = [np.stack([x[0], np.where(n % 2, x[0], -x[0])]) for n, x in zip(told, hidden.content, strict=True)]
+    found = leakage(Latents(hidden.speakers, hidden.speaker, content))
+    assert found["probe_content"].value.mean < 0.3
+    assert found["probe_covariance"].value.mean > found["probe_content"].value.mean + 0.05
+    assert leakage(hidden)["probe_covariance"].value.mean < 0.3
+
+
 def test_a_sample_is_bounded_and_of_speakers_with_two_utterances():
     spoken = [(Path(f"{n}/{i}.flac"), f"{n:03d}") for n in range(SPEAKERS + 5) for i in range(EACH + n)] + [
         (Path("lonely.flac"), "lonely")

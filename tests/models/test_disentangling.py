@@ -96,6 +96,33 @@ def test_a_fixed_equaliser_passes_the_content_encoder_by(model):
     torch.testing.assert_close(model.content(mel + equaliser).mean, model.content(mel).mean, atol=1e-4, rtol=1e-4)
 
 
+def test_mean_and_spread_of_content_say_nothing_of_an_utterance(model):
+    with torch.no_grad():
+        model.content.scale.copy_(torch.linspace(0.1, 2, 8))
+    for frames, lengths in ((64, None), (160, torch.tensor([90, 160]))):
+        means = model.content(speechlike(2, frames, seed=frames), lengths).mean
+        for mean, count in zip(means, lengths if lengths is not None else (frames, frames), strict=True):
+            heard = mean[:, : -(-int(count) // 4)]
+            torch.testing.assert_close(heard.mean(dim=1), torch.zeros(8), atol=1e-5, rtol=0)
+            torch.testing.assert_close(heard.std(dim=1, correction=0), model.content.scale.data, atol=1e-4, rtol=1e-4)
+
+
+def test_speaker_latents_are_freed_of_what_all_voices_share(model):
+    """In training the centre goes where the latents' mean lies, and outside it nothing moves it."""
+    mels = torch.cat([speechlike(1, 60, seed=seed) for seed in range(6)])
+    speaker = model.speaker
+    together = torch.pdist(speaker(mels).mean).mean()
+    torch.testing.assert_close(speaker.centre, torch.zeros(16))
+    speaker.train()
+    for _ in range(600):
+        speaker(mels)
+    speaker.eval()
+    latents = speaker(mels).mean
+    torch.testing.assert_close(latents.norm(dim=1), torch.ones(6))
+    assert latents.mean(dim=0).norm() < 0.3
+    assert torch.pdist(latents).mean() > 1.2 * together
+
+
 @pytest.mark.parametrize("kind", [ContentEncoder, PitchEncoder])
 def test_content_and_pitch_do_not_hear_above_their_band(kind):
     torch.manual_seed(0)

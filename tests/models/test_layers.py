@@ -23,6 +23,12 @@ def test_instance_norm_forgets_any_gain_and_offset_of_a_channel():
     torch.testing.assert_close(InstanceNorm()(gain * x + offset), InstanceNorm()(x), atol=1e-4, rtol=1e-4)
 
 
+def test_instance_norm_gives_a_quiet_channel_no_less_than_a_loud_one():
+    torch.manual_seed(0)
+    x = torch.randn(2, 50, 8) * torch.logspace(-1.5, 1, 8)
+    torch.testing.assert_close(InstanceNorm()(x).std(dim=1, correction=0), torch.ones(2, 8), atol=1e-5, rtol=0)
+
+
 @pytest.mark.parametrize("norm", [InstanceNorm(), FrameNorm(8)])
 def test_padding_changes_nothing_in_a_block(norm):
     torch.manual_seed(0)

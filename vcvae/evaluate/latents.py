@@ -76,7 +76,8 @@ def leakage(latents: Latents, *, seed: int = 0) -> dict[str, Finding]:
         VcvaeError: fewer than two speakers of two utterances or more.
     """
     found = retrieval(latents.speaker, latents.speakers)
-    leaked, kept = (probe(which, latents.speakers) for which in (latents.content, latents.speaker))
+    together = [np.cov(content)[np.triu_indices(len(content))] for content in latents.content]
+    leaked, kept, bound = (probe(which, latents.speakers) for which in (latents.content, latents.speaker, together))
 
     def share(correct: tuple[bool, ...]) -> Interval:
         return interval([float(x) for x in correct], seed=seed)
@@ -88,4 +89,5 @@ def leakage(latents: Latents, *, seed: int = 0) -> dict[str, Finding]:
             "a linear probe names the speaker by speaker latents", share(kept.correct), kept.chance
         ),
         "probe_content": Finding("… by content latents (leakage)", share(leaked.correct), leaked.chance),
+        "probe_covariance": Finding("… by how these vary together", share(bound.correct), bound.chance),
     }

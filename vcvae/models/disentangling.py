@@ -48,6 +48,7 @@ from vcvae.models.voice import Timbre, Voice, level
 from vcvae.pitch import BINS, Pitch, Register
 
 REDUCTION = 4  # mel frames per content frame
+CENTRING = 0.01  # share of a batch in the running mean of speaker latents
 
 
 class DisentanglingConfig(Config):
@@ -63,8 +64,7 @@ class DisentanglingConfig(Config):
     content_latent: int = Field(64, gt=0, description="dimensions of the content latent")
     content_fast_blocks: int = Field(1, ge=0, description="residual blocks at 43 frames per second")
     content_slow_blocks: int = Field(3, ge=0, description="residual blocks at 21.5 frames per second")
-    mean_bound: float = Field(6.0, gt=0, description="the posterior's means stay within ± this")
-    log_variance_bound: float = Field(6.0, gt=0, description="… and its log-variances within ± this")
+    log_variance_bound: float = Field(6.0, gt=0, description="the posterior's log-variances stay within ± this")
     speaker_latent: int = Field(128, gt=0, description="dimensions of the speaker latent")
     speaker_channels: int = Field(160, gt=0, description="width of the speaker encoder")
     speaker_blocks: int = Field(2, ge=0, description="residual blocks at 21.5 frames per second")
@@ -131,6 +131,7 @@ class ContentEncoder(nn.Module):
         self.reduce = Convolution(fast, slow, kernel=4, stride=2)
         self.slow = blocks(config.content_slow_blocks, slow)
         self.head = nn.Linear(slow, 2 * config.content_latent)
+        self.scale = nn.Parameter(torch.ones(config.content_latent))
 
     def forward(self, mel: Tensor, lengths: Tensor | None = None) -> Gaussian:
         """Mel (batch, n_mels, frames), lengths (batch,) in frames → Gaussian, (batch, latent, ceil(frames / 4))."""
@@ -142,12 +143,11 @@ class ContentEncoder(nn.Module):
         x, mask = self.reduce(masked(self.norm(x, mask), mask)), halved(mask)
         for block in self.slow:
             x = block(x, mask)
-        statistics = masked(self.head(self.norm(x, mask)), mask).transpose(1, 2)
-        return Gaussian.bounded(
-            statistics,
-            mean_bound=self.config.mean_bound,
-            log_variance_bound=self.config.log_variance_bound,
-        )
+        mean, log_variance = self.head(self.norm(x, mask)).chunk(2, dim=2)
+        # How far each dimension swings in an utterance is the voice's, too; how far it may, is the same for all voices.
+        mean = self.norm(mean, mask) * self.scale
+        bound = self.config.log_variance_bound
+        return Gaussian(mean.mT, masked(bound * torch.tanh(log_variance / bound), mask).mT)
 
 
 class SpeakerEncoder(nn.Module):
@@ -172,6 +172,7 @@ class SpeakerEncoder(nn.Module):
         self.norm = FrameNorm(channels)
         self.pool = StatisticsPooling(channels)
         self.head = nn.Linear(2 * channels, config.speaker_latent)
+        self.register_buffer("centre", torch.zeros(config.speaker_latent))
 
     def forward(self, mel: Tensor, lengths: Tensor | None = None, *, known: Tensor | None = None) -> Point:
         """Mel (batch, n_mels, frames), lengths (batch,) in frames → Point of (batch, speaker_latent).
@@ -193,8 +194,14 @@ class SpeakerEncoder(nn.Module):
         return self.norm(x, mask), mask
 
     def summary(self, frames: Tensor, mask: Mask = None) -> Point:
-        """What `frames` gave → Point of (batch, speaker_latent)."""
-        return Point(F.normalize(self.head(self.pool(frames, mask)), dim=-1))
+        """What `frames` gave → Point of (batch, speaker_latent).
+
+        What all voices have in common, the running mean of training, tells none from another and is taken away.
+        """
+        latent = F.normalize(self.head(self.pool(frames, mask)), dim=-1)
+        if self.training:
+            self.centre.lerp_(latent.detach().mean(dim=0), CENTRING)
+        return Point(F.normalize(latent - self.centre, dim=-1))
 
 
 class PitchEncoder(PitchClassifier):

@@ -72,7 +72,8 @@ class InstanceNorm(nn.Module):
     def forward(self, x: Tensor, mask: Mask = None) -> Tensor:
         centred = x - mean_over_time(x, mask)
         variance = mean_over_time(centred.square(), mask)
-        return masked(centred * torch.rsqrt(variance + 1e-5), mask)
+        # Not `variance + 1e-5`: how much that takes away would tell how far a quiet channel swings.
+        return masked(centred * torch.rsqrt(variance.clamp(min=1e-5)), mask)
 
 
 class AdaptiveInstanceNorm(nn.Module):
