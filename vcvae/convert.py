@@ -88,7 +88,8 @@ class Encoder:
 
     def speaker(self, source: Source, *, sample_rate: int | None = None) -> np.ndarray:
         """Who speaks: (speaker_latent,) float32 of unit length, so that a dot product is a similarity."""
-        return self.voice([source], sample_rate=sample_rate).timbre.latent[0].cpu().numpy()
+        latent = self.voice([source], sample_rate=sample_rate).timbre.latent[0]
+        return self.model.speaker.centred(latent).cpu().numpy()
 
     def mel(self, source: Source, *, sample_rate: int | None = None) -> np.ndarray:
         """The ln-mel that everything else hears: (n_mels, ceil(samples / hop)) float32."""

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from vcvae import audio
 from vcvae.data.manifest import Manifest
-from vcvae.evaluate.speakers import equal_error_rate, probe
+from vcvae.evaluate.speakers import covariances, equal_error_rate, probe
 from vcvae.mel import MelConfig, MelSpectrogram
 from vcvae.models import load_model
 from vcvae.models.disentangling import DisentanglingVAE
@@ -114,7 +114,7 @@ def measure(model: DisentanglingVAE, judge: DisentanglingVAE, speakers: list[lis
     names = [str(i) for i, mels in enumerate(speakers) for _ in mels]
     return {
         "rebuilt": torch.stack(rebuilt).mean().item(),
-        "leakage": probe([content for row in contents for content in row], names).accuracy,
+        "leakage": probe(covariances([content for row in contents for content in row]), names).accuracy,
         "error": equal_error_rate(scores[same], scores[~same]),
         "target": torch.stack(like_target).mean().item(),
         "source": torch.stack(like_source).mean().item(),

@@ -26,7 +26,7 @@ def main() -> None:
     voices = np.array([file.relative_to(arguments.folder).parts[0] for file in files])
     encoder = Encoder.from_pretrained()
     speaker = np.stack([encoder.speaker(file) for file in files])  # (files, speaker_latent)
-    content = np.stack([encoder.content(file).mean(axis=1) for file in files])  # (files, content_latent)
+    said = [encoder.content(file).T for file in files]  # (frames, content_latent) each
 
     similarity = speaker @ speaker.T
     same = voices[:, None] == voices[None, :]
@@ -38,11 +38,15 @@ def main() -> None:
     print(f"nearest other recording is the same voice: {(nearest == voices).mean():.0%}")
 
     figure, axes = plt.subplots(1, 2, figsize=(11, 5), layout="constrained")
-    for axis, latents, title in zip(axes, (speaker, content), ("speaker latents", "content latents"), strict=True):
+    shown = {
+        "speaker latents, one a recording": (speaker, voices, 40),
+        "content latents, one a frame": (np.concatenate(said), voices.repeat([len(frames) for frames in said]), 3),
+    }
+    for axis, (title, (latents, whose, size)) in zip(axes, shown.items(), strict=True):
         plane = principal_plane(latents)
         for voice in dict.fromkeys(voices):
-            axis.scatter(*plane[voices == voice].T, label=voice, s=40)
-        axis.set(title=f"{title}, their two principal directions", xticks=[], yticks=[])
+            axis.scatter(*plane[whose == voice].T, label=voice, s=size)
+        axis.set(title=f"{title}: two principal directions", xticks=[], yticks=[])
     axes[0].legend()
     figure.savefig(arguments.output, dpi=80)
     print(arguments.output)

@@ -106,3 +106,11 @@ def probe(latents: Sequence[NDArray[np.floating]], speakers: Sequence[str]) -> P
     chance = np.bincount(numbers[~learn]).max() / (~learn).sum()
     correct = named == numbers[~learn]
     return Probe(float(correct.mean()), float(chance), tuple(correct.tolist()))
+
+
+def covariances(latents: Sequence[NDArray[np.floating]]) -> list[NDArray[np.floating]]:
+    """How the dimensions of each utterance's latents (latent, frames) vary together: (latent · (latent + 1) / 2,) each.
+
+    What is left to a probe where mean and spread are the same for all utterances.
+    """
+    return [np.cov(one)[np.triu_indices(len(one))] for one in latents]

@@ -151,7 +151,7 @@ class ContentEncoder(nn.Module):
 
 
 class SpeakerEncoder(nn.Module):
-    """Log-mel of any length → who speaks: one vector of unit length, so that a dot product is a similarity.
+    """Log-mel of any length → who speaks: one vector of unit length. A dot product of two, `centred`, is a similarity.
 
     Example:
         >>> import torch
@@ -194,14 +194,18 @@ class SpeakerEncoder(nn.Module):
         return self.norm(x, mask), mask
 
     def summary(self, frames: Tensor, mask: Mask = None) -> Point:
-        """What `frames` gave → Point of (batch, speaker_latent).
-
-        What all voices have in common, the running mean of training, tells none from another and is taken away.
-        """
+        """What `frames` gave → Point of (batch, speaker_latent)."""
         latent = F.normalize(self.head(self.pool(frames, mask)), dim=-1)
         if self.training:
             self.centre.lerp_(latent.detach().mean(dim=0), CENTRING)
-        return Point(F.normalize(latent - self.centre, dim=-1))
+        return Point(latent)
+
+    def centred(self, latents: Tensor) -> Tensor:
+        """Speaker latents (…, speaker_latent) as they are best compared, of unit length again.
+
+        What all voices share, the mean over training, tells none from another and is taken away. A decoder wants it.
+        """
+        return F.normalize(latents - self.centre, dim=-1)
 
 
 class PitchEncoder(PitchClassifier):

@@ -265,7 +265,9 @@ class ConversionTask(Task):
             enrolled.append(partner.timbre.latent)
             tested.append(own.timbre.latent)
             converted_latents.append(model.speaker(converted).mean.roll(-1, 0))
-        enrolled, tested, converted_latents = map(torch.cat, (enrolled, tested, converted_latents))
+        enrolled, tested, converted_latents = (
+            model.speaker.centred(torch.cat(latents)) for latents in (enrolled, tested, converted_latents)
+        )
         speakers = torch.cat([batch["speaker"] for batch in batches])
         same = speakers[:, None] == speakers[None, :]
         similarity, converted_similarity = tested @ enrolled.T, converted_latents @ enrolled.T
