@@ -56,7 +56,7 @@ class VocoderConfig(RunConfig):
     teacher: str | None = Field(
         None, description="the vocoder that shows how to speak these, named as for --vocoder: hifigan:PATH"
     )
-    converted: float = Field(0.5, ge=0, le=1, description="share of a batch that is converted")
+    converted: float = Field(0.5, ge=0, lt=1, description="share of a batch that is converted")
     adversarial_from: int = Field(1000, ge=0, description="step at which the discriminators join")
     pace: float = Field(4.0, gt=0, description="learning rate of the discriminators, in units of the generator's")
     gain: tuple[float, float] = Field((-20.0, 3.0), description="dB; range of the random gain of a segment")
@@ -128,7 +128,7 @@ class VocoderTask(Task):
         scores, voiced = self.generator.listen(mel)
         contour = self.generator.pitch.decode(scores, voiced)
         measured = yin(natural, sample_rate=c.model.mel.sample_rate, hop=c.model.mel.hop)
-        count = round(c.converted * len(mel)) if self.converter else 0
+        count = int(c.converted * len(mel)) if self.converter else 0
         copy = _speak(self.generator, mel[count:], contour.detach()[count:])
         if count:
             known = known_bands(batch["bandwidth"].flatten(), c.model.mel)
