@@ -76,7 +76,12 @@ def main() -> None:
     if arguments.memory:
         return measure_memory(arguments.memory)
     mel = MelConfig()
-    vocoders = {"neural": NeuralVocoder(), "Griffin-Lim": TorchaudioGriffinLim(mel)}
+    neural = NeuralVocoder()
+    vocoders = {
+        "neural": neural,
+        "… of a model's mel": neural.for_estimates(),
+        "Griffin-Lim": TorchaudioGriffinLim(mel),
+    }
     vocoders |= {name: HiFiGAN(config) for name, config in SIZES.items()}
     for threads in arguments.threads:
         torch.set_num_threads(threads)

@@ -1,3 +1,5 @@
+import copy
+
 import pytest
 import torch
 
@@ -38,16 +40,46 @@ def test_even_an_untrained_network_speaks(vocoder, mel):
     assert (again - mel)[loud].mean().abs() < 0.5
 
 
-def test_what_a_model_made_is_held_to_its_mel_less(vocoder, mel):
-    """The copy shares the weights and differs in the corrections only."""
+def rendered(vocoder, **steps):
+    """The same network in another rendering."""
+    other = copy.copy(vocoder)
+    other.rendering = vocoder.rendering.model_copy(update=steps)
+    return other
+
+
+def test_a_mel_that_a_model_made_is_rendered_otherwise(vocoder):
+    """The copy shares the weights."""
     other = vocoder.for_estimates()
-    assert (other.config.corrections, vocoder.config.corrections) == (2, 8)
+    assert (vocoder.rendering, other.rendering) == (SMALL.natural, SMALL.estimated)
+    assert SMALL.natural != SMALL.estimated
     assert [id(p) for p in other.parameters()] == [id(p) for p in vocoder.parameters()]
 
-    def distance(speaks):
-        return (MelSpectrogram()(speaks(mel)) - mel).abs().mean()
 
-    assert distance(vocoder) < distance(other)
+@pytest.mark.parametrize("kind", ["calibrations", "corrections"])
+def test_each_step_brings_the_mel_nearer(vocoder, mel, kind):
+    none = {"calibrations": 0, "corrections": 0}
+    far, near, nearer = (
+        (MelSpectrogram()(rendered(vocoder, **none | {kind: steps})(mel)) - mel).abs().mean() for steps in (0, 1, 2)
+    )
+    assert near < 0.85 * far
+    assert nearer < 0.98 * near
+
+
+def test_a_calibration_moves_the_gains_by_what_the_mel_lacks_and_no_phase(vocoder, mel):
+    filters = vocoder.filters(mel, vocoder.pitch.decode(*vocoder.listen(mel)).per_frame(120))
+    *gains, turn = vocoder.head.calibrated(filters, torch.full_like(mel, -0.5))
+    for before, after in zip(filters, gains, strict=False):
+        torch.testing.assert_close(after, before - 0.5)
+    assert torch.equal(turn, filters[3])
+
+
+def test_the_second_pass_renders_the_mel_of_the_first(vocoder, mel):
+    told = vocoder.pitch.decode(*vocoder.listen(mel)).per_frame(120)
+    sources = vocoder.draw(told)
+    once = rendered(vocoder, passes=1, calibrations=1, corrections=1)
+    first = once.render(mel, told, sources)
+    second = once.render(MelSpectrogram()(first), told, sources)
+    torch.testing.assert_close(rendered(once, passes=2).render(mel, told, sources), second, atol=1e-4, rtol=1e-3)
 
 
 @pytest.mark.parametrize("frames", [1, 2, 3, 50])
@@ -65,8 +97,11 @@ def test_a_mel_gives_the_same_samples_again_and_in_a_batch(vocoder, mel):
 
 
 @pytest.mark.parametrize("sizes", [[1] * 120, [60, 60], [1, 59, 3, 57], [119, 1]])
-def test_a_stream_is_the_whole(vocoder, mel, sizes):
+@pytest.mark.parametrize("estimated", [False, True])
+def test_a_stream_is_the_whole(vocoder, mel, sizes, estimated):
     vocoder, mel = vocoder.double(), mel.double()
+    if estimated:
+        vocoder = rendered(vocoder, passes=2, calibrations=1, corrections=1)
     stream, pieces = vocoder.stream(), []
     for i, piece in enumerate(mel.split(sizes, dim=2)):
         pieces.append(stream.push(piece))
@@ -121,7 +156,10 @@ def test_a_stream_forgets_what_it_no_longer_needs(vocoder):
         assert stream.pitch.log_f0.shape[1] == stream.mel.shape[2]
 
 
-def test_a_sample_depends_on_no_more_than_its_reach(vocoder, mel):
+@pytest.mark.parametrize("passes", [1, 2])
+def test_a_sample_depends_on_no_more_than_its_reach(vocoder, mel, passes):
+    vocoder = rendered(vocoder, passes=passes, calibrations=1, corrections=1)
+    assert vocoder.reach < 58
     changed = mel.clone()
     changed[:, :, 60] += 1
     moved = (vocoder(changed) - vocoder(mel)).abs()[0].unflatten(0, (-1, 256)).amax(dim=1) > 1e-7

@@ -191,7 +191,8 @@ class VocoderTask(Task):
 
 
 def _speak(generator: NeuralVocoder, mel: Tensor, pitch: Pitch) -> Tensor:
-    return generator.correct(generator.sketch(mel, pitch), mel)
+    told = pitch.per_frame(mel.shape[2])
+    return generator.render(mel, told, generator.draw(told))
 
 
 def low_pass(samples: Tensor, bandwidth: Tensor, sample_rate: int) -> Tensor:

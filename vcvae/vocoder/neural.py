@@ -11,7 +11,9 @@ how the phases of a hundred harmonics move together, which is what a vocoder of 
 
 In the end the mel of what was made is compared with the mel that was asked for, and the spectra's magnitudes corrected:
 Griffin & Lim's iteration (1984), begun so near to its end that eight rounds will do. A mel that a model made need not
-be any waveform's, and to be held to it does harm: there two rounds do.
+be any waveform's, and a waveform that is forced to it is rough, as no phases fit. There, what lacks is first added to
+the filters' gains, which leaves the phases as they are, and one round follows. What comes out has a mel that is some
+waveform's, of the kind that the network knows; that mel is then rendered in the first one's place.
 """
 
 from __future__ import annotations
@@ -34,7 +36,7 @@ from vcvae.models.pretrained import PretrainedModel
 from vcvae.pitch import Pitch
 from vcvae.vocoder import excitation
 from vcvae.vocoder.base import Vocoder
-from vcvae.vocoder.spectra import inverse, minimum_phase, toward_mel, transform
+from vcvae.vocoder.spectra import FARTHEST, inverse, minimum_phase, toward_mel, transform
 
 LOUDEST = 8.0  # ln of the largest gain, so that no mel makes an overflow
 NOISE = 2**17  # samples until the noise repeats: 6 s
@@ -42,6 +44,16 @@ PIECE = 2048  # mel frames that are spoken at once, so that memory does not grow
 
 # Log-gain of the pulses, of the breath and of the noise, and the phase of the first two: (batch, …, bins) each.
 Filters = tuple[Tensor, Tensor, Tensor, Tensor]
+# Complex spectra of the pulses, of the breath and of the noise, as long: (batch, …, bins) each.
+Sources = tuple[Tensor, Tensor, Tensor]
+
+
+class Rendering(Config):
+    """How a waveform is held to the mel that is asked for. The defaults are for mels of recordings."""
+
+    passes: int = Field(1, gt=0, description="renderings; each but the first is of the mel of what the one before made")
+    calibrations: int = Field(0, ge=0, description="steps of the filters' gains towards the mel, in each pass")
+    corrections: int = Field(8, ge=0, description="steps of the spectra's magnitudes towards it, afterwards")
 
 
 class NeuralVocoderConfig(Config):
@@ -56,8 +68,8 @@ class NeuralVocoderConfig(Config):
     pitch_blocks: int = Field(4, ge=0, description="its residual blocks, at half the frame rate")
     n_fft: int = Field(512, gt=0, description="samples; window and transform of the filters")
     hop: int = Field(128, gt=0, description="samples between two filters; it divides n_fft and the mel's hop")
-    corrections: int = Field(8, ge=0, description="steps from the mel that was made towards the mel that was asked for")
-    estimated_corrections: int = Field(2, ge=0, description="the same, where a model made the mel that is asked for")
+    natural: Rendering = Rendering()
+    estimated: Rendering = Rendering(passes=2, calibrations=2, corrections=1)
 
     @model_validator(mode="after")
     def _holds_together(self) -> NeuralVocoderConfig:
@@ -135,10 +147,20 @@ class FilterHead(nn.Module):
     def forward(self, features: Tensor, mel: Tensor) -> Filters:
         """Features (batch, frames, channels), ln-mel (batch, n_mels, frames) → (batch, parts · frames, bins) each."""
         added = self.linear(features).reshape(len(mel), -1, 4, self.bins)
-        heard = F.interpolate(mel - self.white[:, None], scale_factor=self.parts, mode="linear")
-        heard = heard.transpose(1, 2) @ self.reading
+        heard = self._read(mel - self.white[:, None])
         pulses, breath, noise = (heard[:, :, None] + added[:, :, :3]).clamp(max=LOUDEST).unbind(2)
         return pulses, breath, noise, minimum_phase(pulses) + added[:, :, 3]
+
+    def calibrated(self, filters: Filters, lacking: Tensor) -> Filters:
+        """The same with gains that are larger by what the ln-mel lacks, (batch, n_mels, frames); the phases stay."""
+        most = math.log(FARTHEST)
+        added = self._read(lacking.clamp(-most, most))
+        *gains, turn = filters
+        return *((gain + added).clamp(max=LOUDEST) for gain in gains), turn
+
+    def _read(self, mel: Tensor) -> Tensor:
+        """Mel (batch, n_mels, frames) → (batch, parts · frames, bins), read off between the bands' centres."""
+        return F.interpolate(mel, scale_factor=self.parts, mode="linear").transpose(1, 2) @ self.reading
 
 
 class NeuralVocoder(Vocoder, PretrainedModel, config=NeuralVocoderConfig):
@@ -155,6 +177,7 @@ class NeuralVocoder(Vocoder, PretrainedModel, config=NeuralVocoderConfig):
         self.config = config or NeuralVocoderConfig()
         c = self.config
         self.mel_config = c.mel
+        self.rendering = c.natural
         self.pitch = PitchClassifier(c.mel.n_mels, channels=c.pitch_channels, blocks=c.pitch_blocks, kernel=3)
         self.backbone = Backbone(c.mel.n_mels + 2, c)
         self.head = FilterHead(c)
@@ -170,8 +193,11 @@ class NeuralVocoder(Vocoder, PretrainedModel, config=NeuralVocoderConfig):
         network = (c.kernel // 2) * (1 + c.blocks) + 1
         pitch = 2 + 2 * c.pitch_blocks + 4
         window = -(-c.n_fft // c.mel.hop) + 1
-        correction = c.corrections * -(-c.mel.n_fft // c.mel.hop)
-        return -(-(max(network, pitch) + window + correction) // 2) * 2
+        analysis = -(-c.mel.n_fft // c.mel.hop)
+        r = self.rendering
+        steps = r.calibrations * (analysis + window) + r.corrections * analysis
+        again = (r.passes - 1) * (network + window + steps + analysis)
+        return -(-(max(network, pitch) + window + steps + again) // 2) * 2
 
     def forward(self, mel: Tensor) -> Tensor:
         """Ln-mel (batch, n_mels, frames) → samples (batch, frames * hop), at the pitch that the mel lets hear.
@@ -195,21 +221,17 @@ class NeuralVocoder(Vocoder, PretrainedModel, config=NeuralVocoderConfig):
 
     def sketch(self, mel: Tensor, pitch: Pitch) -> Tensor:
         """As `speak`, within reach of a gradient: noise and the first phase are drawn, and nothing is corrected."""
-        told, c = pitch.per_frame(mel.shape[2]), self.mel_config
-        f0 = excitation.fundamental(told.log_f0, hop=c.hop)
-        phase = excitation.phase(f0, sample_rate=c.sample_rate, hop=c.hop)
-        start = torch.rand_like(phase[:, :1])
-        noise = torch.randn(2, *f0.shape, device=f0.device)
-        return self.synthesise(self.filters(mel, told), f0, phase + start, noise)
+        told = pitch.per_frame(mel.shape[2])
+        return self.synthesise(self.filters(mel, told), self.draw(told))
 
     def stream(self) -> Stream:
         """Speak a mel that comes piece by piece."""
         return Stream(self)
 
     def for_estimates(self) -> NeuralVocoder:
-        """The same network with fewer corrections; it shares the weights."""
+        """The same network, in the rendering for mels that a model made; it shares the weights."""
         other = copy.copy(self)
-        other.config = self.config.model_copy(update={"corrections": self.config.estimated_corrections})
+        other.rendering = self.config.estimated
         return other
 
     def listen(self, mel: Tensor) -> tuple[Tensor, Tensor]:
@@ -222,27 +244,60 @@ class NeuralVocoder(Vocoder, PretrainedModel, config=NeuralVocoderConfig):
         heard = torch.cat([(mel + 5) / 2, told], dim=1)
         return self.head(self.backbone(heard.transpose(1, 2)), mel)
 
-    def synthesise(self, filters: Filters, f0: Tensor, phase: Tensor, noise: Tensor) -> Tensor:
-        """F0 in Hz, its phase in cycles, (batch, samples), and white noise (2, batch, samples) → (batch, samples)."""
+    def draw(self, pitch: Pitch) -> Sources:
+        """Sources at a pitch, a value per mel frame, whose noise and first phase are drawn."""
+        c = self.mel_config
+        f0 = excitation.fundamental(pitch.log_f0, hop=c.hop)
+        phase = excitation.phase(f0, sample_rate=c.sample_rate, hop=c.hop)
+        start = torch.rand_like(phase[:, :1])
+        return self.excite(f0, phase + start, torch.randn(2, *f0.shape, device=f0.device))
+
+    def excite(self, f0: Tensor, phase: Tensor, noise: Tensor) -> Sources:
+        """F0 in Hz and its phase in cycles, (batch, samples), and white noise (2, batch, samples) → the sources."""
+        pulses = excitation.pulses(f0, phase, sample_rate=self.mel_config.sample_rate)
+        sources = pulses, excitation.breath(noise[0], phase), noise[1]
+        return tuple(transform(source, self.window, self.config.hop) for source in sources)
+
+    def synthesise(self, filters: Filters, sources: Sources) -> Tensor:
+        """Sources through filters → samples (batch, samples)."""
         pulse_gain, breath_gain, noise_gain, turn = filters
-        sources = (
-            excitation.pulses(f0, phase, sample_rate=self.mel_config.sample_rate),
-            excitation.breath(noise[0], phase),
-            noise[1],
-        )
-        pulses, breath, steady = (transform(source, self.window, self.config.hop) for source in sources)
+        pulses, breath, steady = sources
         voice = torch.polar(pulse_gain.exp(), turn) * pulses + torch.polar(breath_gain.exp(), turn) * breath
         return inverse(voice + noise_gain.exp() * steady, self.window, self.config.hop)
+
+    def render(self, mel: Tensor, pitch: Pitch, sources: Sources) -> Tensor:
+        """Samples (batch, samples) that are held to the mel (batch, n_mels, frames); `pitch` is per mel frame."""
+        samples = self._pass(mel, pitch, sources)
+        for _ in range(self.rendering.passes - 1):
+            samples = self._pass(self._mel(samples), pitch, sources)
+        return samples
+
+    def _pass(self, mel: Tensor, pitch: Pitch, sources: Sources) -> Tensor:
+        filters = self.filters(mel, pitch)
+        samples = self.synthesise(filters, sources)
+        for _ in range(self.rendering.calibrations):
+            filters = self.head.calibrated(filters, mel - self._mel(samples))
+            samples = self.synthesise(filters, sources)
+        return self.correct(samples, mel)
 
     def correct(self, samples: Tensor, mel: Tensor) -> Tensor:
         """Samples (batch, frames * hop) → samples whose ln-mel is nearer to `mel` (batch, n_mels, frames)."""
         wanted, analysis, hop = mel.exp(), self.analysis, self.mel_config.hop
-        for _ in range(self.config.corrections):
-            spectra = transform(samples, analysis.window, hop, mirrored=True)
+        for _ in range(self.rendering.corrections):
+            spectra = self._spectra(samples)
             magnitude = spectra.abs().clamp(min=1e-9)
             nearer = toward_mel(magnitude.transpose(1, 2), wanted, analysis.filters).transpose(1, 2)
             samples = inverse(spectra * (nearer / magnitude), analysis.window, hop)
         return samples
+
+    def _spectra(self, samples: Tensor) -> Tensor:
+        """Samples → what the mel is made of, complex (batch, frames, bins), of however few frames."""
+        return transform(samples, self.analysis.window, self.mel_config.hop, mirrored=True)
+
+    def _mel(self, samples: Tensor) -> Tensor:
+        """As `MelSpectrogram`, of however few frames."""
+        magnitude = self.analysis.filters @ self._spectra(samples).abs().transpose(1, 2)
+        return magnitude.clamp(min=self.mel_config.floor).log()
 
 
 class Stream:
@@ -298,8 +353,8 @@ class Stream:
         run = excitation.phase(f0, sample_rate=rate, hop=hop)
         run = run + (self.phase - run[:, start - 1 : start] if start else self.phase)
         place = (self.first * hop + torch.arange(f0.shape[1], device=mel.device)) % NOISE
-        samples = model.synthesise(model.filters(mel, pitch), f0, run, model.noise[:, None, place])
-        samples = model.correct(samples, mel)
+        sources = model.excite(f0, run, model.noise[:, None, place])
+        samples = model.render(mel, pitch, sources)
         stop = (end - self.first) * hop
         self.phase, self.spoken = run[:, stop - 1 : stop] % 1.0, end
         # The pitch classifier takes frames two by two: what is kept must begin with an even one.
