@@ -7,6 +7,8 @@ import yaml
 from vcvae.errors import VcvaeError
 from vcvae.info import info
 from vcvae.models import RELEASED, load_model
+from vcvae.models.listener import Listener
+from vcvae.models.packed import PackedConvolution
 from vcvae.training import checkpoint
 from vcvae.training.log import FIGURES
 
@@ -26,6 +28,22 @@ def test_the_model_that_ships_is_described(vcvae):
     assert "content_latent 64" in out
     assert "mel: sample_rate 22050, " in out
     assert "card: vcvae: the conversion model that ships\n" in out
+
+
+def test_two_weights_in_a_byte_are_two():
+    parts = [
+        part
+        for part in Listener.from_pretrained(RELEASED.with_name("listener")).modules()
+        if isinstance(part, PackedConvolution)
+    ]
+    packed = sum(part.steps.numel() for part in parts)
+    found = dict(info(RELEASED.with_name("listener")))
+    assert float(found["parameters"].split()[0]) * 1e6 > packed > 0.9e6 * float(found["parameters"].split()[0])
+
+
+def test_sizes_within_sizes_are_listed():
+    found = dict(info(RELEASED.with_name("vocoder")))
+    assert "hop 128, natural (passes 1, calibrations 0, corrections 8), estimated (passes " in found["sizes"]
 
 
 def test_a_run_is_described(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import yaml
 from safetensors import safe_open
 
 from vcvae.errors import VcvaeError
+from vcvae.models.packed import DIGITS, PER_BYTE
 from vcvae.models.pretrained import CONFIG, STEPS, WEIGHTS, describe, fetch
 
 CARD_LINES = 3
@@ -37,9 +39,7 @@ def _model(source: str | Path) -> list[tuple[str, str]]:
                 if name.endswith(STEPS):
                     continue
                 held = file.get_slice(name)
-                count = 1
-                for size in held.get_shape():
-                    count *= size
+                count = math.prod(held.get_shape()) * (PER_BYTE if name.endswith(f".{DIGITS}") else 1)
                 parts[name.split(".")[0]] += count
                 types[held.get_dtype()] += count
     except Exception as error:  # safetensors has an exception of its own in Rust
@@ -91,4 +91,5 @@ def _run(folder: Path) -> list[tuple[str, str]]:
 
 
 def _listed(values: dict) -> str:
-    return ", ".join(f"{name} {value}" for name, value in values.items())
+    texts = {name: f"({_listed(value)})" if isinstance(value, dict) else value for name, value in values.items()}
+    return ", ".join(f"{name} {text}" for name, text in texts.items())

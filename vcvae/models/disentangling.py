@@ -41,7 +41,7 @@ from vcvae.models.layers import (
     masked,
 )
 from vcvae.models.pitch_classifier import PitchClassifier
-from vcvae.models.posterior import Gaussian, Point
+from vcvae.models.posterior import Gaussian, Point, squash
 from vcvae.models.pretrained import PretrainedModel
 from vcvae.models.texture import Texture
 from vcvae.models.voice import Timbre, Voice, level
@@ -146,8 +146,8 @@ class ContentEncoder(nn.Module):
         mean, log_variance = self.head(self.norm(x, mask)).chunk(2, dim=2)
         # How far each dimension swings in an utterance is the voice's, too; how far it may, is the same for all voices.
         mean = self.norm(mean, mask) * self.scale
-        bound = self.config.log_variance_bound
-        return Gaussian(mean.mT, masked(bound * torch.tanh(log_variance / bound), mask).mT)
+        log_variance = masked(squash(log_variance, self.config.log_variance_bound), mask)
+        return Gaussian(mean.mT, log_variance.mT)
 
 
 class SpeakerEncoder(nn.Module):

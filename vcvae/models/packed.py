@@ -9,6 +9,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 VALUES = 16  # even steps around zero, none of which is zero
+PER_BYTE = 2
+DIGITS = "digits"  # the last part of the name of what holds so many weights in a byte
 
 
 class PackedConvolution(nn.Module):
@@ -29,7 +31,7 @@ class PackedConvolution(nn.Module):
         self.step = nn.Parameter(torch.full((outputs,), 2 / (VALUES * math.sqrt(inputs * kernel))))
         self.bias = nn.Parameter(torch.zeros(outputs))
         self.register_buffer("steps", torch.empty(outputs, inputs, kernel), persistent=False)
-        self.register_buffer("digits", torch.randint(256, (-(-self.steps.numel() // 2),), dtype=torch.uint8))
+        self.register_buffer(DIGITS, torch.randint(256, (-(-self.steps.numel() // PER_BYTE),), dtype=torch.uint8))
         self._unpack()
 
     @torch.no_grad()

@@ -12,6 +12,11 @@ import torch
 from torch import Tensor
 
 
+def squash(x: Tensor, bound: float) -> Tensor:
+    """What stays within ± bound, softly: near zero it is x itself."""
+    return bound * torch.tanh(x / bound)
+
+
 @dataclass(frozen=True)
 class Point:
     """A deterministic latent: a posterior without width. `mean` has any shape."""
@@ -37,10 +42,7 @@ class Gaussian:
         below ½ (exp S − 1 + S + M²) whatever the network does. Near zero both are the identity.
         """
         mean, log_variance = statistics.chunk(2, dim=1)
-        return cls(
-            mean_bound * torch.tanh(mean / mean_bound),
-            log_variance_bound * torch.tanh(log_variance / log_variance_bound),
-        )
+        return cls(squash(mean, mean_bound), squash(log_variance, log_variance_bound))
 
     def sample(self) -> Tensor:
         """z = μ + exp(s / 2)·ε, differentiable in μ and s (Kingma & Welling 2014, arXiv:1312.6114, eq. 10)."""
