@@ -12,7 +12,8 @@ how the phases of a hundred harmonics move together, which is what a vocoder of 
 In the end the mel of what was made is compared with the mel that was asked for, and the spectra's magnitudes corrected:
 Griffin & Lim's iteration (1984), begun so near to its end that eight rounds will do. A mel that a model made need not
 be any waveform's, and a waveform that is forced to it is rough, as no phases fit. There, what lacks is first added to
-the filters' gains, which leaves the phases as they are, and one round is enough.
+the filters' gains, which leaves the phases as they are, and one round follows. What comes out has a mel that is some
+waveform's, of the kind that the network knows; that mel is then rendered in the first one's place.
 """
 
 from __future__ import annotations
@@ -50,7 +51,8 @@ Sources = tuple[Tensor, Tensor, Tensor]
 class Rendering(Config):
     """How a waveform is held to the mel that is asked for. The defaults are for mels of recordings."""
 
-    calibrations: int = Field(0, ge=0, description="steps of the filters' gains towards the mel")
+    passes: int = Field(1, gt=0, description="renderings; each but the first is of the mel of what the one before made")
+    calibrations: int = Field(0, ge=0, description="steps of the filters' gains towards the mel, in each pass")
     corrections: int = Field(8, ge=0, description="steps of the spectra's magnitudes towards it, afterwards")
 
 
@@ -67,7 +69,7 @@ class NeuralVocoderConfig(Config):
     n_fft: int = Field(512, gt=0, description="samples; window and transform of the filters")
     hop: int = Field(128, gt=0, description="samples between two filters; it divides n_fft and the mel's hop")
     natural: Rendering = Rendering()
-    estimated: Rendering = Rendering(calibrations=2, corrections=1)
+    estimated: Rendering = Rendering(passes=2, calibrations=2, corrections=1)
 
     @model_validator(mode="after")
     def _holds_together(self) -> NeuralVocoderConfig:
@@ -194,7 +196,8 @@ class NeuralVocoder(Vocoder, PretrainedModel, config=NeuralVocoderConfig):
         analysis = -(-c.mel.n_fft // c.mel.hop)
         r = self.rendering
         steps = r.calibrations * (analysis + window) + r.corrections * analysis
-        return -(-(max(network, pitch) + window + steps) // 2) * 2
+        again = (r.passes - 1) * (network + window + steps + analysis)
+        return -(-(max(network, pitch) + window + steps + again) // 2) * 2
 
     def forward(self, mel: Tensor) -> Tensor:
         """Ln-mel (batch, n_mels, frames) → samples (batch, frames * hop), at the pitch that the mel lets hear.
@@ -264,6 +267,12 @@ class NeuralVocoder(Vocoder, PretrainedModel, config=NeuralVocoderConfig):
 
     def render(self, mel: Tensor, pitch: Pitch, sources: Sources) -> Tensor:
         """Samples (batch, samples) that are held to the mel (batch, n_mels, frames); `pitch` is per mel frame."""
+        samples = self._pass(mel, pitch, sources)
+        for _ in range(self.rendering.passes - 1):
+            samples = self._pass(self._mel(samples), pitch, sources)
+        return samples
+
+    def _pass(self, mel: Tensor, pitch: Pitch, sources: Sources) -> Tensor:
         filters = self.filters(mel, pitch)
         samples = self.synthesise(filters, sources)
         for _ in range(self.rendering.calibrations):
