@@ -51,7 +51,12 @@ SMALLER = {
     "folder/texture.yaml": {"critic": {"channels": [4, 8, 8, 8]}},
     "vocoder/vocoder.yaml": {"model": {"channels": 16, "blocks": 1}},
     "vocoder/large.yaml": {"model": {"channels": 16, "blocks": 1}, "discriminators": {}},
-    "vocoder/finetune.yaml": {"teacher": "griffin-lim"},
+    "vocoder/finetune.yaml": {
+        "teacher": "griffin-lim",
+        "precision": "no",
+        "discriminators": {},
+        "adversarial_from": 0,
+    },
     "family/autoencoder.yaml": {"model": {"channels": 16, "blocks": 1}},
     "family/denoising.yaml": {"model": {"channels": 16, "blocks": 1}},
     "family/vae.yaml": {"model": {"channels": 16, "blocks": 1}},

@@ -11,6 +11,7 @@ from vcvae.training.loop import load_run, train
 from vcvae.training.tasks import parse
 from vcvae.training.vocoder import VocoderConfig, VocoderTask, low_pass
 from vcvae.vocoder import NeuralVocoder, load_vocoder
+from vcvae.vocoder.neural import NeuralVocoderConfig
 
 SMALL = {"channels": 16, "blocks": 1, "pitch_channels": 8, "pitch_blocks": 1}
 SLIM = {"period_channels": [2, 2], "spectrum_channels": [2, 2], "spectrum_strides": [4, 2]}
@@ -115,6 +116,44 @@ def test_what_is_converted_is_spoken_as_the_teacher_speaks_it(batch, converter, 
     for spectrum, of_answer, of_natural in zip(wanted, task.spectrum(answer), task.spectrum(natural), strict=True):
         torch.testing.assert_close(spectrum, torch.cat([of_answer, of_natural[2:]]))
     assert bandwidth.tolist() == [11025, 11025, 8000, 11025]
+
+
+def test_only_discriminators_work_in_the_runs_precision(batch):
+    task, found = make(adversarial_from=0), []
+    for dtype in (torch.float32, torch.bfloat16):
+        judged = []
+        watch = task.discriminators[0].layers[0].register_forward_hook(lambda *heard, to=judged: to.append(heard[2]))
+        torch.manual_seed(0)
+        with torch.autocast("cpu", torch.bfloat16, enabled=dtype is torch.bfloat16):
+            found.append(task(batch, 0)[1])
+        watch.remove()
+        assert {x.dtype for x in judged} == {dtype}
+    full, half = found
+    for name in ("spectrum", "pitch", "intonation"):
+        torch.testing.assert_close(half[name], full[name], atol=0, rtol=0, msg=name)
+    for name in ("adversarial", "features"):
+        torch.testing.assert_close(half[name].float(), full[name], atol=0.02, rtol=0.05, msg=name)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_a_step_is_made_on_a_gpu_in_half_precision(batch):
+    task = make(adversarial_from=0).cuda()
+    with torch.autocast("cuda", torch.bfloat16):
+        totals, _ = task({name: x.cuda() for name, x in batch.items()}, 0)
+    for name, total in totals.items():
+        total.backward(inputs=task.players()[name], retain_graph=True)
+        assert torch.isfinite(total), name
+
+
+def test_a_start_may_be_rendered_otherwise_but_not_be_of_another_size(tmp_path):
+    torch.manual_seed(1)
+    there = NeuralVocoder(NeuralVocoderConfig(**SMALL))
+    there.save_pretrained(tmp_path)
+    task = make(start=str(tmp_path), model=SMALL | {"natural": {"corrections": 0}})
+    assert task.released.config.natural.corrections == 0
+    torch.testing.assert_close(task.generator.backbone.stem.weight, there.backbone.stem.weight)
+    with pytest.raises(VcvaeError, match="has other sizes than 'model' says"):
+        make(start=str(tmp_path), model=SMALL | {"channels": 8})
 
 
 @pytest.mark.parametrize("given", [{"converter": "a"}, {"teacher": "griffin-lim"}])

@@ -96,7 +96,8 @@ class VocoderTask(Task):
         """
         model = kind.from_pretrained(source).requires_grad_(False)
         model.config.mel.require_equal(self.config.model.mel, ours=source, theirs="the configuration")
-        if kind is NeuralVocoder and model.config != self.config.model:
+        sizes = [c.model_dump(exclude={"natural", "estimated"}) for c in (model.config, self.config.model)]
+        if kind is NeuralVocoder and sizes[0] != sizes[1]:
             raise VcvaeError(f"start: {source} has other sizes than 'model' says; give those of its config.json.")
         return model
 
@@ -120,7 +121,28 @@ class VocoderTask(Task):
 
     def forward(self, batch: Batch, step: int) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """The totals of generator and discriminators, and the generator's terms before weighting."""
-        c, weights = self.config, self.config.weights
+        c = self.config
+        # The discriminators are nearly all of the work; only theirs is done in the run's precision.
+        with torch.autocast(batch["samples"].device.type, enabled=False):
+            natural, copy, bandwidth, terms = self._copy(batch)
+        totals = {}
+        if step >= c.adversarial_from:
+            # At the original's level, whatever it is: quiet speech is to be judged as closely as loud speech.
+            level = natural.square().mean(dim=1, keepdim=True).sqrt().clamp(min=1e-4)
+            real, fake = (
+                self.discriminators(low_pass(x / level, bandwidth, c.model.mel.sample_rate)) for x in (natural, copy)
+            )
+            totals["discriminator"] = losses.discrimination(real.scores, fake.scores)
+            terms["adversarial"] = losses.deception(fake.scores)
+            terms["features"] = losses.feature_matching(real.features, fake.features)
+        totals["generator"] = sum(getattr(c.weights, name) * term for name, term in terms.items())
+        return totals, {name: term.detach() for name, term in terms.items()}
+
+    def _copy(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor, dict[str, Tensor]]:
+        """What is to be said and what the generator says, (batch, samples) each, up to how many Hz it counts, and how
+        far the one is from the other: the terms that need no discriminators.
+        """
+        c = self.config
         natural = amplify(batch["samples"].flatten(0, 1), c.gain)
         # Where the mel has bands, a recording's silence is to be heard; above, it says nothing of what was there.
         bandwidth = batch["bandwidth"].flatten().clamp(min=c.model.mel.f_max)
@@ -136,24 +158,12 @@ class VocoderTask(Task):
             copy = torch.cat([_speak(self.generator.for_estimates(), converted, melody), copy])
             natural = torch.cat([answer, natural[count:]])
             bandwidth = torch.cat([torch.full_like(bandwidth[:count], c.model.mel.sample_rate / 2), bandwidth[count:]])
-
         terms = {
             "spectrum": self.spectrum.distance(self.spectrum(natural), self.spectrum(copy), bandwidth),
             "pitch": losses.pitch(scores, voiced, measured),
             "intonation": losses.intonation(contour, measured),
         }
-        totals = {}
-        if step >= c.adversarial_from:
-            # At the original's level, whatever it is: quiet speech is to be judged as closely as loud speech.
-            level = natural.square().mean(dim=1, keepdim=True).sqrt().clamp(min=1e-4)
-            real, fake = (
-                self.discriminators(low_pass(x / level, bandwidth, c.model.mel.sample_rate)) for x in (natural, copy)
-            )
-            totals["discriminator"] = losses.discrimination(real.scores, fake.scores)
-            terms["adversarial"] = losses.deception(fake.scores)
-            terms["features"] = losses.feature_matching(real.features, fake.features)
-        totals["generator"] = sum(getattr(weights, name) * term for name, term in terms.items())
-        return totals, {name: term.detach() for name, term in terms.items()}
+        return natural, copy, bandwidth, terms
 
     @torch.no_grad()
     def _convert(self, mel: Tensor, known: Tensor, count: int) -> tuple[Tensor, Pitch, Tensor]:
