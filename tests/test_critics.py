@@ -10,6 +10,7 @@ from vcvae.errors import VcvaeError
 from vcvae.mel import MelConfig
 from vcvae.models.listener import Listener, ListenerConfig
 from vcvae.models.reader import Reader, ReaderConfig
+from vcvae.vocoder import RELEASED as VOCODER
 from vcvae.vocoder import NeuralVocoder, NeuralVocoderConfig
 
 RECORDINGS = Path(__file__).parents[1] / "egs" / "convert"
@@ -30,34 +31,42 @@ def mels(converter):
 
 def test_those_that_ship_know_a_voice_again_and_words_in_another_voice(converter, mels):
     critics, model = converter.critics, converter.model
-    source, target = mels
     with torch.no_grad():
+        source, target = (critics.speak(mel, model.pitch(mel)) for mel in mels)
         voices = [critics.voice([mel]) for mel in mels]
-        for mel, own, other in ((source, *voices), (target, *voices[::-1])):
-            halves = mel.tensor_split(2, dim=2)
+        for spoken, own, other in ((source, *voices), (target, *voices[::-1])):
+            halves = spoken.tensor_split(2, dim=1)
             assert all(critics.unlike(half, own) < critics.unlike(half, other) - 0.2 for half in halves)
-        voice = model.voice(target)
-        melody = model.melody(source, voice)
-        converted = model.convert(source, voice, melody=melody)
-        pitch, short = model.pitch(source), min(mel.shape[2] for mel in mels) // 2 * 2
-        said = critics.misread(converted, melody, source, pitch)
-        cut = slice(short // 2)
-        unsaid = critics.misread(target[:, :, :short], model.pitch(target)[:, cut], source[:, :, :short], pitch[:, cut])
-        again = critics.misread(source, pitch, source, pitch)
+        voice = model.voice(mels[1])
+        melody = model.melody(mels[0], voice)
+        said = critics.misread(critics.speak(model.convert(mels[0], voice, melody=melody), melody), source)
+        short = min(source.shape[1], target.shape[1])
+        unsaid = critics.misread(target[:, :short], source[:, :short])
+        again = critics.misread(critics.speak(mels[0], model.pitch(mels[0])), source)
     assert again < said < 0.5 * unsaid
 
 
 def test_both_say_how_to_do_better(converter, mels):
     critics, model = converter.critics, converter.model
     source = mels[0][:, :, :128].clone().requires_grad_()
-    pitch = model.pitch(source.detach())
-    for judged in (
-        critics.unlike(source, critics.voice([mels[1]])),
-        critics.misread(source, pitch, mels[0][:, :, 128:256], pitch),
-    ):
-        (gradient,) = torch.autograd.grad(judged, source)
+    spoken = critics.speak(source, model.pitch(source.detach()))
+    other = critics.speak(mels[0][:, :, 128:256], model.pitch(mels[0][:, :, 128:256]))
+    for judged in (critics.unlike(spoken, critics.voice([mels[1]])), critics.misread(spoken, other)):
+        (gradient,) = torch.autograd.grad(judged, source, retain_graph=True)
         assert gradient.abs().sum() > 0
     assert not any(p.requires_grad for p in critics.parameters())
+
+
+def test_what_is_judged_is_what_a_conversion_sounds_like(converter, mels):
+    """As the converter's vocoder speaks it, but for noise and the first phase, which are drawn."""
+    critics, pitch = converter.critics, converter.model.pitch(mels[0])
+    torch.manual_seed(0)
+    with torch.no_grad():
+        judged, heard = (
+            critics.analysis(x) for x in (critics.speak(mels[0], pitch), converter.vocoder.speak(mels[0], pitch))
+        )
+        natural = critics.analysis(NeuralVocoder.from_pretrained(VOCODER).speak(mels[0], pitch))
+    assert (judged - heard).abs().mean() < 0.5 * (judged - natural).abs().mean()
 
 
 def test_they_come_with_models_of_the_mel_that_they_hear(converter):

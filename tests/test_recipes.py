@@ -52,6 +52,7 @@ SMALLER = {
     "vocoder/vocoder.yaml": {"model": {"channels": 16, "blocks": 1}},
     "vocoder/large.yaml": {"model": {"channels": 16, "blocks": 1}, "discriminators": {}},
     "vocoder/finetune.yaml": {
+        "start": "vcvae/pretrained/vocoder",
         "teacher": "griffin-lim",
         "precision": "no",
         "discriminators": {},

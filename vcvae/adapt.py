@@ -147,12 +147,12 @@ class _Conversions:
         with torch.no_grad():
             pitch, melody = model.pitch(mel), model.melody(mel, self.voice)
             said, moves = model.content(mel).mean, model.articulation(mel)
+            meant = self.critics.speak(mel, pitch)
         converted = decoder(said, self.voice.timbre, melody, frames=frames, articulation=moves)
         bands = slice(model.config.encoder_bands)
         converted = converted + level(mel[:, bands]) - level(converted[:, bands])
-        unlike = self.critics.unlike(converted, self.wanted)
-        misread = self.critics.misread(converted, melody, mel, pitch)
-        return LIKENESS * unlike + WORDS * misread
+        spoken = self.critics.speak(converted, melody)
+        return LIKENESS * self.critics.unlike(spoken, self.wanted) + WORDS * self.critics.misread(spoken, meant)
 
 
 def _in_another_voice(mel: Tensor, known: Tensor, centres: Tensor) -> Heard:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vcvae.mel import MelConfig
+from vcvae.mel import MelConfig, MelSpectrogram
 from vcvae.models import RELEASED
 from vcvae.models.listener import Listener
 from vcvae.models.reader import Reader
@@ -16,9 +16,10 @@ from vcvae.vocoder import NeuralVocoder
 
 
 class Critics(nn.Module):
-    """A listener and a reader, frozen, and the vocoder that speaks for the reader, which wants waveforms.
+    """A listener and a reader, frozen, and the vocoder that speaks for both.
 
-    Each alone is easily pleased: who is to sound like the target mumbles, and who is to be understood stays the source.
+    What is judged is what will be heard: no vocoder makes just the mel that it is asked for. Each critic alone is
+    easily pleased: who is to sound like the target mumbles, and who is to be understood stays the source.
     """
 
     def __init__(self, listener: Listener, reader: Reader, vocoder: NeuralVocoder) -> None:
@@ -28,22 +29,25 @@ class Critics(nn.Module):
         super().__init__()
         listener.config.mel.require_equal(vocoder.mel_config, ours="the listener", theirs="its vocoder")
         self.mel_config = listener.config.mel
-        self.listener, self.reader, self.vocoder = listener, reader, vocoder
+        self.listener, self.reader, self.vocoder = listener, reader, vocoder.for_estimates()
+        self.analysis = MelSpectrogram(self.mel_config)
         self.eval().requires_grad_(False)
+
+    def speak(self, mel: Tensor, pitch: Pitch) -> Tensor:
+        """Log-mel (1, n_mels, frames) at a pitch (1, ceil(frames / 2)) → samples (1, frames * hop) to be judged."""
+        return self.vocoder.sketch(mel, pitch)
 
     def voice(self, mels: list[Tensor]) -> Tensor:
         """How log-mels (1, n_mels, frames) of a speaker sound, together: (6 · channels,) of unit length."""
         return F.normalize(torch.cat([self.listener(mel) for mel in mels]).mean(dim=0), dim=0)
 
-    def unlike(self, mel: Tensor, voice: Tensor) -> Tensor:
-        """1 less the cosine of how a log-mel (1, n_mels, frames) sounds and of a voice (6 · channels,)."""
-        return 1 - (self.listener(mel)[0] * voice).sum()
+    def unlike(self, spoken: Tensor, voice: Tensor) -> Tensor:
+        """1 less the cosine of how samples (1, samples) sound and of a voice (6 · channels,)."""
+        return 1 - (self.listener(self.analysis(spoken))[0] * voice).sum()
 
-    def misread(self, mel: Tensor, pitch: Pitch, meant: Tensor, meant_pitch: Pitch) -> Tensor:
-        """How far a log-mel (1, n_mels, frames) is from saying what another as long does, each spoken at its pitch."""
-        with torch.no_grad():
-            wanted = self.vocoder.sketch(meant, meant_pitch)
-        return self.reader.misread(self.vocoder.sketch(mel, pitch), wanted)
+    def misread(self, spoken: Tensor, meant: Tensor) -> Tensor:
+        """How far samples (1, samples) are from saying what others, as long, do."""
+        return self.reader.misread(spoken, meant)
 
 
 def load_critics(mel: MelConfig) -> Critics | None:

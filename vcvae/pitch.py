@@ -64,6 +64,12 @@ class Pitch:
         return Register(mean, (deviation.square().sum(dim=1) / count).sqrt())
 
     @classmethod
+    def join(cls, contours: Iterable[Pitch]) -> Pitch:
+        """Several batches, of as many frames, as one."""
+        contours = list(contours)
+        return cls(torch.cat([c.log_f0 for c in contours]), torch.cat([c.voicing for c in contours]))
+
+    @classmethod
     def concatenate(cls, contours: Iterable[Pitch]) -> Pitch:
         """One contour, (batch, frames), of several that follow each other."""
         contours = list(contours)

@@ -93,11 +93,9 @@ def converter(tmp_path):
 def test_what_is_converted_is_spoken_as_the_teacher_speaks_it(batch, converter, monkeypatch):
     task = make(converter=converter, teacher="griffin-lim", gain=(0.0, 0.0)).eval()
     shown, asked, compared = [], [], []
-    teacher, render, distance = task.teacher.forward, NeuralVocoder.render, task.spectrum.distance
+    teacher, sketch, distance = task.teacher.forward, NeuralVocoder.sketch, task.spectrum.distance
     monkeypatch.setattr(task.teacher, "forward", lambda mel: shown.append((mel, teacher(mel))) or shown[0][1])
-    monkeypatch.setattr(
-        NeuralVocoder, "render", lambda self, *heard: asked.append((self, *heard)) or render(self, *heard)
-    )
+    monkeypatch.setattr(NeuralVocoder, "sketch", lambda self, *heard: asked.append(heard) or sketch(self, *heard))
     monkeypatch.setattr(task.spectrum, "distance", lambda *args: compared.append(args) or distance(*args))
     task(batch, 0)
 
@@ -106,12 +104,10 @@ def test_what_is_converted_is_spoken_as_the_teacher_speaks_it(batch, converter, 
     known = known_bands(batch["bandwidth"].flatten(), MelConfig())
     other = model.voice(heard[2:], known=known[2:]).average()
     torch.testing.assert_close(mel, model.convert(heard[:2], other))
-    (whole, copied, *_), (estimating, converted, melody, _) = asked
-    assert estimating.rendering == task.generator.config.estimated
-    assert whole.rendering == task.generator.config.natural
-    assert torch.equal(converted, mel)
-    assert torch.equal(copied, heard[2:])
-    torch.testing.assert_close(melody.log_f0, model.melody(heard[:2], other).per_frame(mel.shape[2]).log_f0)
+    ((spoken, told),) = asked
+    assert torch.equal(spoken, torch.cat([mel, heard[2:]]))
+    torch.testing.assert_close(told[:2].log_f0, model.melody(heard[:2], other).log_f0)
+    torch.testing.assert_close(told[2:].log_f0, task.generator.pitch.decode(*task.generator.listen(heard[2:])).log_f0)
     wanted, _, bandwidth = compared[0]
     for spectrum, of_answer, of_natural in zip(wanted, task.spectrum(answer), task.spectrum(natural), strict=True):
         torch.testing.assert_close(spectrum, torch.cat([of_answer, of_natural[2:]]))

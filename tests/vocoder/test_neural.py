@@ -55,31 +55,23 @@ def test_a_mel_that_a_model_made_is_rendered_otherwise(vocoder):
     assert [id(p) for p in other.parameters()] == [id(p) for p in vocoder.parameters()]
 
 
-@pytest.mark.parametrize("kind", ["calibrations", "corrections"])
-def test_each_step_brings_the_mel_nearer(vocoder, mel, kind):
-    none = {"calibrations": 0, "corrections": 0}
+def test_each_correction_brings_the_mel_nearer(vocoder, mel):
     far, near, nearer = (
-        (MelSpectrogram()(rendered(vocoder, **none | {kind: steps})(mel)) - mel).abs().mean() for steps in (0, 1, 2)
+        (MelSpectrogram()(rendered(vocoder, corrections=steps)(mel)) - mel).abs().mean() for steps in (0, 1, 2)
     )
     assert near < 0.85 * far
     assert nearer < 0.98 * near
 
 
-def test_a_calibration_moves_the_gains_by_what_the_mel_lacks_and_no_phase(vocoder, mel):
-    filters = vocoder.filters(mel, vocoder.pitch.decode(*vocoder.listen(mel)).per_frame(120))
-    *gains, turn = vocoder.head.calibrated(filters, torch.full_like(mel, -0.5))
-    for before, after in zip(filters, gains, strict=False):
-        torch.testing.assert_close(after, before - 0.5)
-    assert torch.equal(turn, filters[3])
-
-
-def test_the_second_pass_renders_the_mel_of_the_first(vocoder, mel):
+def test_smoothed_filters_are_the_means_of_their_neighbours(vocoder, mel):
     told = vocoder.pitch.decode(*vocoder.listen(mel)).per_frame(120)
-    sources = vocoder.draw(told)
-    once = rendered(vocoder, passes=1, calibrations=1, corrections=1)
-    first = once.render(mel, told, sources)
-    second = once.render(MelSpectrogram()(first), told, sources)
-    torch.testing.assert_close(rendered(once, passes=2).render(mel, told, sources), second, atol=1e-4, rtol=1e-3)
+    rough, smooth = (rendered(vocoder, smoothing=count).filters(mel, told) for count in (1, 3))
+    for before, after in zip(rough[:3], smooth[:3], strict=True):
+        torch.testing.assert_close(after[:, 7], before[:, 6:9].mean(dim=1))
+        torch.testing.assert_close(after[:, 0], (2 * before[:, 0] + before[:, 1]) / 3)
+    directions = torch.polar(torch.ones_like(rough[3]), rough[3])[:, 6:9].mean(dim=1)
+    turned = torch.polar(directions.abs(), smooth[3][:, 7])
+    torch.testing.assert_close(turned, directions, atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize("frames", [1, 2, 3, 50])
@@ -101,7 +93,7 @@ def test_a_mel_gives_the_same_samples_again_and_in_a_batch(vocoder, mel):
 def test_a_stream_is_the_whole(vocoder, mel, sizes, estimated):
     vocoder, mel = vocoder.double(), mel.double()
     if estimated:
-        vocoder = rendered(vocoder, passes=2, calibrations=1, corrections=1)
+        vocoder = vocoder.for_estimates()
     stream, pieces = vocoder.stream(), []
     for i, piece in enumerate(mel.split(sizes, dim=2)):
         pieces.append(stream.push(piece))
@@ -132,12 +124,12 @@ def test_a_pitch_that_is_told_is_spoken(vocoder, mel, monkeypatch):
 
 def test_a_sketch_is_speech_at_the_pitch_that_is_told_and_lets_a_gradient_through(mel):
     vocoder = load_vocoder()
+    own = vocoder.pitch.decode(*vocoder.listen(mel))
+    loud = mel > mel.amax() - 5
+    assert (MelSpectrogram()(vocoder.sketch(mel, own)) - mel)[loud].abs().mean() < 0.5
     flat = Pitch(torch.full((2, 60), 7.5), torch.ones(2, 60))
     mel.requires_grad_()
     spoken = vocoder.sketch(mel, flat)
-    again = MelSpectrogram()(spoken)
-    loud = mel > mel.amax() - 5
-    assert (again - mel)[loud].mean().abs() < 0.5
     found = yin(spoken.detach(), sample_rate=22050, hop=256)
     assert (found.log_f0[found.voicing > 0.5] - 7.5).abs().median() < 0.02
     assert not torch.equal(spoken, vocoder.sketch(mel, flat))  # noise and phase are drawn
@@ -156,9 +148,9 @@ def test_a_stream_forgets_what_it_no_longer_needs(vocoder):
         assert stream.pitch.log_f0.shape[1] == stream.mel.shape[2]
 
 
-@pytest.mark.parametrize("passes", [1, 2])
-def test_a_sample_depends_on_no_more_than_its_reach(vocoder, mel, passes):
-    vocoder = rendered(vocoder, passes=passes, calibrations=1, corrections=1)
+@pytest.mark.parametrize("smoothing", [1, 3, 7])
+def test_a_sample_depends_on_no_more_than_its_reach(vocoder, mel, smoothing):
+    vocoder = rendered(vocoder, smoothing=smoothing, corrections=1)
     assert vocoder.reach < 58
     changed = mel.clone()
     changed[:, :, 60] += 1

@@ -151,13 +151,14 @@ class VocoderTask(Task):
         contour = self.generator.pitch.decode(scores, voiced)
         measured = yin(natural, sample_rate=c.model.mel.sample_rate, hop=c.model.mel.hop)
         count = int(c.converted * len(mel)) if self.converter else 0
-        copy = _speak(self.generator, mel[count:], contour.detach()[count:])
+        told = contour.detach()
         if count:
             known = known_bands(batch["bandwidth"].flatten(), c.model.mel)
             converted, melody, answer = self._convert(mel, known, count)
-            copy = torch.cat([_speak(self.generator.for_estimates(), converted, melody), copy])
+            mel, told = torch.cat([converted, mel[count:]]), Pitch.join([melody, told[count:]])
             natural = torch.cat([answer, natural[count:]])
             bandwidth = torch.cat([torch.full_like(bandwidth[:count], c.model.mel.sample_rate / 2), bandwidth[count:]])
+        copy = self.generator.sketch(mel, told)
         terms = {
             "spectrum": self.spectrum.distance(self.spectrum(natural), self.spectrum(copy), bandwidth),
             "pitch": losses.pitch(scores, voiced, measured),
@@ -198,11 +199,6 @@ class VocoderTask(Task):
             found["voicing_error"].append((a.voicing != b.voicing).float().mean())
         figures = {name: torch.stack(values).nanmean().item() for name, values in found.items()}
         return Findings(figures, {"natural": mel[0], "copy": again[0]}, {"natural": natural[0], "copy": copy[0]})
-
-
-def _speak(generator: NeuralVocoder, mel: Tensor, pitch: Pitch) -> Tensor:
-    told = pitch.per_frame(mel.shape[2])
-    return generator.render(mel, told, generator.draw(told))
 
 
 def low_pass(samples: Tensor, bandwidth: Tensor, sample_rate: int) -> Tensor:

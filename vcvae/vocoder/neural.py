@@ -11,9 +11,8 @@ how the phases of a hundred harmonics move together, which is what a vocoder of 
 
 In the end the mel of what was made is compared with the mel that was asked for, and the spectra's magnitudes corrected:
 Griffin & Lim's iteration (1984), begun so near to its end that eight rounds will do. A mel that a model made need not
-be any waveform's, and a waveform that is forced to it is rough, as no phases fit. There, what lacks is first added to
-the filters' gains, which leaves the phases as they are, and one round follows. What comes out has a mel that is some
-waveform's, of the kind that the network knows; that mel is then rendered in the first one's place.
+be any waveform's, and a waveform that is forced to it is rough, as no phases fit. There, what the network makes of the
+mel stands, and as a guessed mel's detail in time is the least sure, its filters change more smoothly.
 """
 
 from __future__ import annotations
@@ -36,7 +35,7 @@ from vcvae.models.pretrained import PretrainedModel
 from vcvae.pitch import Pitch
 from vcvae.vocoder import excitation
 from vcvae.vocoder.base import Vocoder
-from vcvae.vocoder.spectra import FARTHEST, inverse, minimum_phase, toward_mel, transform
+from vcvae.vocoder.spectra import inverse, minimum_phase, toward_mel, transform
 
 LOUDEST = 8.0  # ln of the largest gain, so that no mel makes an overflow
 NOISE = 2**17  # samples until the noise repeats: 6 s
@@ -49,11 +48,16 @@ Sources = tuple[Tensor, Tensor, Tensor]
 
 
 class Rendering(Config):
-    """How a waveform is held to the mel that is asked for. The defaults are for mels of recordings."""
+    """How a mel becomes a waveform. The defaults are for mels of recordings."""
 
-    passes: int = Field(1, gt=0, description="renderings; each but the first is of the mel of what the one before made")
-    calibrations: int = Field(0, ge=0, description="steps of the filters' gains towards the mel, in each pass")
-    corrections: int = Field(8, ge=0, description="steps of the spectra's magnitudes towards it, afterwards")
+    smoothing: int = Field(1, gt=0, description="filters that are averaged, beside each other in time; an odd number")
+    corrections: int = Field(8, ge=0, description="steps of the spectra's magnitudes towards the mel, in the end")
+
+    @model_validator(mode="after")
+    def _holds_together(self) -> Rendering:
+        if self.smoothing % 2 == 0:
+            raise ValueError("smoothing must be odd")
+        return self
 
 
 class NeuralVocoderConfig(Config):
@@ -69,7 +73,7 @@ class NeuralVocoderConfig(Config):
     n_fft: int = Field(512, gt=0, description="samples; window and transform of the filters")
     hop: int = Field(128, gt=0, description="samples between two filters; it divides n_fft and the mel's hop")
     natural: Rendering = Rendering()
-    estimated: Rendering = Rendering(passes=2, calibrations=2, corrections=1)
+    estimated: Rendering = Rendering(smoothing=3, corrections=0)
 
     @model_validator(mode="after")
     def _holds_together(self) -> NeuralVocoderConfig:
@@ -147,20 +151,10 @@ class FilterHead(nn.Module):
     def forward(self, features: Tensor, mel: Tensor) -> Filters:
         """Features (batch, frames, channels), ln-mel (batch, n_mels, frames) → (batch, parts · frames, bins) each."""
         added = self.linear(features).reshape(len(mel), -1, 4, self.bins)
-        heard = self._read(mel - self.white[:, None])
+        said = F.interpolate(mel - self.white[:, None], scale_factor=self.parts, mode="linear")
+        heard = said.transpose(1, 2) @ self.reading
         pulses, breath, noise = (heard[:, :, None] + added[:, :, :3]).clamp(max=LOUDEST).unbind(2)
         return pulses, breath, noise, minimum_phase(pulses) + added[:, :, 3]
-
-    def calibrated(self, filters: Filters, lacking: Tensor) -> Filters:
-        """The same with gains that are larger by what the ln-mel lacks, (batch, n_mels, frames); the phases stay."""
-        most = math.log(FARTHEST)
-        added = self._read(lacking.clamp(-most, most))
-        *gains, turn = filters
-        return *((gain + added).clamp(max=LOUDEST) for gain in gains), turn
-
-    def _read(self, mel: Tensor) -> Tensor:
-        """Mel (batch, n_mels, frames) → (batch, parts · frames, bins), read off between the bands' centres."""
-        return F.interpolate(mel, scale_factor=self.parts, mode="linear").transpose(1, 2) @ self.reading
 
 
 class NeuralVocoder(Vocoder, PretrainedModel, config=NeuralVocoderConfig):
@@ -195,9 +189,8 @@ class NeuralVocoder(Vocoder, PretrainedModel, config=NeuralVocoderConfig):
         window = -(-c.n_fft // c.mel.hop) + 1
         analysis = -(-c.mel.n_fft // c.mel.hop)
         r = self.rendering
-        steps = r.calibrations * (analysis + window) + r.corrections * analysis
-        again = (r.passes - 1) * (network + window + steps + analysis)
-        return -(-(max(network, pitch) + window + steps + again) // 2) * 2
+        smoothing = -(-(r.smoothing // 2) * c.hop // c.mel.hop)
+        return -(-(max(network, pitch) + smoothing + window + r.corrections * analysis) // 2) * 2
 
     def forward(self, mel: Tensor) -> Tensor:
         """Ln-mel (batch, n_mels, frames) → samples (batch, frames * hop), at the pitch that the mel lets hear.
@@ -242,7 +235,7 @@ class NeuralVocoder(Vocoder, PretrainedModel, config=NeuralVocoderConfig):
         """Mel (batch, n_mels, frames) and its pitch, a value per mel frame → the filters."""
         told = torch.stack([(pitch.log_f0 - 7.2) / 0.5, pitch.voicing], dim=1)
         heard = torch.cat([(mel + 5) / 2, told], dim=1)
-        return self.head(self.backbone(heard.transpose(1, 2)), mel)
+        return smoothed(self.head(self.backbone(heard.transpose(1, 2)), mel), self.rendering.smoothing)
 
     def draw(self, pitch: Pitch) -> Sources:
         """Sources at a pitch, a value per mel frame, whose noise and first phase are drawn."""
@@ -267,37 +260,17 @@ class NeuralVocoder(Vocoder, PretrainedModel, config=NeuralVocoderConfig):
 
     def render(self, mel: Tensor, pitch: Pitch, sources: Sources) -> Tensor:
         """Samples (batch, samples) that are held to the mel (batch, n_mels, frames); `pitch` is per mel frame."""
-        samples = self._pass(mel, pitch, sources)
-        for _ in range(self.rendering.passes - 1):
-            samples = self._pass(self._mel(samples), pitch, sources)
-        return samples
-
-    def _pass(self, mel: Tensor, pitch: Pitch, sources: Sources) -> Tensor:
-        filters = self.filters(mel, pitch)
-        samples = self.synthesise(filters, sources)
-        for _ in range(self.rendering.calibrations):
-            filters = self.head.calibrated(filters, mel - self._mel(samples))
-            samples = self.synthesise(filters, sources)
-        return self.correct(samples, mel)
+        return self.correct(self.synthesise(self.filters(mel, pitch), sources), mel)
 
     def correct(self, samples: Tensor, mel: Tensor) -> Tensor:
         """Samples (batch, frames * hop) → samples whose ln-mel is nearer to `mel` (batch, n_mels, frames)."""
         wanted, analysis, hop = mel.exp(), self.analysis, self.mel_config.hop
         for _ in range(self.rendering.corrections):
-            spectra = self._spectra(samples)
+            spectra = transform(samples, analysis.window, hop, mirrored=True)  # what the mel is made of
             magnitude = spectra.abs().clamp(min=1e-9)
             nearer = toward_mel(magnitude.transpose(1, 2), wanted, analysis.filters).transpose(1, 2)
             samples = inverse(spectra * (nearer / magnitude), analysis.window, hop)
         return samples
-
-    def _spectra(self, samples: Tensor) -> Tensor:
-        """Samples → what the mel is made of, complex (batch, frames, bins), of however few frames."""
-        return transform(samples, self.analysis.window, self.mel_config.hop, mirrored=True)
-
-    def _mel(self, samples: Tensor) -> Tensor:
-        """As `MelSpectrogram`, of however few frames."""
-        magnitude = self.analysis.filters @ self._spectra(samples).abs().transpose(1, 2)
-        return magnitude.clamp(min=self.mel_config.floor).log()
 
 
 class Stream:
@@ -362,3 +335,16 @@ class Stream:
         self.pitch = self.pitch and self.pitch[:, keep - self.first :]
         self.mel, self.first = mel[:, :, keep - self.first :], keep
         return samples[:, start:stop]
+
+
+def smoothed(filters: Filters, count: int) -> Filters:
+    """Each filter as the mean of `count` beside each other in time: of log-gains, and of the phases' directions."""
+
+    def mean(values: Tensor) -> Tensor:
+        padded = F.pad(values.mT, (count // 2, count // 2), mode="replicate")
+        return F.avg_pool1d(padded, count, stride=1).mT
+
+    if count == 1:
+        return filters
+    *gains, turn = filters
+    return *map(mean, gains), torch.atan2(mean(turn.sin()), mean(turn.cos()))
