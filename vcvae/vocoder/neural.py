@@ -12,7 +12,8 @@ how the phases of a hundred harmonics move together, which is what a vocoder of 
 In the end the mel of what was made is compared with the mel that was asked for, and the spectra's magnitudes corrected:
 Griffin & Lim's iteration (1984), begun so near to its end that eight rounds will do. A mel that a model made need not
 be any waveform's, and a waveform that is forced to it is rough, as no phases fit. There, what the network makes of the
-mel stands, and as a guessed mel's detail in time is the least sure, its filters change more smoothly.
+mel is held to it only in what changes slowly, by its filters' gains, which leaves the phases as they are; and as a
+guessed mel's detail in time is the least sure, the filters change more smoothly.
 """
 
 from __future__ import annotations
@@ -35,10 +36,11 @@ from vcvae.models.pretrained import PretrainedModel
 from vcvae.pitch import Pitch
 from vcvae.vocoder import excitation
 from vcvae.vocoder.base import Vocoder
-from vcvae.vocoder.spectra import inverse, minimum_phase, toward_mel, transform
+from vcvae.vocoder.spectra import FARTHEST, inverse, minimum_phase, toward_mel, transform
 
 LOUDEST = 8.0  # ln of the largest gain, so that no mel makes an overflow
 NOISE = 2**17  # samples until the noise repeats: 6 s
+SLOWLY = 5  # mel frames, 58 ms: what a calibration lacks is averaged over as many
 PIECE = 2048  # mel frames that are spoken at once, so that memory does not grow with the length: 24 s
 
 # Log-gain of the pulses, of the breath and of the noise, and the phase of the first two: (batch, …, bins) each.
@@ -51,7 +53,8 @@ class Rendering(Config):
     """How a mel becomes a waveform. The defaults are for mels of recordings."""
 
     smoothing: int = Field(1, gt=0, description="filters that are averaged, beside each other in time; an odd number")
-    corrections: int = Field(8, ge=0, description="steps of the spectra's magnitudes towards the mel, in the end")
+    calibrations: int = Field(0, ge=0, description="steps of the filters' gains towards the mel, afterwards")
+    corrections: int = Field(8, ge=0, description="steps of the spectra's magnitudes towards it, in the end")
 
     @model_validator(mode="after")
     def _holds_together(self) -> Rendering:
@@ -73,7 +76,7 @@ class NeuralVocoderConfig(Config):
     n_fft: int = Field(512, gt=0, description="samples; window and transform of the filters")
     hop: int = Field(128, gt=0, description="samples between two filters; it divides n_fft and the mel's hop")
     natural: Rendering = Rendering()
-    estimated: Rendering = Rendering(smoothing=3, corrections=0)
+    estimated: Rendering = Rendering(smoothing=3, calibrations=1, corrections=0)
 
     @model_validator(mode="after")
     def _holds_together(self) -> NeuralVocoderConfig:
@@ -151,10 +154,20 @@ class FilterHead(nn.Module):
     def forward(self, features: Tensor, mel: Tensor) -> Filters:
         """Features (batch, frames, channels), ln-mel (batch, n_mels, frames) → (batch, parts · frames, bins) each."""
         added = self.linear(features).reshape(len(mel), -1, 4, self.bins)
-        said = F.interpolate(mel - self.white[:, None], scale_factor=self.parts, mode="linear")
-        heard = said.transpose(1, 2) @ self.reading
+        heard = self._read(mel - self.white[:, None])
         pulses, breath, noise = (heard[:, :, None] + added[:, :, :3]).clamp(max=LOUDEST).unbind(2)
         return pulses, breath, noise, minimum_phase(pulses) + added[:, :, 3]
+
+    def calibrated(self, filters: Filters, lacking: Tensor) -> Filters:
+        """The same with gains that are larger by what the ln-mel lacks, (batch, n_mels, frames); the phases stay."""
+        most = math.log(FARTHEST)
+        added = self._read(moving_average(lacking.clamp(-most, most), SLOWLY))
+        *gains, turn = filters
+        return *((gain + added).clamp(max=LOUDEST) for gain in gains), turn
+
+    def _read(self, mel: Tensor) -> Tensor:
+        """Mel (batch, n_mels, frames) → (batch, parts · frames, bins), read off between the bands' centres."""
+        return F.interpolate(mel, scale_factor=self.parts, mode="linear").transpose(1, 2) @ self.reading
 
 
 class NeuralVocoder(Vocoder, PretrainedModel, config=NeuralVocoderConfig):
@@ -190,7 +203,8 @@ class NeuralVocoder(Vocoder, PretrainedModel, config=NeuralVocoderConfig):
         analysis = -(-c.mel.n_fft // c.mel.hop)
         r = self.rendering
         smoothing = -(-(r.smoothing // 2) * c.hop // c.mel.hop)
-        return -(-(max(network, pitch) + smoothing + window + r.corrections * analysis) // 2) * 2
+        held = r.calibrations * (analysis + SLOWLY // 2 + window) + r.corrections * analysis
+        return -(-(max(network, pitch) + smoothing + window + held) // 2) * 2
 
     def forward(self, mel: Tensor) -> Tensor:
         """Ln-mel (batch, n_mels, frames) → samples (batch, frames * hop), at the pitch that the mel lets hear.
@@ -215,7 +229,7 @@ class NeuralVocoder(Vocoder, PretrainedModel, config=NeuralVocoderConfig):
     def sketch(self, mel: Tensor, pitch: Pitch) -> Tensor:
         """As `speak`, within reach of a gradient: noise and the first phase are drawn, and nothing is corrected."""
         told = pitch.per_frame(mel.shape[2])
-        return self.synthesise(self.filters(mel, told), self.draw(told))
+        return self.calibrate(mel, told, self.draw(told))
 
     def stream(self) -> Stream:
         """Speak a mel that comes piece by piece."""
@@ -260,17 +274,35 @@ class NeuralVocoder(Vocoder, PretrainedModel, config=NeuralVocoderConfig):
 
     def render(self, mel: Tensor, pitch: Pitch, sources: Sources) -> Tensor:
         """Samples (batch, samples) that are held to the mel (batch, n_mels, frames); `pitch` is per mel frame."""
-        return self.correct(self.synthesise(self.filters(mel, pitch), sources), mel)
+        return self.correct(self.calibrate(mel, pitch, sources), mel)
+
+    def calibrate(self, mel: Tensor, pitch: Pitch, sources: Sources) -> Tensor:
+        """The same, its filters held to the mel, and not yet its spectra."""
+        filters = self.filters(mel, pitch)
+        samples = self.synthesise(filters, sources)
+        for _ in range(self.rendering.calibrations):
+            filters = self.head.calibrated(filters, mel - self._mel(samples))
+            samples = self.synthesise(filters, sources)
+        return samples
 
     def correct(self, samples: Tensor, mel: Tensor) -> Tensor:
         """Samples (batch, frames * hop) → samples whose ln-mel is nearer to `mel` (batch, n_mels, frames)."""
         wanted, analysis, hop = mel.exp(), self.analysis, self.mel_config.hop
         for _ in range(self.rendering.corrections):
-            spectra = transform(samples, analysis.window, hop, mirrored=True)  # what the mel is made of
+            spectra = self._spectra(samples)
             magnitude = spectra.abs().clamp(min=1e-9)
             nearer = toward_mel(magnitude.transpose(1, 2), wanted, analysis.filters).transpose(1, 2)
             samples = inverse(spectra * (nearer / magnitude), analysis.window, hop)
         return samples
+
+    def _spectra(self, samples: Tensor) -> Tensor:
+        """Samples → what the mel is made of, complex (batch, frames, bins), of however few frames."""
+        return transform(samples, self.analysis.window, self.mel_config.hop, mirrored=True)
+
+    def _mel(self, samples: Tensor) -> Tensor:
+        """As `MelSpectrogram`, of however few frames."""
+        magnitude = self.analysis.filters @ self._spectra(samples).abs().transpose(1, 2)
+        return magnitude.clamp(min=self.mel_config.floor).log()
 
 
 class Stream:
@@ -341,10 +373,14 @@ def smoothed(filters: Filters, count: int) -> Filters:
     """Each filter as the mean of `count` beside each other in time: of log-gains, and of the phases' directions."""
 
     def mean(values: Tensor) -> Tensor:
-        padded = F.pad(values.mT, (count // 2, count // 2), mode="replicate")
-        return F.avg_pool1d(padded, count, stride=1).mT
+        return moving_average(values.mT, count).mT
 
     if count == 1:
         return filters
     *gains, turn = filters
     return *map(mean, gains), torch.atan2(mean(turn.sin()), mean(turn.cos()))
+
+
+def moving_average(values: Tensor, count: int) -> Tensor:
+    """(batch, channels, frames) → each the mean of `count` frames around it, an odd number; ends are held."""
+    return F.avg_pool1d(F.pad(values, (count // 2, count // 2), mode="replicate"), count, stride=1)
