@@ -5,7 +5,7 @@ import torch
 
 from tests.corpus import EAR, RECOGNIZER
 from vcvae.convert import Converter
-from vcvae.critics import Critics, load_critics
+from vcvae.critics import Critics, load_critics, with_gaps
 from vcvae.errors import VcvaeError
 from vcvae.mel import MelConfig
 from vcvae.models.listener import Listener, ListenerConfig
@@ -31,6 +31,7 @@ def mels(converter):
 
 def test_those_that_ship_know_a_voice_again_and_words_in_another_voice(converter, mels):
     critics, model = converter.critics, converter.model
+    torch.manual_seed(0)
     with torch.no_grad():
         source, target = (critics.speak(mel, model.pitch(mel)) for mel in mels)
         voices = [critics.voice([mel]) for mel in mels]
@@ -48,6 +49,7 @@ def test_those_that_ship_know_a_voice_again_and_words_in_another_voice(converter
 
 def test_both_say_how_to_do_better(converter, mels):
     critics, model = converter.critics, converter.model
+    torch.manual_seed(0)
     source = mels[0][:, :, :128].clone().requires_grad_()
     spoken = critics.speak(source, model.pitch(source.detach()))
     other = critics.speak(mels[0][:, :, 128:256], model.pitch(mels[0][:, :, 128:256]))
@@ -67,6 +69,30 @@ def test_what_is_judged_is_what_a_conversion_sounds_like(converter, mels):
         )
         natural = critics.analysis(NeuralVocoder.from_pretrained(VOCODER).speak(mels[0], pitch))
     assert (judged - heard).abs().mean() < 0.5 * (judged - natural).abs().mean()
+
+
+def test_the_listener_hears_through_gaps_that_are_drawn():
+    """In some bands, and for some time in all, nothing is heard but the mean."""
+    torch.manual_seed(0)
+    mel = torch.randn(1, 80, 100).sign()  # nowhere near its mean
+    often = torch.zeros(80, 100)
+    for _ in range(200):
+        heard = with_gaps(mel)
+        missing = (heard - mel).abs()[0] > 0.1
+        torch.testing.assert_close(heard[0][missing], mel.mean(dim=2).expand(100, 80).T[missing])
+        bands, frames = missing.all(dim=1), missing.all(dim=0)
+        assert torch.equal(missing, bands[:, None] | frames)
+        for gap, most in ((bands, 20), (frames, 25)):
+            places = gap.nonzero()[:, 0].tolist()
+            assert len(places) <= most
+            assert places == list(range(places[0], places[-1] + 1) if places else ())
+        often += missing
+    assert 0 < often.min() < often.max() < 100
+
+
+@pytest.mark.parametrize("frames", [1, 3, 8])
+def test_however_little_there_is_to_hear(frames):
+    assert with_gaps(torch.randn(1, 80, frames)).isfinite().all()
 
 
 def test_they_come_with_models_of_the_mel_that_they_hear(converter):

@@ -43,7 +43,7 @@ def test_two_weights_in_a_byte_are_two():
 
 def test_sizes_within_sizes_are_listed():
     found = dict(info(RELEASED.with_name("vocoder")))
-    assert "hop 128, natural (smoothing 1, corrections 8), estimated (smoothing " in found["sizes"]
+    assert "hop 128, natural (smoothing 1, calibrations 0, corrections 8), estimated (smoothing " in found["sizes"]
 
 
 def test_a_run_is_described(tmp_path):

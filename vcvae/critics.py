@@ -14,6 +14,8 @@ from vcvae.pitch import Pitch
 from vcvae.vocoder import RELEASED as VOCODER
 from vcvae.vocoder import NeuralVocoder
 
+GAP = 4  # the widest gap in what the listener hears is one in so many of the bands, and of the frames
+
 
 class Critics(nn.Module):
     """A listener and a reader, frozen, and the vocoder that speaks for both.
@@ -42,12 +44,27 @@ class Critics(nn.Module):
         return F.normalize(torch.cat([self.listener(mel) for mel in mels]).mean(dim=0), dim=0)
 
     def unlike(self, spoken: Tensor, voice: Tensor) -> Tensor:
-        """1 less the cosine of how samples (1, samples) sound and of a voice (6 · channels,)."""
-        return 1 - (self.listener(self.analysis(spoken))[0] * voice).sum()
+        """1 less the cosine of how samples (1, samples) sound, through gaps that are drawn, and a voice's."""
+        return 1 - (self.listener(with_gaps(self.analysis(spoken)))[0] * voice).sum()
 
     def misread(self, spoken: Tensor, meant: Tensor) -> Tensor:
         """How far samples (1, samples) are from saying what others, as long, do."""
         return self.reader.misread(spoken, meant)
+
+
+def with_gaps(mel: Tensor) -> Tensor:
+    """Log-mel (1, n_mels, frames) in which some bands, and for some time all of them, only stay at their mean.
+
+    What pleases the listener in one place alone is not what another would call the voice, and such places are found
+    soon by whoever learns to please; so where it hears nothing is drawn anew (as in SpecAugment, Park et al. 2019,
+    arXiv:1904.08779).
+    """
+    mean, kept = mel.mean(dim=2, keepdim=True), torch.ones_like(mel)
+    for dim in (1, 2):
+        size = mel.shape[dim]
+        width = int(torch.randint(size // GAP + 1, ()))
+        kept.narrow(dim, int(torch.randint(size - width + 1, ())), width).zero_()
+    return mean + (mel - mean) * kept
 
 
 def load_critics(mel: MelConfig) -> Critics | None:

@@ -8,6 +8,7 @@ from vcvae.errors import VcvaeError
 from vcvae.mel import MelConfig, MelSpectrogram
 from vcvae.pitch import Pitch, yin
 from vcvae.vocoder import NeuralVocoder, NeuralVocoderConfig, load_vocoder
+from vcvae.vocoder.neural import SLOWLY, moving_average
 
 SMALL = NeuralVocoderConfig(channels=16, blocks=2, pitch_channels=8, pitch_blocks=1)
 
@@ -61,6 +62,28 @@ def test_each_correction_brings_the_mel_nearer(vocoder, mel):
     )
     assert near < 0.85 * far
     assert nearer < 0.98 * near
+
+
+def test_each_calibration_brings_what_changes_slowly_nearer(vocoder, mel):
+    far, near, nearer = (
+        moving_average(MelSpectrogram()(rendered(vocoder, calibrations=steps, corrections=0)(mel)) - mel, SLOWLY)
+        for steps in (0, 1, 2)
+    )
+    assert near.abs().mean() < 0.7 * far.abs().mean()
+    assert nearer.abs().mean() < near.abs().mean()
+
+
+def test_a_calibration_adds_what_is_lacking_to_the_gains_and_leaves_the_phases(vocoder, mel):
+    told = vocoder.pitch.decode(*vocoder.listen(mel)).per_frame(120)
+    filters = vocoder.filters(mel, told)
+    *louder, turn = vocoder.head.calibrated(filters, torch.full_like(mel, 0.3))
+    torch.testing.assert_close(turn, filters[3], atol=0, rtol=0)
+    for before, after in zip(filters[:3], louder, strict=True):
+        torch.testing.assert_close(after, before + 0.3)
+    fast = torch.zeros(SLOWLY).index_fill(0, torch.tensor([0]), 1.0) - 1 / SLOWLY
+    *same, _ = vocoder.head.calibrated(filters, fast.repeat(120 // SLOWLY).expand_as(mel))
+    for before, after in zip(filters[:3], same, strict=True):
+        torch.testing.assert_close(after[:, 12:-12], before[:, 12:-12])
 
 
 def test_smoothed_filters_are_the_means_of_their_neighbours(vocoder, mel):
@@ -148,9 +171,9 @@ def test_a_stream_forgets_what_it_no_longer_needs(vocoder):
         assert stream.pitch.log_f0.shape[1] == stream.mel.shape[2]
 
 
-@pytest.mark.parametrize("smoothing", [1, 3, 7])
-def test_a_sample_depends_on_no_more_than_its_reach(vocoder, mel, smoothing):
-    vocoder = rendered(vocoder, smoothing=smoothing, corrections=1)
+@pytest.mark.parametrize(("smoothing", "calibrations"), [(1, 0), (3, 1), (7, 2)])
+def test_a_sample_depends_on_no_more_than_its_reach(vocoder, mel, smoothing, calibrations):
+    vocoder = rendered(vocoder, smoothing=smoothing, calibrations=calibrations, corrections=1)
     assert vocoder.reach < 58
     changed = mel.clone()
     changed[:, :, 60] += 1

@@ -81,7 +81,7 @@ class VocoderTask(Task):
         self.analysis = MelSpectrogram(mel)
         self.generator = NeuralVocoder(config.model)
         if config.start:
-            self.generator.load_state_dict(self._fetch(NeuralVocoder, config.start).state_dict())
+            self.generator.load_state_dict(self._begun(config.start).state_dict())
         self.converter = self._fetch(DisentanglingVAE, config.converter) if config.converter else None
         self.teacher = load_vocoder(config.teacher, mel).requires_grad_(False) if config.teacher else None
         self.average = average(self.generator, config.average)
@@ -92,12 +92,21 @@ class VocoderTask(Task):
         """A saved model, frozen.
 
         Raises:
-            VcvaeError: none there, or it is for another mel or, where it is a vocoder, of another size.
+            VcvaeError: none there, or it is for another mel.
         """
         model = kind.from_pretrained(source).requires_grad_(False)
         model.config.mel.require_equal(self.config.model.mel, ours=source, theirs="the configuration")
-        sizes = [c.model_dump(exclude={"natural", "estimated"}) for c in (model.config, self.config.model)]
-        if kind is NeuralVocoder and sizes[0] != sizes[1]:
+        return model
+
+    def _begun(self, source: str) -> NeuralVocoder:
+        """The vocoder that a run starts from.
+
+        Raises:
+            VcvaeError: none there, or it is for another mel, or of another size.
+        """
+        model = self._fetch(NeuralVocoder, source)
+        theirs, ours = (c.model_dump(exclude={"natural", "estimated"}) for c in (model.config, self.config.model))
+        if theirs != ours:
             raise VcvaeError(f"start: {source} has other sizes than 'model' says; give those of its config.json.")
         return model
 
