@@ -9,10 +9,11 @@ import torch
 
 from tests.synthetic import speak
 from vcvae import convert
-from vcvae.convert import Converter, Encoder, _join, _pieces, find_device
+from vcvae.convert import Converter, Encoder, _join, _pieces, find_device, hushed
 from vcvae.errors import VcvaeError
 from vcvae.mel import MelConfig
 from vcvae.models.disentangling import DisentanglingConfig, DisentanglingVAE
+from vcvae.models.voice import level
 from vcvae.vocoder import GriffinLim
 
 RATE = 22050
@@ -233,3 +234,23 @@ def test_conversion_is_silent_about_clean_input(converter, source, target, caplo
     with caplog.at_level(logging.WARNING):
         converter.convert(source, target)
     assert not caplog.records
+
+
+def test_a_conversion_pauses_as_its_source_does():
+    """There it is as far below its mean level as the source, where it was nearer; nowhere else does it change."""
+    generator = torch.Generator().manual_seed(0)
+    mel, converted = (torch.randn(2, 80, 120, generator=generator) - 3 for _ in range(2))
+    mel[:, :, 40:80] -= 6
+    mel[:, :, 100:] -= 2  # quiet, and no pause
+    converted[0, :, 40:80] -= 2
+    converted[1, :, 40:80] -= 8
+    result = hushed(converted, mel)
+    torch.testing.assert_close(result[1], converted[1])
+    torch.testing.assert_close(result[0, :, :36], converted[0, :, :36])
+    torch.testing.assert_close(result[0, :, 84:], converted[0, :, 84:])
+
+    def depth(mel):
+        return level(mel[:1, :, 45:75]) - level(mel[:1])
+
+    assert depth(converted) > depth(mel) + 3
+    torch.testing.assert_close(depth(result), depth(mel), atol=0.2, rtol=0)

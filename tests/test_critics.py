@@ -29,7 +29,7 @@ def mels(converter):
     ]
 
 
-def test_those_that_ship_know_a_voice_again_and_words_in_another_voice(converter, mels):
+def test_those_that_ship_know_a_voice_again_and_words_in_another_voice(converter, mels, monkeypatch):
     critics, model = converter.critics, converter.model
     torch.manual_seed(0)
     with torch.no_grad():
@@ -37,7 +37,10 @@ def test_those_that_ship_know_a_voice_again_and_words_in_another_voice(converter
         voices = [critics.voice([mel]) for mel in mels]
         for spoken, own, other in ((source, *voices), (target, *voices[::-1])):
             halves = spoken.tensor_split(2, dim=1)
-            assert all(critics.unlike(half, own) < critics.unlike(half, other) - 0.2 for half in halves)
+            assert len({float(critics.unlike(halves[0], own)) for _ in range(3)}) > 1
+            with monkeypatch.context() as without:
+                without.setattr("vcvae.critics.with_gaps", lambda mel: mel)
+                assert all(critics.unlike(half, own) < critics.unlike(half, other) - 0.2 for half in halves)
         voice = model.voice(mels[1])
         melody = model.melody(mels[0], voice)
         said = critics.misread(critics.speak(model.convert(mels[0], voice, melody=melody), melody), source)
@@ -68,7 +71,7 @@ def test_what_is_judged_is_what_a_conversion_sounds_like(converter, mels):
             critics.analysis(x) for x in (critics.speak(mels[0], pitch), converter.vocoder.speak(mels[0], pitch))
         )
         natural = critics.analysis(NeuralVocoder.from_pretrained(VOCODER).speak(mels[0], pitch))
-    assert (judged - heard).abs().mean() < 0.5 * (judged - natural).abs().mean()
+    assert (judged - heard).abs().mean() < 0.6 * (judged - natural).abs().mean()
 
 
 def test_the_listener_hears_through_gaps_that_are_drawn():
@@ -76,7 +79,7 @@ def test_the_listener_hears_through_gaps_that_are_drawn():
     torch.manual_seed(0)
     mel = torch.randn(1, 80, 100).sign()  # nowhere near its mean
     often = torch.zeros(80, 100)
-    for _ in range(200):
+    for _ in range(1000):
         heard = with_gaps(mel)
         missing = (heard - mel).abs()[0] > 0.1
         torch.testing.assert_close(heard[0][missing], mel.mean(dim=2).expand(100, 80).T[missing])
@@ -87,7 +90,7 @@ def test_the_listener_hears_through_gaps_that_are_drawn():
             assert len(places) <= most
             assert places == list(range(places[0], places[-1] + 1) if places else ())
         often += missing
-    assert 0 < often.min() < often.max() < 100
+    assert 0 < often.min() < often.max() < 500
 
 
 @pytest.mark.parametrize("frames", [1, 3, 8])

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from vcvae import audio
 from vcvae.adapt import Heard, adapt
@@ -23,7 +24,7 @@ from vcvae.errors import VcvaeError
 from vcvae.mel import MelSpectrogram, bandwidth, known_bands
 from vcvae.models import load_model
 from vcvae.models.disentangling import DisentanglingVAE
-from vcvae.models.voice import Voice
+from vcvae.models.voice import Voice, level
 from vcvae.pitch import Pitch, Register
 from vcvae.vocoder import Vocoder, load_vocoder
 
@@ -31,6 +32,8 @@ PIECE = 2560  # frames between the starts of two pieces: 29.7 s
 OVERLAP = 176  # frames that two pieces share: 2 s; convolutions reach less than 0.7 s to either side
 REHEARSED = 32  # recordings at most: more of them in as few steps would seldom be heard
 FADE = 2  # frames of the cross-fade: 23 ms
+PAUSE = 3.5  # nepers, 30 dB, below its mean level: where a source is quieter, it pauses
+AWHILE = 5  # frames over which that is heard: 58 ms
 
 Source = str | Path | np.ndarray
 
@@ -271,7 +274,7 @@ class Converter(Encoder):
         for piece, is_last in _pieces(blocks(), PIECE * hop, OVERLAP * hop):
             mel = self._mel(piece)
             melody = self.model.melody(mel, voice, register=register, pitch_shift=pitch_shift)
-            converted = self.model.convert(mel, voice, melody=melody)
+            converted = hushed(self.model.convert(mel, voice, melody=melody), mel)
             spoken = self.vocoder.speak(converted, melody)[0].float().cpu().numpy()[: len(piece)]
             joined = _join(waiting, spoken, converted[0], hop)
             end = len(joined) if is_last else PIECE * hop
@@ -349,6 +352,22 @@ def _pieces(blocks: Iterable[np.ndarray], piece: int, overlap: int) -> Iterator[
     yield waiting, True
 
 
+def hushed(converted: Tensor, mel: Tensor) -> Tensor:
+    """A conversion that is as quiet as its source where that pauses; log-mels (batch, n_mels, frames) both.
+
+    What a decoder leaves in a pause is the mean of what it learned there, and a mean of noises is not quiet.
+    """
+
+    def loudness(mel: Tensor) -> Tensor:
+        """Of each frame, in nepers above the mean level: (batch, 1, frames)."""
+        frames = torch.exp(2 * mel).sum(dim=1, keepdim=True).log() / 2
+        return F.avg_pool1d(frames, AWHILE, 1, AWHILE // 2, count_include_pad=False) - level(mel)
+
+    heard, spoken = loudness(mel), loudness(converted)
+    pausing = (-PAUSE - heard).clamp(0, 1)  # wholly from a neper further down, that nothing is cut off
+    return converted + pausing * (heard - spoken).clamp(max=0)
+
+
 def _join(before: np.ndarray, after: np.ndarray, mel: Tensor, hop: int) -> np.ndarray:
     """Cross-fade the end of one piece into the start of the next, where the middle of what they share is quietest.
 
@@ -359,7 +378,7 @@ def _join(before: np.ndarray, after: np.ndarray, mel: Tensor, hop: int) -> np.nd
         return after
     frames = len(before) // hop
     quarter = frames // 4
-    loudness = torch.nn.functional.avg_pool1d(mel[:, :frames].exp().mean(0)[None], 2 * FADE + 1, 1, FADE)[0]
+    loudness = F.avg_pool1d(mel[:, :frames].exp().mean(0)[None], 2 * FADE + 1, 1, FADE)[0]
     centre = (quarter + int(loudness[quarter : frames - quarter].argmin())) * hop
     weight = np.zeros(len(before), np.float32)
     half = FADE * hop // 2

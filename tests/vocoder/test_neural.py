@@ -69,8 +69,8 @@ def test_each_calibration_brings_what_changes_slowly_nearer(vocoder, mel):
         moving_average(MelSpectrogram()(rendered(vocoder, calibrations=steps, corrections=0)(mel)) - mel, SLOWLY)
         for steps in (0, 1, 2)
     )
-    assert near.abs().mean() < 0.7 * far.abs().mean()
-    assert nearer.abs().mean() < near.abs().mean()
+    assert near.abs().mean() < 0.85 * far.abs().mean()
+    assert nearer.abs().mean() < 0.98 * near.abs().mean()
 
 
 def test_a_calibration_adds_what_is_lacking_to_the_gains_and_leaves_the_phases(vocoder, mel):
