@@ -44,7 +44,7 @@ class Critics(nn.Module):
         return F.normalize(torch.cat([self.listener(mel) for mel in mels]).mean(dim=0), dim=0)
 
     def unlike(self, spoken: Tensor, voice: Tensor) -> Tensor:
-        """1 less the cosine of how samples (1, samples) sound, through gaps that are drawn, and a voice's."""
+        """1 less the cosine of how samples (1, samples) sound and of a voice (6 · channels,); heard through gaps."""
         return 1 - (self.listener(with_gaps(self.analysis(spoken)))[0] * voice).sum()
 
     def misread(self, spoken: Tensor, meant: Tensor) -> Tensor:
