@@ -175,6 +175,16 @@ def test_a_loss_that_is_not_finite_ends_the_run_and_keeps_its_checkpoint(values,
     assert (folder / checkpoint.NAME).read_bytes() == before
 
 
+def test_a_precision_that_cannot_be_had_is_one_sentence(values, monkeypatch):
+    with monkeypatch.context() as without:
+        without.setattr("torch.accelerator.is_available", lambda: False)
+        with pytest.raises(VcvaeError, match="precision: fp16 needs a GPU"):
+            run(values, precision="fp16")
+    run(values, steps=1)
+    with pytest.raises(VcvaeError, match=r"precision: bf16 cannot be had .* start a process of its own"):
+        run(values, precision="bf16")
+
+
 def test_a_broken_checkpoint_is_one_sentence(values, tmp_path):
     with pytest.raises(VcvaeError, match="no checkpoint here"):
         load_run(tmp_path)

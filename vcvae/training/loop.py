@@ -56,9 +56,9 @@ def train(config: RunConfig | ParallelConfig, console: Console | None = None) ->
     """Train as `config` says, or go on from where its output folder stands; returns that folder.
 
     Raises:
-        VcvaeError: data that is not prepared, an output that holds a run of another configuration; and, with the last
-            checkpoint as it was, so that the same command goes on from there: a loss that is not finite, a full disk,
-            a process that read audio and was killed.
+        VcvaeError: data that is not prepared, an output that holds a run of another configuration, a precision that
+            cannot be had; and, with the last checkpoint as it was, so that the same command goes on from there: a loss
+            that is not finite, a full disk, a process that read audio and was killed.
     """
     console = console or Console()
     if isinstance(config, ParallelConfig):
@@ -72,8 +72,7 @@ class _Run:
 
     def __init__(self, config: RunConfig, console: Console) -> None:
         self.config, self.console, self.folder = config, console, Path(config.output)
-        # Where there is no accelerator, several processes are to find each other on the CPU.
-        self.accelerator = Accelerator(mixed_precision=config.precision, cpu=not torch.accelerator.is_available())
+        self.accelerator = _accelerator(config.precision)
         mel = config.model.mel
         self.data, self.dev = (
             load(
@@ -325,6 +324,22 @@ def revive(saved: dict[str, Any], folder: Path) -> tuple[RunConfig, Task]:
 
 def _seed(seed: int, batch: int, process: int) -> None:
     torch.manual_seed(int(np.random.SeedSequence([seed, batch, process]).generate_state(1)[0]))
+
+
+def _accelerator(precision: str) -> Accelerator:
+    """Raises:
+    VcvaeError: there is no such precision here, or a run before in this process had another.
+    """
+    here = torch.accelerator.is_available()
+    if precision == "fp16" and not here:
+        raise VcvaeError("precision: fp16 needs a GPU, and none is found; give bf16 or no.")
+    try:
+        # Where there is no accelerator, several processes are to find each other on the CPU.
+        return Accelerator(mixed_precision=precision, cpu=not here)
+    except ValueError as error:
+        raise VcvaeError(
+            f"precision: {precision} cannot be had ({error}); give another, or start a process of its own for each run."
+        ) from None
 
 
 def _require_same(config: RunConfig, saved: RunConfig, folder: Path) -> None:
