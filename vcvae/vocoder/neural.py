@@ -13,7 +13,7 @@ In the end the mel of what was made is compared with the mel that was asked for,
 Griffin & Lim's iteration (1984), begun so near to its end that eight rounds will do. A mel that a model made need not
 be any waveform's, and a waveform that is forced to it is rough, as no phases fit. There, what the network makes of the
 mel is held to it only in what changes slowly, by its filters' gains, which leaves the phases as they are; and as a
-guessed mel's detail in time is the least sure, the filters change more smoothly.
+guessed mel's detail in time is the least sure, the pulses' filters change more smoothly.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ Sources = tuple[Tensor, Tensor, Tensor]
 class Rendering(Config):
     """How a mel becomes a waveform. The defaults are for mels of recordings."""
 
-    smoothing: int = Field(1, gt=0, description="filters that are averaged, beside each other in time; an odd number")
+    smoothing: int = Field(1, gt=0, description="the pulses' filters that are averaged over time; an odd number")
     calibrations: int = Field(0, ge=0, description="steps of the filters' gains towards the mel, afterwards")
     corrections: int = Field(8, ge=0, description="steps of the spectra's magnitudes towards it, in the end")
 
@@ -151,12 +151,20 @@ class FilterHead(nn.Module):
         self.register_buffer("reading", torch.tensor(reading, dtype=torch.float32), persistent=False)
         self.register_buffer("white", torch.tensor(white, dtype=torch.float32), persistent=False)
 
-    def forward(self, features: Tensor, mel: Tensor) -> Filters:
-        """Features (batch, frames, channels), ln-mel (batch, n_mels, frames) → (batch, parts · frames, bins) each."""
+    def forward(self, features: Tensor, mel: Tensor, *, smoothing: int = 1) -> Filters:
+        """Features (batch, frames, channels), ln-mel (batch, n_mels, frames) → (batch, parts · frames, bins) each.
+
+        Of the pulses, each filter is the mean of `smoothing` around it: of their log-gains, and of the directions of
+        what is added to the phases. A voice is rough where they flutter; noise is rough anyhow.
+        """
         added = self.linear(features).reshape(len(mel), -1, 4, self.bins)
         heard = self._read(mel - self.white[:, None])
         pulses, breath, noise = (heard[:, :, None] + added[:, :, :3]).clamp(max=LOUDEST).unbind(2)
-        return pulses, breath, noise, minimum_phase(pulses) + added[:, :, 3]
+        turn = added[:, :, 3]
+        if smoothing > 1:
+            pulses, along, across = (moving_average(x.mT, smoothing).mT for x in (pulses, turn.cos(), turn.sin()))
+            turn = torch.atan2(across, along)
+        return pulses, breath, noise, minimum_phase(pulses) + turn
 
     def calibrated(self, filters: Filters, lacking: Tensor) -> Filters:
         """The same with gains that are larger by what the ln-mel lacks, (batch, n_mels, frames); the phases stay."""
@@ -249,7 +257,7 @@ class NeuralVocoder(Vocoder, PretrainedModel, config=NeuralVocoderConfig):
         """Mel (batch, n_mels, frames) and its pitch, a value per mel frame → the filters."""
         told = torch.stack([(pitch.log_f0 - 7.2) / 0.5, pitch.voicing], dim=1)
         heard = torch.cat([(mel + 5) / 2, told], dim=1)
-        return smoothed(self.head(self.backbone(heard.transpose(1, 2)), mel), self.rendering.smoothing)
+        return self.head(self.backbone(heard.transpose(1, 2)), mel, smoothing=self.rendering.smoothing)
 
     def draw(self, pitch: Pitch) -> Sources:
         """Sources at a pitch, a value per mel frame, whose noise and first phase are drawn."""
@@ -367,18 +375,6 @@ class Stream:
         self.pitch = self.pitch and self.pitch[:, keep - self.first :]
         self.mel, self.first = mel[:, :, keep - self.first :], keep
         return samples[:, start:stop]
-
-
-def smoothed(filters: Filters, count: int) -> Filters:
-    """Each filter as the mean of `count` beside each other in time: of log-gains, and of the phases' directions."""
-
-    def mean(values: Tensor) -> Tensor:
-        return moving_average(values.mT, count).mT
-
-    if count == 1:
-        return filters
-    *gains, turn = filters
-    return *map(mean, gains), torch.atan2(mean(turn.sin()), mean(turn.cos()))
 
 
 def moving_average(values: Tensor, count: int) -> Tensor:
