@@ -1,4 +1,4 @@
-"""A voice that was never heard in training, learned from the very utterances that show it, in seconds.
+"""A voice that was never heard in training, learned from the very utterances that show it, in minutes.
 
 What the decoder makes of a new voice is near it, and not it: the exemplars tell how it sounds, but which of all that is
 heard matters was learned from other voices. A few steps on the target's own speech, rebuilt from its content and the

@@ -181,7 +181,7 @@ class Converter(Encoder):
         sample_rate: int | None = None,
         steps: int = ADAPT_STEPS,
     ) -> tuple[Converter, Voice]:
-        """A converter whose decoder has learned a voice from its utterances, in a minute or so; and that voice.
+        """A converter whose decoder has learned a voice from its utterances, in minutes; and that voice.
 
         Give what is to be converted as `rehearsed`: its words are kept better then. Of what is long, the first half
         minute is, of many the first 32, and what cannot be used is passed over: its own conversion will say why.

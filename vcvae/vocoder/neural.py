@@ -13,7 +13,7 @@ In the end the mel of what was made is compared with the mel that was asked for,
 Griffin & Lim's iteration (1984), begun so near to its end that eight rounds will do. A mel that a model made need not
 be any waveform's, and a waveform that is forced to it is rough, as no phases fit. There, what the network makes of the
 mel is held to it only in what changes slowly, by its filters' gains, which leaves the phases as they are; and as a
-guessed mel's detail in time is the least sure, the pulses' filters change more smoothly.
+guessed mel's detail in time is the least sure, the pulses' filters change more smoothly, where harmonics are heard.
 """
 
 from __future__ import annotations
@@ -40,6 +40,7 @@ from vcvae.vocoder.spectra import FARTHEST, inverse, minimum_phase, toward_mel, 
 
 LOUDEST = 8.0  # ln of the largest gain, so that no mel makes an overflow
 NOISE = 2**17  # samples until the noise repeats: 6 s
+SMOOTH = (1500.0, 4500.0)  # Hz: below it the pulses' gains are smoothed in full, beyond it not at all
 SLOWLY = 5  # mel frames, 58 ms: what a calibration lacks is averaged over as many
 PIECE = 2048  # mel frames that are spoken at once, so that memory does not grow with the length: 24 s
 
@@ -150,20 +151,23 @@ class FilterHead(nn.Module):
         white = np.log(bands.clip(min=1e-9) * math.sqrt(power))
         self.register_buffer("reading", torch.tensor(reading, dtype=torch.float32), persistent=False)
         self.register_buffer("white", torch.tensor(white, dtype=torch.float32), persistent=False)
+        smoothed = np.interp(frequencies, SMOOTH, (1, 0))
+        self.register_buffer("smoothed", torch.tensor(smoothed, dtype=torch.float32), persistent=False)
 
     def forward(self, features: Tensor, mel: Tensor, *, smoothing: int = 1) -> Filters:
         """Features (batch, frames, channels), ln-mel (batch, n_mels, frames) → (batch, parts · frames, bins) each.
 
-        Of the pulses, each filter is the mean of `smoothing` around it: of their log-gains, and of the directions of
-        what is added to the phases. A voice is rough where they flutter; noise is rough anyhow.
+        Of the pulses, each filter is the mean of `smoothing` around it: of the directions of what is added to the
+        phases, and of the log-gains in the lower bins. A voice is rough where its single harmonics flutter; higher up,
+        where none is heard alone, and in noise, such detail belongs to the voice.
         """
         added = self.linear(features).reshape(len(mel), -1, 4, self.bins)
         heard = self._read(mel - self.white[:, None])
         pulses, breath, noise = (heard[:, :, None] + added[:, :, :3]).clamp(max=LOUDEST).unbind(2)
         turn = added[:, :, 3]
         if smoothing > 1:
-            pulses, along, across = (moving_average(x.mT, smoothing).mT for x in (pulses, turn.cos(), turn.sin()))
-            turn = torch.atan2(across, along)
+            mean, along, across = (moving_average(x.mT, smoothing).mT for x in (pulses, turn.cos(), turn.sin()))
+            pulses, turn = torch.lerp(pulses, mean, self.smoothed), torch.atan2(across, along)
         return pulses, breath, noise, minimum_phase(pulses) + turn
 
     def calibrated(self, filters: Filters, lacking: Tensor) -> Filters:
