@@ -18,7 +18,7 @@ from vcvae.config import override, read_yaml
 from vcvae.errors import VcvaeError
 from vcvae.training import checkpoint
 from vcvae.training.conversion import ConversionConfig, ConversionTask
-from vcvae.training.loop import _Run, _Stop, load_run, train
+from vcvae.training.loop import Stopped, _Run, _Stop, load_run, train
 from vcvae.training.run import OptimizerConfig
 from vcvae.training.tasks import parse
 
@@ -100,6 +100,21 @@ def test_a_run_that_is_asked_to_stop_saves_the_step_at_hand(values, tmp_path):
     assert "run the same command to go on" in "".join(lines)
     assert process.wait() == 0
     assert 0 < checkpoint.load(tmp_path / "run")["step"] < 100_000
+
+
+def test_whoever_trains_from_a_program_is_told_that_it_was_stopped(values, monkeypatch):
+    """Or it would go on with a model that has learned in part."""
+    advance = _Run._advance
+
+    def interrupted(self, reading):
+        signal.raise_signal(signal.SIGTERM)
+        return advance(self, reading)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(_Run, "_advance", interrupted)
+        with pytest.raises(Stopped):
+            run(values)
+    assert checkpoint.load(run(values))["step"] == 6
 
 
 def test_a_signal_that_comes_twice_is_one_and_a_second_interrupt_is_obeyed(monkeypatch):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -85,10 +86,11 @@ def train(
     from vcvae.config import override, read_yaml
 
     values = override(read_yaml(config), assignments or [])
-    from vcvae.training.loop import train
+    from vcvae.training.loop import Stopped, train
     from vcvae.training.tasks import parse
 
-    train(parse(values, where=str(config)), out)
+    with suppress(Stopped):  # it has said so, and a launcher would take another exit code for a failure
+        train(parse(values, where=str(config)), out)
 
 
 def evaluate(

@@ -59,12 +59,17 @@ def train(config: RunConfig | ParallelConfig, console: Console | None = None) ->
         VcvaeError: data that is not prepared, an output that holds a run of another configuration, a precision that
             cannot be had; and, with the last checkpoint as it was, so that the same command goes on from there: a loss
             that is not finite, a full disk, a process that read audio and was killed.
+        Stopped: by Ctrl-C or SIGTERM; the step at hand is done and saved.
     """
     console = console or Console()
     if isinstance(config, ParallelConfig):
         return fit(config, console)
     require_tensorboard()
     return _Run(config, console).train()
+
+
+class Stopped(KeyboardInterrupt):
+    """Whoever trains was asked to stop, and has saved where it stands: what would come after a training must not."""
 
 
 class _Run:
@@ -129,7 +134,7 @@ class _Run:
         return self.accelerator.is_main_process
 
     def train(self) -> Path:
-        """Run to the end, or until asked to stop."""
+        """Run to the end, or until `Stopped`."""
         log = self._begin() if self.leads else None
         try:
             self._steps(log)
@@ -145,6 +150,8 @@ class _Run:
             if self.step < self.config.steps:
                 self.console.print(f"{self.folder}: stopped at step {self.step}; run the same command to go on.")
         self.accelerator.end_training()
+        if self.step < self.config.steps:
+            raise Stopped
         return self.folder
 
     def _steps(self, log: Log | None) -> None:
