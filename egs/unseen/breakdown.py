@@ -12,6 +12,10 @@ import numpy as np
 
 ACCEPTED = {"campplus": 0.653, "resemblyzer": 0.758}  # the cosines of equal error on real pairs of 15 of these speakers
 MEASURES = ("campplus_target", "campplus_source", "resemblyzer_target", "word_errors", "distillmos")
+COLUMNS = (
+    *("cases", "similar to target", "to source", "WER", "of the sources"),
+    *("DistillMOS", "accepted by CAM++", "by Resemblyzer"),
+)
 KINDS = {"FF": "woman to woman", "FM": "woman to man", "MF": "man to woman", "MM": "man to man"}
 
 
@@ -26,16 +30,17 @@ def main(report: Path) -> None:
     for row in table:
         groups["five" if ";" in row["targets"] else "one target utterance"].append(row)
         groups[KINDS[row["sexes"]]].append(row)
-    print("| | cases | similar to target | to source | WER | DistillMOS | accepted by CAM++ | by Resemblyzer |")
-    print("|---|---|---|---|---|---|---|---|")
+    print(f"| | {' | '.join(COLUMNS)} |\n|{'---|' * (1 + len(COLUMNS))}")
     for name, rows in groups.items():
         found = [{key: value["conversion"] for key, value in cases[row["id"]].items()} for row in rows]
         mean = {key: np.mean([f[key] for f in found], axis=0) for key in found[0]}
         wrong, words = mean["word_errors"]
+        known = [errors for row in rows if (errors := cases[row["id"]]["word_errors"]["source"])]
+        heard_wrong, heard = np.sum(known, axis=0)
         shares = (np.mean([f[f"{v}_target"] >= least for f in found]) for v, least in ACCEPTED.items())
         print(
             f"| {name} | {len(rows)} | {mean['campplus_target']:.2f} | {mean['campplus_source']:.2f} | "
-            f"{100 * wrong / words:.1f} % | {mean['distillmos']:.2f} | "
+            f"{100 * wrong / words:.1f} % | {100 * heard_wrong / heard:.1f} % | {mean['distillmos']:.2f} | "
             + " | ".join(f"{100 * share:.0f} %" for share in shares)
             + " |"
         )

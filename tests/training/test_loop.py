@@ -18,8 +18,9 @@ from vcvae.config import override, read_yaml
 from vcvae.errors import VcvaeError
 from vcvae.training import checkpoint
 from vcvae.training.conversion import ConversionConfig, ConversionTask
-from vcvae.training.loop import Stopped, _Run, _Stop, load_run, train
+from vcvae.training.loop import _Run, load_run, train
 from vcvae.training.run import OptimizerConfig
+from vcvae.training.stopping import Stop, Stopped
 from vcvae.training.tasks import parse
 
 MINIMAL = {"task": "conversion", "output": "x", "data": {"train": "a", "dev": "b"}}
@@ -118,12 +119,12 @@ def test_whoever_trains_from_a_program_is_told_that_it_was_stopped(values, monke
 
 
 def test_a_signal_that_comes_twice_is_one_and_a_second_interrupt_is_obeyed(monkeypatch):
-    with _Stop() as stop:
+    with Stop() as stop:
         assert not stop.asked
         for number in (signal.SIGTERM, signal.SIGTERM, signal.SIGINT):  # a launcher's, a group's
             signal.raise_signal(number)
         assert stop.asked
-        monkeypatch.setattr(_Stop, "PATIENCE", 0.0)
+        monkeypatch.setattr(Stop, "PATIENCE", 0.0)
         signal.raise_signal(signal.SIGTERM)
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)

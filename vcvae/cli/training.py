@@ -86,7 +86,8 @@ def train(
     from vcvae.config import override, read_yaml
 
     values = override(read_yaml(config), assignments or [])
-    from vcvae.training.loop import Stopped, train
+    from vcvae.training.loop import train
+    from vcvae.training.stopping import Stopped
     from vcvae.training.tasks import parse
 
     with suppress(Stopped):  # it has said so, and a launcher would take another exit code for a failure

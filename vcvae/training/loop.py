@@ -8,7 +8,6 @@ was never stopped. It may go on with another number of processes: no example the
 from __future__ import annotations
 
 import json
-import signal
 import time
 from collections import defaultdict
 from collections.abc import Iterator
@@ -31,6 +30,7 @@ from vcvae.training.batches import Positions, batches, first, is_a_killed_reader
 from vcvae.training.log import Log, require_tensorboard
 from vcvae.training.parallel import ParallelConfig, fit
 from vcvae.training.run import RunConfig
+from vcvae.training.stopping import Stop, Stopped
 from vcvae.training.task import Batch, Task
 from vcvae.training.tasks import TASKS, parse
 
@@ -66,10 +66,6 @@ def train(config: RunConfig | ParallelConfig, console: Console | None = None) ->
         return fit(config, console)
     require_tensorboard()
     return _Run(config, console).train()
-
-
-class Stopped(KeyboardInterrupt):
-    """Whoever trains was asked to stop, and has saved where it stands: what would come after a training must not."""
 
 
 class _Run:
@@ -145,12 +141,13 @@ class _Run:
                 f"{self.folder}: a process that reads audio was killed at step {self.step}, for want of memory "
                 "perhaps; run the same command to go on from the last checkpoint (--set workers=0 reads without it)."
             ) from None
+        stopped = self.step < self.config.steps
         if log:
             log.close()
-            if self.step < self.config.steps:
+            if stopped:
                 self.console.print(f"{self.folder}: stopped at step {self.step}; run the same command to go on.")
         self.accelerator.end_training()
-        if self.step < self.config.steps:
+        if stopped:
             raise Stopped
         return self.folder
 
@@ -163,7 +160,7 @@ class _Run:
         unseen = list(first(self.dev, config.validation_speakers, size=size, device=device))
         frames = self.examples_a_step * config.segments * config.segment_frames
         sums, since, began = defaultdict(float), 0, time.perf_counter()
-        with closing(reading), _Stop() as stop, _progress(console, self.leads) as progress:
+        with closing(reading), Stop() as stop, _progress(console, self.leads) as progress:
             bar = progress.add_task("training", total=config.steps, completed=self.step, rate="")
             stopping = False
             while self.step < config.steps and not stopping:
@@ -372,31 +369,3 @@ def _progress(console: Console, shown: bool) -> Progress:
         console=console,
         disable=not (shown and console.is_terminal),
     )
-
-
-class _Stop:
-    """Turns Ctrl-C or SIGTERM into a request to stop after the step at hand; a second Ctrl-C is obeyed at once.
-
-    Launchers pass on what they are told, so one signal may come twice: what comes within `PATIENCE` is the same.
-    """
-
-    PATIENCE = 2.0  # seconds
-
-    def __enter__(self) -> _Stop:
-        self.since = None
-        self.before = {s: signal.signal(s, self._ask) for s in (signal.SIGINT, signal.SIGTERM)}
-        return self
-
-    @property
-    def asked(self) -> bool:
-        return self.since is not None
-
-    def _ask(self, number: int, _frame) -> None:
-        now = time.monotonic()
-        if self.asked and number == signal.SIGINT and now - self.since > self.PATIENCE:
-            raise KeyboardInterrupt
-        self.since = self.since or now
-
-    def __exit__(self, *_exc) -> None:
-        for number, handler in self.before.items():
-            signal.signal(number, handler)
