@@ -29,6 +29,6 @@ def vcvae(monkeypatch, capsys):
 
 @pytest.fixture
 def voices(tmp_path):
-    sf.write(tmp_path / "src.wav", speak("aisoe", pitch=110, seconds=1.0), RATE)
-    sf.write(tmp_path / "spk.wav", speak("oeaui", pitch=210, tract=1.15, seconds=1.0), RATE)
+    sf.write(tmp_path / "src.wav", speak("aisoe", f0=110, seconds=1.0), RATE)
+    sf.write(tmp_path / "spk.wav", speak("oeaui", f0=210, tract=1.15, seconds=1.0), RATE)
     return tmp_path

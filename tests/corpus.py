@@ -16,7 +16,7 @@ TINY = {
     "content_latent": 4,
     "speaker_latent": 8,
     "speaker_channels": 16,
-    "pitch_channels": 8,
+    "f0_channels": 8,
 }
 
 # … and the smallest network that hears who speaks.
@@ -27,12 +27,12 @@ RECOGNIZER = {"channels": 16, "heads": 2, "layers": 2}
 
 
 def make_corpus(folder: Path, *, speakers: int = 4, utterances: int = 2, seconds: float = 1.5) -> Path:
-    """`folder/ready/train`, prepared, of `speakers` who differ in pitch and in vocal tract."""
+    """`folder/ready/train`, prepared, of `speakers` who differ in f0 and in vocal tract."""
     for k in range(speakers):
         (folder / "source" / f"speaker{k}").mkdir(parents=True)
         for i in range(utterances):
             words = ("aiueo", "osiafu", "uaeiso")[i % 3]
-            samples = speak(words, pitch=100 + 40 * k, tract=1 + 0.05 * k, seconds=seconds, seed=10 * k + i)
+            samples = speak(words, f0=100 + 40 * k, tract=1 + 0.05 * k, seconds=seconds, seed=10 * k + i)
             sf.write(folder / "source" / f"speaker{k}" / f"{i}.wav", samples, 22050)
     list(Preparation("folder", folder / "source", folder / "ready", sample_rate=22050, dev=0, test=0))
     return folder / "ready" / "train"

@@ -15,7 +15,7 @@ from tests.synthetic import speak
 
 def say(path: Path, rate: int, *, speaker: int = 0, channels: int = 1) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    samples = speak("aiueo", pitch=100 + 20 * speaker, seconds=1.2, sample_rate=rate, seed=speaker)
+    samples = speak("aiueo", f0=100 + 20 * speaker, seconds=1.2, sample_rate=rate, seed=speaker)
     sf.write(path, np.stack([samples] * channels, axis=1), rate)
 
 

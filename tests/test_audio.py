@@ -35,7 +35,7 @@ spoken = functools.cache(speak)
 
 @pytest.fixture
 def speech():
-    return spoken("asiu ofe", pitch=140, seconds=2).copy()
+    return spoken("asiu ofe", f0=140, seconds=2).copy()
 
 
 def sine(frequency, seconds=1.0, rate=RATE, amplitude=0.5):
@@ -681,12 +681,12 @@ def test_the_module_imports_neither_torch_nor_librosa():
 
 
 def test_synthetic_speech_is_the_same_words_in_two_voices():
-    first, second = (speak("asiu o", pitch=p, tract=t, seconds=2) for p, t in ((100, 1.0), (200, 1.2)))
+    first, second = (speak("asiu o", f0=p, tract=t, seconds=2) for p, t in ((100, 1.0), (200, 1.2)))
     assert first.dtype == np.float32
     assert first.shape == second.shape == (2 * RATE,)
-    np.testing.assert_array_equal(first, speak("asiu o", pitch=100, seconds=2))
-    assert not np.array_equal(first, speak("asiu o", pitch=100, seconds=2, seed=1))
-    vowel = speak("a", pitch=100, seconds=1)[4000:-4000]
+    np.testing.assert_array_equal(first, speak("asiu o", f0=100, seconds=2))
+    assert not np.array_equal(first, speak("asiu o", f0=100, seconds=2, seed=1))
+    vowel = speak("a", f0=100, seconds=1)[4000:-4000]
     correlation = np.correlate(vowel, vowel, "full")[len(vowel) - 1 :]
     assert RATE / (100 + np.argmax(correlation[100:400])) == pytest.approx(100, rel=0.11)
     for speech in (first, second):  # "s" is unvoiced and high, " " is silent, in both

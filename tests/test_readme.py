@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from typer.main import get_command
 
-from vcvae import convert
-from vcvae.adapt import adapt
 from vcvae.cli import app
+from vcvae.convert import converter
+from vcvae.convert.finetune import finetune
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -21,7 +21,9 @@ PAGES = [page for page in ROOT.rglob("*.md") if not {".venv", "exp", ".pytest_ca
 def test_python_runs(code, monkeypatch):
     """With a few steps of learning a voice, where two hundred would take a minute."""
     monkeypatch.chdir(ROOT)
-    monkeypatch.setattr(convert, "adapt", lambda *args, steps, **options: adapt(*args, steps=min(steps, 3), **options))
+    monkeypatch.setattr(
+        converter, "finetune", lambda *args, steps, **options: finetune(*args, steps=min(steps, 3), **options)
+    )
     exec(code, {})
 
 

@@ -14,26 +14,25 @@ from typer.main import get_command
 
 from tests.corpus import TINY, make_corpus
 from tests.synthetic import speak
-from vcvae import recipe
-from vcvae.cli import app
+from vcvae.cli import app, recipe
+from vcvae.cli.recipe import FILE, Recipe
 from vcvae.config import Config, read_yaml
 from vcvae.data.prepare import MANIFEST
-from vcvae.models.disentangling import DisentanglingConfig, DisentanglingVAE
-from vcvae.models.gmm_conversion import GMMConversion
-from vcvae.recipe import FILE, Recipe
+from vcvae.models.classic.gmm_conversion import GMMConversion
+from vcvae.models.conversion.vae import DisentanglingConfig, DisentanglingVAE
 from vcvae.training import checkpoint
-from vcvae.training.conversion import ConversionConfig
-from vcvae.training.family import AutoEncoderRun, DenoisingRun, VAERun
 from vcvae.training.loop import train
-from vcvae.training.parallel import ParallelConfig
 from vcvae.training.tasks import parse
-from vcvae.training.texture import TextureConfig
-from vcvae.training.vocoder import VocoderConfig
+from vcvae.training.tasks.autoencoders import AutoEncoderRun, DenoisingRun, VAERun
+from vcvae.training.tasks.conversion import ConversionConfig
+from vcvae.training.tasks.gmm import ParallelConfig
+from vcvae.training.tasks.postfilter import PostfilterConfig
+from vcvae.training.tasks.vocoder import VocoderConfig
 
 RECIPES = Path(__file__).parents[1] / "recipes"
 WHERE = {"output": "", "data": {"train": "", "dev": ""}}
 PAGES = {
-    "folder": [ConversionConfig(**WHERE), TextureConfig(**WHERE, converter="")],
+    "folder": [ConversionConfig(**WHERE), PostfilterConfig(**WHERE, converter="")],
     "vocoder": [VocoderConfig(**WHERE)],
     "family": [
         AutoEncoderRun(**WHERE),
@@ -48,7 +47,7 @@ NOT_TRAINED_HERE = {PARALLEL, *RECIPES.glob(f"*/{FILE}"), *LAUNCH.glob("*.yaml")
 # The smallest networks that have all their parts; a run that starts from weights must keep their sizes.
 SMALLER = {
     "folder/conversion.yaml": {"model": TINY},
-    "folder/texture.yaml": {"critic": {"channels": [4, 8, 8, 8]}},
+    "folder/postfilter.yaml": {"losses": {"channels": [4, 8, 8, 8]}},
     "vocoder/vocoder.yaml": {"model": {"channels": 16, "blocks": 1}},
     "vocoder/large.yaml": {"model": {"channels": 16, "blocks": 1}, "discriminators": {}},
     "vocoder/finetune.yaml": {
@@ -100,7 +99,7 @@ def test_a_recipe_runs_in_miniature(path, tmp_path, monkeypatch):
     name = str(path.relative_to(RECIPES))
     smaller |= SMALLER[name] if name in SMALLER else SMALLER[f"folder/{path.name}"]
     places = {"output": str(tmp_path / "run"), "data": {"train": corpus, "dev": corpus}}
-    if path.name == "texture.yaml":
+    if path.name == "postfilter.yaml":
         DisentanglingVAE(DisentanglingConfig(**TINY)).save_pretrained(tmp_path / "converter")
         places["converter"] = str(tmp_path / "converter")
     train(parse(read_yaml(path) | smaller | places, where=str(path)), Console(quiet=True))
@@ -111,7 +110,7 @@ def test_the_parallel_recipe_runs_in_miniature(tmp_path):
     for name in ("low", "high"):
         (tmp_path / name).mkdir()
         for i in range(3):
-            samples = speak("aiueo", pitch={"low": 110, "high": 170}[name], seed=i)
+            samples = speak("aiueo", f0={"low": 110, "high": 170}[name], seed=i)
             sf.write(tmp_path / name / f"{i}.wav", samples, 22050)
     places = {"output": str(tmp_path / "model"), "source": str(tmp_path / "low"), "target": str(tmp_path / "high")}
     train(parse(read_yaml(PARALLEL) | places | {"model": {"components": 2}}, where="test"), Console(quiet=True))
@@ -122,7 +121,7 @@ def test_mini_runs_whole(tmp_path, monkeypatch, vcvae):
     """All its commands on the voices that it names, with two steps of each training."""
     shutil.copytree(RECIPES, tmp_path / "recipes")
     (tmp_path / "egs").symlink_to(RECIPES.parent / "egs")
-    for name in ("conversion", "texture"):
+    for name in ("conversion", "postfilter"):
         path = tmp_path / "recipes" / "mini" / f"{name}.yaml"
         path.write_text(yaml.safe_dump(yaml.safe_load(path.read_text()) | {"steps": 2, "workers": 0}))
     monkeypatch.chdir(tmp_path)
@@ -164,7 +163,7 @@ def test_a_step_of_a_recipe_is_a_command_and_makes_what_the_next_one_needs(folde
         assert config.output in makes
         for split in (config.data.train, config.data.dev):
             assert f"{split}/{MANIFEST}" in made
-        if config.task == "texture":
+        if config.task == "postfilter":
             assert f"{config.converter}/model.safetensors" in made
     if command == "export":
         assert arguments[0] in made

@@ -5,6 +5,12 @@ from __future__ import annotations
 import platform
 import subprocess
 from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING
+
+from vcvae.errors import VcvaeError
+
+if TYPE_CHECKING:
+    import torch
 
 PACKAGES = ("vcvae", "torch", "torchaudio", "accelerate", "lhotse", "librosa", "numpy", "soundfile", "soxr")
 
@@ -40,3 +46,30 @@ def git_state() -> dict[str, str]:
         return {"git_commit": git("rev-parse", "HEAD").strip(), "git_dirty": "yes" if git("status", "-s") else "no"}
     except (OSError, subprocess.SubprocessError):
         return {}
+
+
+def find_device(name: str) -> torch.device:
+    """`auto` → the accelerator where there is one, else the CPU.
+
+    Raises:
+        VcvaeError: an unknown name, or a device that this machine lacks.
+    """
+    import torch
+
+    if name == "auto":
+        return torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
+    available = {
+        "cpu": True,
+        "cuda": torch.cuda.is_available(),
+        "mps": torch.backends.mps.is_available(),
+    }
+    kind = name.split(":")[0]
+    try:
+        device = torch.device(name)
+        known = available[kind] and (device.index or 0) < (torch.cuda.device_count() if kind == "cuda" else 1)
+    except (RuntimeError, KeyError):
+        known = False
+    if not known:
+        usable = ", ".join(n for n, there in available.items() if there)
+        raise VcvaeError(f"--device {name}: not available here; use auto, or one of: {usable}.")
+    return device

@@ -17,11 +17,11 @@ from torch import Tensor
 
 from vcvae import audio
 from vcvae.data.manifest import Manifest
-from vcvae.evaluate.speakers import covariances, equal_error_rate, probe
-from vcvae.mel import MelConfig, MelSpectrogram
+from vcvae.features.mel import MelConfig, MelSpectrogram
+from vcvae.metrics.speakers import covariances, equal_error_rate, probe
 from vcvae.models import load_model
-from vcvae.models.disentangling import DisentanglingVAE
-from vcvae.models.voice import Voice
+from vcvae.models.conversion.vae import DisentanglingVAE
+from vcvae.models.conversion.voice import Voice
 from vcvae.training.loop import load_run, train
 from vcvae.training.tasks import parse
 
@@ -37,19 +37,19 @@ MEASURES = {
 
 NONE: dict = {
     "content_input": {"warp": 0.0, "noise": 0.0},
-    "weights": {"contrastive": 0.0, "identification": 0.0, "adversarial": 0.0, "features": 0.0},
-    "disguise": 0.0,
-    "invention": {"share": 0.0},
+    "weights": {"contrastive": 0.0, "aam_softmax": 0.0, "adversarial": 0.0, "features": 0.0},
+    "back_translation": 0.0,
+    "voice_augmentation": {"share": 0.0},
 }
-CONTRAST = {"contrastive": 0.1, "identification": 0.03}
+CONTRAST = {"contrastive": 0.1, "aam_softmax": 0.03}
 WARPED = {"content_input": {"warp": 0.25, "noise": 0.3}}
 # Each has what those before it have.
 VARIANTS: dict[str, dict] = {
     "instance normalization": NONE,
     "+ warped content input": NONE | WARPED,
     "+ speakers told apart": NONE | WARPED | {"weights": NONE["weights"] | CONTRAST},
-    "+ words heard from conversions": NONE | WARPED | {"weights": NONE["weights"] | CONTRAST, "disguise": 0.5},
-    "+ a critic": {"invention": {"share": 0.0}},
+    "+ words heard from conversions": NONE | WARPED | {"weights": NONE["weights"] | CONTRAST, "back_translation": 0.5},
+    "+ a losses": {"voice_augmentation": {"share": 0.0}},
     "+ voices that nobody has": {},
 }
 

@@ -1,4 +1,4 @@
-"""Draw the log-mels of a source, a target and the conversion between them, with their pitch.
+"""Draw the log-mels of a source, a target and the conversion between them, with their f0.
 
 python egs/convert/picture.py [SOURCE TARGET] -o picture.png
 """
@@ -37,11 +37,11 @@ def main() -> None:
         samples = torch.from_numpy(samples[: int(arguments.seconds * rate)]).to(converter.device)[None]
         with torch.inference_mode():
             mel = converter.spectrogram(samples)
-            pitch = converter.model.pitch(mel)
+            f0 = converter.model.f0(mel)
         extent = (0, mel.shape[2] / converter.mel_config.frame_rate, 0, converter.mel_config.n_mels)
         axis.imshow(mel[0].cpu(), origin="lower", aspect="auto", extent=extent, cmap="magma", vmin=-9, vmax=1)
         axis.set(title=title, ylabel="mel band")
-        f0 = torch.where(pitch.voicing > 0.5, 2**pitch.log_f0, torch.nan)[0].cpu()
+        f0 = torch.where(f0.voicing > 0.5, 2**f0.log_f0, torch.nan)[0].cpu()
         over = axis.twinx()
         over.plot(torch.arange(len(f0)) * 2 / converter.mel_config.frame_rate, f0, color="cyan", linewidth=1.5)
         over.set(ylabel="F0, Hz", ylim=(50, 400))

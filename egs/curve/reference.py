@@ -18,13 +18,13 @@ from rich.console import Console
 from rich.table import Table
 
 from vcvae import audio
-from vcvae.convert import Converter
+from vcvae.convert.converter import Converter
 from vcvae.data.manifest import Manifest
 from vcvae.defaults import ADAPT_STEPS
 from vcvae.evaluate import interval, load_measures
 from vcvae.evaluate.cases import Case
 
-KEPT = 3  # utterances of each speaker that are kept to compare with, the longest
+KEPT = 3  # utterances of each speaker that are kept to compare with, the min_utterance_samples
 MEASURES = {
     "campplus_target": "similar to the target",
     "campplus_source": "similar to the source",
@@ -59,7 +59,7 @@ def main() -> None:
             for number, (kept, shown) in enumerate(speakers):
                 voice = shown[:amount] if utterances else first(shown, amount, rate)
                 spoken = [sources[number - turn] for turn in range(1, arguments.sources + 1)]
-                learned, voice = converter.adapted(voice, rehearsed=spoken, sample_rate=rate, steps=arguments.steps)
+                learned, voice = converter.adapted(voice, sources=spoken, sample_rate=rate, steps=arguments.steps)
                 for turn, source in enumerate(spoken, 1):
                     output = Path(folder) / f"{amount:g}-{number}-{turn}.wav"  # measures remember what they have heard
                     case = Case(output.stem, source, tuple(kept))

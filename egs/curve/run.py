@@ -17,13 +17,13 @@ from lhotse.serialization import load_jsonl, save_to_jsonl
 from rich.console import Console
 from rich.table import Table
 
-from vcvae.convert import Converter
+from vcvae.convert.converter import Converter
 from vcvae.data.manifest import Manifest
 from vcvae.data.prepare import MANIFEST
 from vcvae.evaluate import Case, draw_cases, evaluate, load_measures, read_cases
 from vcvae.evaluate.measures import Measure
 from vcvae.evaluate.report import Report
-from vcvae.mel import MelConfig
+from vcvae.features.mel import MelConfig
 from vcvae.models import load_model
 from vcvae.training.export import export
 from vcvae.training.loop import train
@@ -134,9 +134,11 @@ def subset(folder: Path, part: int, runs: Path) -> Path:
 def draw(output: Path, points: list[Point]) -> None:
     figure, axes = plt.subplots(2, len(MEASURES), figsize=(12, 6), layout="constrained", sharey="col")
     whole = max(p.hours for p in points)
-    longest = max(p.steps for p in points if p.hours < whole)
+    min_utterance_samples = max(p.steps for p in points if p.hours < whole)
     sweeps = {
-        f"hours of speech, {longest} steps": sorted((p.hours, p) for p in points if p.steps == longest),
+        f"hours of speech, {min_utterance_samples} steps": sorted(
+            (p.hours, p) for p in points if p.steps == min_utterance_samples
+        ),
         f"steps of training, {whole:.1f} h": sorted((p.steps, p) for p in points if p.hours == whole),
     }
     for row, (title, sweep) in zip(axes, sweeps.items(), strict=True):

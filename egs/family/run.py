@@ -22,16 +22,16 @@ from sklearn.decomposition import PCA
 from sklearn.exceptions import ConvergenceWarning
 
 from vcvae import audio
+from vcvae.augment.waveform import CorruptionConfig, corrupt
+from vcvae.convert.copy_synthesis import speak
 from vcvae.data.manifest import Manifest
 from vcvae.data.prepare import Preparation
-from vcvae.evaluate.bound import bound
-from vcvae.mel import MelConfig, MelSpectrogram, known_bands
-from vcvae.models.autoencoder import VAE, AutoEncoder
-from vcvae.models.gmm import GaussianMixture
-from vcvae.training.corruption import CorruptionConfig, corrupt
+from vcvae.features.mel import MelConfig, MelSpectrogram, valid_band_mask
+from vcvae.models.classic.autoencoder import VAE, AutoEncoder
+from vcvae.models.classic.elbo import bound
+from vcvae.models.classic.gmm import GaussianMixture
 from vcvae.training.loop import load_run, train
 from vcvae.training.tasks import parse
-from vcvae.vocode import speak
 from vcvae.vocoder import load_vocoder
 
 HERE = Path(__file__).parent
@@ -129,9 +129,9 @@ def read(folder: Path, seconds: float) -> list[torch.Tensor]:
     Only of those that reach all bands: where there is none, training asks for nothing, and a floor is easy to guess.
     """
     manifest, chosen, total = Manifest(folder, MEL.sample_rate), [], 0.0
-    known = known_bands(torch.from_numpy(manifest.bandwidth), MEL).all(dim=1)
+    valid_bands = valid_band_mask(torch.from_numpy(manifest.bandwidth), MEL).all(dim=1)
     for row in torch.randperm(len(manifest.samples), generator=torch.Generator().manual_seed(0)).tolist():
-        if known[row] and total < seconds:
+        if valid_bands[row] and total < seconds:
             chosen.append(torch.from_numpy(audio.read(manifest.path(row), MEL.sample_rate))[None])
             total += manifest.samples[row] / MEL.sample_rate
     return chosen
@@ -234,7 +234,7 @@ def two(speech: Speech) -> list[torch.Tensor]:
 @torch.inference_mode()
 def sound(output: Path, speech: Speech, vae: VAE) -> None:
     """What the VAE draws, and two utterances with what lies between them, spoken: two files beside the picture."""
-    vocoder = load_vocoder(None, MEL).for_estimates().eval()
+    vocoder = load_vocoder(None, MEL).for_predicted_mels().eval()
     torch.manual_seed(0)
     between = [vae.between(*two(speech), share)[0] for share in (0.0, 0.33, 0.67, 1.0)]
     for name, mels in (("drawn", [vae.sample(torch.Size([1, MEL.n_mels, 258]))[0]]), ("between", between)):

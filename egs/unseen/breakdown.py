@@ -35,8 +35,8 @@ def main(report: Path) -> None:
         found = [{key: value["conversion"] for key, value in cases[row["id"]].items()} for row in rows]
         mean = {key: np.mean([f[key] for f in found], axis=0) for key in found[0]}
         wrong, words = mean["word_errors"]
-        known = [errors for row in rows if (errors := cases[row["id"]]["word_errors"]["source"])]
-        heard_wrong, heard = np.sum(known, axis=0)
+        valid_bands = [errors for row in rows if (errors := cases[row["id"]]["word_errors"]["source"])]
+        heard_wrong, heard = np.sum(valid_bands, axis=0)
         shares = (np.mean([f[f"{v}_target"] >= least for f in found]) for v, least in ACCEPTED.items())
         print(
             f"| {name} | {len(rows)} | {mean['campplus_target']:.2f} | {mean['campplus_source']:.2f} | "

@@ -4,7 +4,7 @@
 
 AdaIN-VC is written here after its paper (Chou et al. 2019, arXiv:1904.05742) with the published sizes: 80 bands (4.9 M
 parameters) for training, 512 bands (9 M) for conversion. Its training step is the network's alone; ours is the whole
-step, with mel, pitch tracking, perturbation and optimizer.
+step, with mel, f0 tracking, perturbation and optimizer.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vcvae.models.disentangling import DisentanglingVAE
-from vcvae.training.conversion import ConversionConfig, ConversionTask
+from vcvae.models.conversion.vae import DisentanglingVAE
+from vcvae.training.tasks.conversion import ConversionConfig, ConversionTask
 
 WIDTH, BANK, BLOCKS = 128, 8, 6
 BATCH, FRAMES = 32, 128
@@ -95,7 +95,7 @@ def main() -> None:
     torch.manual_seed(0)
 
     theirs, ours = AdaINVC(80), ConversionTask(ConversionConfig(output="", data={"train": "", "dev": ""}), speakers=64)
-    optimizers = [torch.optim.Adam(m.parameters()) for m in (theirs, ours.model, ours.critic)]
+    optimizers = [torch.optim.Adam(m.parameters()) for m in (theirs, ours.model, ours.discriminator)]
     mel, samples = torch.randn(BATCH, 80, FRAMES), 0.1 * torch.randn(BATCH // 4, 4, FRAMES * 256)
     batch = {
         "samples": samples,
@@ -112,10 +112,10 @@ def main() -> None:
     def our_step(step: int) -> None:
         totals, _ = ours(batch, step)
         for name, total in totals.items():
-            total.backward(inputs=ours.players()[name], retain_graph=name == "critic")
+            total.backward(inputs=ours.parameter_groups()[name], retain_graph=name == "discriminator")
         finish(ours.model, optimizers[1])
-        if "critic" in totals:
-            finish(ours.critic, optimizers[2])
+        if "discriminator" in totals:
+            finish(ours.discriminator, optimizers[2])
         ours.after_step()
 
     def finish(model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
@@ -124,7 +124,7 @@ def main() -> None:
         optimizer.zero_grad()
 
     print(f"training, {arguments.threads} threads, {BATCH} × {FRAMES} frames")
-    for step, what in ((0, "as it begins"), (10**6, "with conversions and a critic")):
+    for step, what in ((0, "as it begins"), (10**6, "with conversions and a discriminator")):
         seconds = compare(their_step, lambda step=step: our_step(step), arguments.rounds)
         rates = [BATCH * FRAMES / s for s in seconds]
         print(f"  AdaIN-VC, {size(theirs):.1f} M parameters: {rates[0]:8,.0f} frames/s")
@@ -144,7 +144,7 @@ def main() -> None:
     print(f"mel → mel of 10 s from 10 s of the target, {arguments.threads} threads")
     print(f"  AdaIN-VC, {size(theirs):.1f} M parameters: {1e3 * seconds[0]:6.1f} ms")
     print(f"  vcvae,    {size(model):.1f} M parameters: {1e3 * seconds[1]:6.1f} ms   {seconds[0] / seconds[1]:.2f} ×")
-    print(f"  vcvae, the target's voice known:   {1e3 * alone:6.1f} ms")
+    print(f"  vcvae, the target's voice valid_bands:   {1e3 * alone:6.1f} ms")
 
 
 def compare(first, second, rounds: int) -> tuple[float, float]:

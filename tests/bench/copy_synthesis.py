@@ -3,7 +3,7 @@
     python tests/bench/copy_synthesis.py FOLDER [--vocoder neural griffin-lim hifigan:PATH …] [--keep DIR]
 
 spectrum: mean |difference| of log spectra at four resolutions (natural-log units); mel: mean |difference| of ln-mels;
-F0: median |difference| of the pitch where both are voiced, and the share of those frames that differ by more than half
+F0: median |difference| of the f0 where both are voiced, and the share of those frames that differ by more than half
 a semitone; V/UV: share of the frames that are voiced in one only. `--keep` writes the copies, for other judges.
 """
 
@@ -16,8 +16,8 @@ import soundfile
 import torch
 
 from vcvae import audio
-from vcvae.mel import MelConfig, MelSpectrogram
-from vcvae.pitch import yin
+from vcvae.features.f0 import yin
+from vcvae.features.mel import MelConfig, MelSpectrogram
 from vcvae.training.spectral import MultiResolutionSpectrum
 from vcvae.vocoder import load_vocoder
 

@@ -17,12 +17,12 @@ from rich.console import Console
 from rich.table import Table
 
 from vcvae import audio
+from vcvae.augment.waveform import CorruptionConfig, corrupt
+from vcvae.convert.copy_synthesis import speak
 from vcvae.data.manifest import Manifest
 from vcvae.evaluate.measures import HEARING
-from vcvae.mel import MelSpectrogram
+from vcvae.features.mel import MelSpectrogram
 from vcvae.models import load_autoencoder
-from vcvae.training.corruption import CorruptionConfig, corrupt
-from vcvae.vocode import speak
 from vcvae.vocoder import load_vocoder
 
 SECONDS = 6
@@ -46,7 +46,7 @@ def main() -> None:
         systems["plain"] = load_autoencoder(arguments.plain).eval()
     systems["denoised"] = denoiser
     rating = rater(mel.sample_rate) if arguments.dnsmos else None
-    vocoder = load_vocoder(None, mel).for_estimates().eval()
+    vocoder = load_vocoder(None, mel).for_predicted_mels().eval()
     spectrogram = MelSpectrogram(mel)
 
     clean = recordings(arguments.dev, arguments.count, mel.sample_rate)

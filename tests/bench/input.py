@@ -2,7 +2,7 @@
 
 Seconds of audio per second: that the input pipeline alone gives, from files and from shards, with 0, 1 and 2 workers;
 and that a step of recipes/folder/conversion.yaml takes, with 1 and 2 threads, as training begins and with conversions
-and the critic. The pipeline must give three times what the step takes.
+and the discriminator. The pipeline must give three times what the step takes.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from vcvae import audio
 from vcvae.config import read_yaml
 from vcvae.data.prepare import Preparation
 from vcvae.data.shar import Export
-from vcvae.training.batches import Positions, batches
+from vcvae.training.batches import ResumableBatchSampler, batches
 from vcvae.training.loop import _Run
 from vcvae.training.task import Batch
 from vcvae.training.tasks import parse
@@ -59,7 +59,7 @@ def run(place: Path, output: Path, **changes) -> _Run:
 
 def read(run: _Run) -> Iterator[Batch]:
     """The batches of a run, from its beginning."""
-    positions = Positions(run.config.batch_speakers, 0)
+    positions = ResumableBatchSampler(run.config.batch_speakers, 0)
     return batches(run.data, positions, workers=run.config.workers, device=run.accelerator.device)
 
 

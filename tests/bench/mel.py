@@ -14,7 +14,7 @@ import numpy as np
 import torch
 import torchaudio
 
-from vcvae.mel import MelConfig, MelSpectrogram
+from vcvae.features.mel import MelConfig, MelSpectrogram
 
 SECONDS = 30
 

@@ -21,8 +21,8 @@ import torch
 import torchaudio
 from torch import Tensor, nn
 
-from vcvae.mel import MelConfig
-from vcvae.vocoder import HiFiGAN, HiFiGANConfig, NeuralVocoder
+from vcvae.features.mel import MelConfig
+from vcvae.vocoder import HiFiGAN, HiFiGANConfig, SourceFilterVocoder
 
 SIZES = {
     "HiFi-GAN V1": HiFiGANConfig(),
@@ -59,7 +59,7 @@ def memory() -> float:
 
 
 def measure_memory(minutes: float) -> None:
-    vocoder, rate = NeuralVocoder().eval(), MelConfig().frame_rate
+    vocoder, rate = SourceFilterVocoder().eval(), MelConfig().frame_rate
     vocoder(torch.randn(1, 80, 100) - 5)
     before = memory()
     vocoder(torch.randn(1, 80, round(60 * minutes * rate)) - 5)
@@ -76,10 +76,10 @@ def main() -> None:
     if arguments.memory:
         return measure_memory(arguments.memory)
     mel = MelConfig()
-    neural = NeuralVocoder()
+    neural = SourceFilterVocoder()
     vocoders = {
         "neural": neural,
-        "… of a model's mel": neural.for_estimates(),
+        "… of a model's mel": neural.for_predicted_mels(),
         "Griffin-Lim": TorchaudioGriffinLim(mel),
     }
     vocoders |= {name: HiFiGAN(config) for name, config in SIZES.items()}

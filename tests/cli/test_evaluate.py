@@ -14,7 +14,7 @@ import torch
 from tests.corpus import TINY, make_corpus
 from tests.synthetic import RATE, speak
 from vcvae.evaluate import plugins
-from vcvae.models.disentangling import DisentanglingConfig, DisentanglingVAE
+from vcvae.models.conversion.vae import DisentanglingConfig, DisentanglingVAE
 
 
 class Verifier:
@@ -56,9 +56,9 @@ def shared(tmp_path_factory):
     DisentanglingVAE(DisentanglingConfig(**TINY)).save_pretrained(folder / "model")
     make_corpus(folder, speakers=4, utterances=3, seconds=1.0)
     voices = {"source": 110, "target": 210, "reference": 210}
-    for name, pitch in voices.items():
+    for name, f0 in voices.items():
         words = "oeaui" if name == "target" else "aisoe"
-        sf.write(folder / f"{name}.wav", speak(words, pitch=pitch, seconds=1.2), RATE)
+        sf.write(folder / f"{name}.wav", speak(words, f0=f0, seconds=1.2), RATE)
     (folder / "cases.tsv").write_text(
         "id\tsource\ttargets\ttranscript\treference\n"
         "first\tsource.wav\ttarget.wav\tHELLO ME\treference.wav\n"

@@ -5,7 +5,7 @@ import soundfile as sf
 import torch
 
 from tests.synthetic import RATE, speak
-from vcvae.models.autoencoder import AutoEncoder, AutoEncoderConfig, DenoisingAutoEncoder
+from vcvae.models.classic.autoencoder import AutoEncoder, AutoEncoderConfig, DenoisingAutoEncoder
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from tests.synthetic import speak
 from vcvae.data.corpora import LeftOut
 from vcvae.data.prepare import MANIFEST, REPORT, Preparation, each, split
 from vcvae.errors import VcvaeError
-from vcvae.mel import bandwidth
+from vcvae.features.mel import bandwidth
 
 
 def prepare(source, destination, **options):
@@ -19,11 +19,11 @@ def prepare(source, destination, **options):
 
 @pytest.fixture
 def speakers(tmp_path):
-    for name, pitch in [("low", 100), ("high", 200)]:
+    for name, f0 in [("low", 100), ("high", 200)]:
         folder = tmp_path / "source" / name / "session 1"
         folder.mkdir(parents=True)
         for i in range(2):
-            sf.write(folder / f"{i}.wav", speak("aisoeu", pitch=pitch, seconds=1.5, seed=i), 22050)
+            sf.write(folder / f"{i}.wav", speak("aisoeu", f0=f0, seconds=1.5, seed=i), 22050)
     sf.write(tmp_path / "source" / "low" / "short.flac", speak("a", seconds=0.2), 22050)
     (tmp_path / "source" / "high" / "broken.mp3").write_text("no audio")
     return tmp_path / "source"

@@ -7,7 +7,7 @@ from tests.synthetic import speak
 from vcvae.data.prepare import Preparation
 from vcvae.data.segments import Segments
 from vcvae.errors import VcvaeError
-from vcvae.pitch import yin
+from vcvae.features.f0 import yin
 
 RATE = 16000
 
@@ -19,7 +19,7 @@ def prepared(tmp_path_factory):
     for name, count, seconds in [("a", 4, 2.0), ("b", 1, 2.0), ("c", 1, 1.1)]:
         (root / "source" / name).mkdir(parents=True)
         for i in range(count):
-            samples = speak("aiueo", seconds=seconds, sample_rate=RATE, seed=i, pitch=100 + 20 * i)
+            samples = speak("aiueo", seconds=seconds, sample_rate=RATE, seed=i, f0=100 + 20 * i)
             sf.write(root / "source" / name / f"{i}.wav", samples, RATE)
     list(Preparation("folder", root / "source", root / "ready", sample_rate=RATE, dev=0, test=0))
     return root / "ready" / "train"
@@ -87,11 +87,11 @@ def test_segments_come_from_as_many_utterances_as_there_are_and_never_overlap(pr
 def parallel(tmp_path_factory):
     """two-a and two-b say the same at the same time in 0.wav, between silences; not so in 1.wav, nor does c."""
     root = tmp_path_factory.mktemp("parallel")
-    for name, pitch, words in [("two-a", 100, "aiueo"), ("two-b", 200, "aiueo"), ("c", 300, "aiueo")]:
+    for name, f0, words in [("two-a", 100, "aiueo"), ("two-b", 200, "aiueo"), ("c", 300, "aiueo")]:
         (root / "source" / name).mkdir(parents=True)
         for i in range(2):
-            samples = speak(words, pitch=pitch, tract=1 + pitch / 1000, seconds=2.0 + i * pitch / 200, sample_rate=RATE)
-            silence = np.zeros(4000 + 10 * pitch if i else 6000)
+            samples = speak(words, f0=f0, tract=1 + f0 / 1000, seconds=2.0 + i * f0 / 200, sample_rate=RATE)
+            silence = np.zeros(4000 + 10 * f0 if i else 6000)
             sf.write(root / "source" / name / f"{i}.wav", np.concatenate([silence, samples, silence]), RATE)
     list(Preparation("folder", root / "source", root / "ready", sample_rate=RATE, dev=0, test=0, parallel="two-"))
     return root / "ready" / "train"
@@ -110,8 +110,8 @@ def test_parallel_speech_comes_with_what_another_says_at_the_same_time(parallel)
             if not is_parallel:
                 np.testing.assert_array_equal(own, other)
                 continue
-            pitches = yin(torch.from_numpy(np.stack([own, other])), sample_rate=RATE, hop=256).register().mean
-            octaves = (pitches[1] - pitches[0]) * (1 if name == "two-a" else -1)
+            f0s = yin(torch.from_numpy(np.stack([own, other])), sample_rate=RATE, hop=256).statistics().mean
+            octaves = (f0s[1] - f0s[0]) * (1 if name == "two-a" else -1)
             assert octaves == pytest.approx(1.0, abs=0.15) or octaves.isnan()
             loud, loud_other = (np.abs(x).reshape(-1, 400).mean(1) > 0.003 for x in (own, other))
             assert (loud == loud_other).mean() > 0.85
@@ -140,13 +140,13 @@ def test_what_cannot_be_cut_is_one_sentence(prepared, tmp_path):
 
 def test_at_another_speed_a_voice_is_another_speaker_of_another_pitch(prepared):
     both = Segments(prepared, segment=8192, sample_rate=RATE, speeds=[1.0, 1.25])
-    registers = {n: [] for n in range(2 * len(both.speakers))}
+    statistics = {n: [] for n in range(2 * len(both.speakers))}
     for n in range(60):
         example = both[n]
         assert example["samples"].shape == (2, 8192)
         assert example["bandwidth"].max() <= RATE / 2
-        found = yin(torch.from_numpy(example["samples"]), sample_rate=RATE, hop=256).register().mean
-        registers[int(example["speaker"])].append(found.nanmean().item())
+        found = yin(torch.from_numpy(example["samples"]), sample_rate=RATE, hop=256).statistics().mean
+        statistics[int(example["speaker"])].append(found.nanmean().item())
     for speaker in range(len(both.speakers)):
-        slow, fast = (np.median(registers[2 * speaker + k]) for k in (0, 1))
+        slow, fast = (np.median(statistics[2 * speaker + k]) for k in (0, 1))
         assert fast - slow == pytest.approx(np.log2(1.25), abs=0.15)

@@ -25,7 +25,7 @@ from vcvae.data.shar import INDEX, SHARDS, Export
 from vcvae.data.stream import Stream
 from vcvae.errors import VcvaeError
 from vcvae.training import checkpoint
-from vcvae.training.batches import Positions
+from vcvae.training.batches import ResumableBatchSampler
 from vcvae.training.loop import train
 from vcvae.training.tasks import parse
 
@@ -150,7 +150,7 @@ def test_readers_share_the_shards_and_neither_repeat_nor_drop(prepared, stream, 
     for process in range(processes):
         for worker in range(workers):
             reader = Stream(prepared / "shar", **OPTIONS)
-            dealt = Positions(BATCH, 0, process=process, processes=processes)
+            dealt = ResumableBatchSampler(BATCH, 0, process=process, processes=processes)
             mine = list(islice(dealt, batches // processes))[worker::workers]
             for n in (n for numbers in mine for n in numbers):
                 assert n not in read
@@ -164,7 +164,7 @@ def test_readers_share_the_shards_and_neither_repeat_nor_drop(prepared, stream, 
 
 
 def test_workers_read_what_one_process_reads(stream):
-    sampler = Positions(BATCH, 24, process=1, processes=2)
+    sampler = ResumableBatchSampler(BATCH, 24, process=1, processes=2)
     with_workers = DataLoader(stream, batch_sampler=sampler, num_workers=2)
     alone = DataLoader(stream, batch_sampler=sampler)
     for a, b in islice(zip(with_workers, alone, strict=False), 6):

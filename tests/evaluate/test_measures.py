@@ -7,16 +7,16 @@ import soundfile as sf
 from tests.synthetic import speak
 from vcvae.evaluate import Case, f0_correlation
 from vcvae.evaluate.measures import Distortion, Quality, Similarity, Value, Words
-from vcvae.evaluate.statistics import Ratio
-from vcvae.mel import MelConfig
+from vcvae.features.mel import MelConfig
+from vcvae.metrics.bootstrap import Ratio
 
 RATE = 22050
 
 
 def test_a_contour_correlates_with_itself_in_any_voice_and_with_no_other():
-    talks = [speak("aeioua", pitch=120, seconds=2.5, seed=seed) for seed in range(8)]
+    talks = [speak("aeioua", f0=120, seconds=2.5, seed=seed) for seed in range(8)]
     assert f0_correlation(talks[0], talks[0], sample_rate=RATE) == pytest.approx(1)
-    higher = speak("aeioua", pitch=190, tract=1.15, seconds=2.5, seed=0)
+    higher = speak("aeioua", f0=190, tract=1.15, seconds=2.5, seed=0)
     assert f0_correlation(talks[0], higher, sample_rate=RATE) > 0.95
     unrelated = [f0_correlation(a, b, sample_rate=RATE) for a in talks for b in talks if a is not b]
     assert abs(np.mean(unrelated)) < 0.2
@@ -31,11 +31,11 @@ def test_without_voice_in_common_nothing_correlates():
 def case(tmp_path):
     """A source, two targets, a reference; and a conversion that is the reference at another level."""
     voices = {
-        "source": speak("aiueo", pitch=110),
-        "target": speak("oeaui", pitch=210, tract=1.2),
-        "another": speak("uuaee", pitch=210, tract=1.2),
-        "reference": speak("aiueo", pitch=210, tract=1.2),
-        "conversion": 0.7 * speak("aiueo", pitch=210, tract=1.2),
+        "source": speak("aiueo", f0=110),
+        "target": speak("oeaui", f0=210, tract=1.2),
+        "another": speak("uuaee", f0=210, tract=1.2),
+        "reference": speak("aiueo", f0=210, tract=1.2),
+        "conversion": 0.7 * speak("aiueo", f0=210, tract=1.2),
     }
     for name, samples in voices.items():
         sf.write(tmp_path / f"{name}.wav", samples, RATE, subtype="FLOAT")

@@ -4,7 +4,7 @@ import pytest
 
 from tests.synthetic import speak
 from vcvae.evaluate import draw_mels, draw_speakers
-from vcvae.mel import MelConfig
+from vcvae.features.mel import MelConfig
 
 
 @pytest.mark.parametrize("speakers", [2, 25])

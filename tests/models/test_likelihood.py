@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from vcvae.models.likelihood import LIKELIHOODS
+from vcvae.models.distributions import LIKELIHOODS
 
 
 @pytest.mark.parametrize("name", LIKELIHOODS)

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch.distributions import Normal, kl_divergence
 
-from vcvae.models.posterior import Gaussian, Point
+from vcvae.models.distributions import Gaussian, Point
 
 
 def test_kl_is_that_of_torch_distributions():

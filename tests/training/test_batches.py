@@ -9,7 +9,7 @@ import torch
 from tests.corpus import make_corpus
 from vcvae.data.segments import Segments
 from vcvae.errors import VcvaeError
-from vcvae.training.batches import Positions, Steady, batches, first
+from vcvae.training.batches import ResumableBatchSampler, SkipUnreadable, batches, first
 
 CPU = torch.device("cpu")
 
@@ -36,14 +36,14 @@ def test_no_example_comes_twice_or_is_left_out_whatever_the_number_of_processes(
     seen, first = [], 0
     for processes, size, steps in ((1, 4, 3), (3, 2, 5), (2, 5, 2), (8, 1, 4)):
         for process in range(processes):
-            for numbers in islice(Positions(size, first, process=process, processes=processes), steps):
+            for numbers in islice(ResumableBatchSampler(size, first, process=process, processes=processes), steps):
                 seen += numbers
         first += processes * size * steps
     assert sorted(seen) == list(range(first))
 
 
 def test_what_can_be_read_is_as_it_was(data):
-    example, steady = data[3], Steady(data)[3]
+    example, steady = data[3], SkipUnreadable(data)[3]
     assert example["samples"].shape == (2, 8192)
     for name, value in example.items():
         np.testing.assert_array_equal(value, steady[name])
@@ -55,7 +55,7 @@ def test_for_a_file_that_cannot_be_read_another_example_is_drawn(data, corpus, c
     file = sorted(corpus.parent.glob("audio/**/*.flac"))[0]
     spoil(file)
     with caplog.at_level(logging.WARNING):
-        after, again = ([steady[n] for n in range(12)] for steady in (Steady(data), Steady(data)))
+        after, again = ([steady[n] for n in range(12)] for steady in (SkipUnreadable(data), SkipUnreadable(data)))
     told = [record.message for record in caplog.records]
     assert all("/".join(file.parts[-3:]) in message for message in told)
     assert all("Other examples take the place" in message for message in told)
@@ -71,13 +71,15 @@ def test_a_disk_that_is_gone_is_one_sentence(data, corpus, workers):
     for file in corpus.parent.glob("audio/**/*.flac"):
         file.unlink()
     with pytest.raises(VcvaeError, match=r"^/.*flac: cannot be read .*Nor could 19 other") as raised:
-        next(batches(data, Positions(2, 0), workers=workers, device=CPU))
+        next(batches(data, ResumableBatchSampler(2, 0), workers=workers, device=CPU))
     assert "\n" not in str(raised.value)
     assert not multiprocessing.active_children()
 
 
 def test_batches_do_not_depend_on_who_reads_them(data):
-    first, second = (list(islice(batches(data, Positions(2, 6), workers=workers, device=CPU), 3)) for workers in (0, 1))
+    first, second = (
+        list(islice(batches(data, ResumableBatchSampler(2, 6), workers=workers, device=CPU), 3)) for workers in (0, 1)
+    )
     for a, b in zip(first, second, strict=True):
         assert a["samples"].shape == (2, 2, 8192)
         for name in a:
@@ -85,7 +87,7 @@ def test_batches_do_not_depend_on_who_reads_them(data):
 
 
 def test_reading_draws_nothing_within_a_step(data):
-    reading = batches(data, Positions(2, 0), workers=0, device=CPU)
+    reading = batches(data, ResumableBatchSampler(2, 0), workers=0, device=CPU)
     torch.manual_seed(0)
     before = torch.get_rng_state()
     next(reading)

@@ -48,7 +48,7 @@ def values(tmp_path):
 
 
 def losses(folder):
-    return [line["surprise"] for line in read(folder) if line["group"] == "train"]
+    return [line["nll"] for line in read(folder) if line["group"] == "train"]
 
 
 def test_two_processes_train_as_one_does_with_twice_the_batch_and_each_goes_on_with_the_others_run(values, tmp_path):

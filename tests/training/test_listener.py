@@ -6,9 +6,10 @@ import torch
 from tests.corpus import EAR, make_corpus
 from vcvae import audio
 from vcvae.data.manifest import Manifest
-from vcvae.mel import MelSpectrogram
-from vcvae.models.ecapa import CHECKPOINT, EcapaConfig, EcapaTDNN, filterbank
-from vcvae.models.listener import Listener, ListenerConfig
+from vcvae.features.fbank import filterbank
+from vcvae.features.mel import MelSpectrogram
+from vcvae.models.frozen.ecapa import CHECKPOINT, EcapaConfig, EcapaTDNN
+from vcvae.models.frozen.speaker_similarity import SpeakerSimilarityNet, SpeakerSimilarityNetConfig
 from vcvae.training import listener
 from vcvae.training.listener import LeastSquares, _drawn, _Heard, likeness, make_listener
 
@@ -35,27 +36,27 @@ def test_least_squares_finds_a_linear_map_part_by_part():
 
 def test_it_hears_in_mels_what_the_teacher_hears_in_waveforms(teacher, corpus):
     paths = [path for path, _ in Manifest(corpus, 22050).utterances()]
-    made = make_listener(teacher, paths, ListenerConfig(**EAR))
+    made = make_listener(teacher, paths, SpeakerSimilarityNetConfig(**EAR))
     cosines = []
     for path in paths:
         samples = audio.read(path, 22050)
         mel = MelSpectrogram()(torch.from_numpy(samples[: len(samples) // 256 * 256])[None])
         bands = filterbank(torch.from_numpy(audio.read(path, 16000))[None])
         with torch.no_grad():
-            cosines.append(torch.cosine_similarity(made(mel), teacher.gather(bands)).item())
+            cosines.append(torch.cosine_similarity(made(mel), teacher.pooled_statistics(bands)).item())
     assert min(cosines) > 0.8
     assert likeness(made, teacher, paths) == pytest.approx(sum(cosines) / len(cosines), abs=0.01)
 
 
 def test_the_command_writes_one_that_can_be_loaded_and_twice_the_same(teacher, corpus, tmp_path, vcvae, monkeypatch):
     monkeypatch.setattr(listener, "load_ecapa", lambda _: teacher)
-    monkeypatch.setattr(listener, "ListenerConfig", lambda: ListenerConfig(**EAR))
+    monkeypatch.setattr(listener, "SpeakerSimilarityNetConfig", lambda: SpeakerSimilarityNetConfig(**EAR))
     made = [tmp_path / name for name in ("one", "two")]
     for folder in made:
         code, out, _ = vcvae("listener", str(corpus), str(folder), "--count", "4")
         assert code == 0
         assert re.fullmatch(rf"{folder}: written; .* is (-?0\.\d\d|1\.00)\n", out)
-    one, two = (Listener.from_pretrained(folder).state_dict() for folder in made)
+    one, two = (SpeakerSimilarityNet.from_pretrained(folder).state_dict() for folder in made)
     assert all(torch.equal(one[name], two[name]) for name in one)
     assert (made[0] / "README.md").is_file()
     code, _, err = vcvae("listener", str(corpus), str(made[0]))

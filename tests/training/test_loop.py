@@ -17,11 +17,11 @@ from vcvae import load_model
 from vcvae.config import override, read_yaml
 from vcvae.errors import VcvaeError
 from vcvae.training import checkpoint
-from vcvae.training.conversion import ConversionConfig, ConversionTask
+from vcvae.training.config import OptimizerConfig
 from vcvae.training.loop import _Run, load_run, train
-from vcvae.training.run import OptimizerConfig
 from vcvae.training.stopping import Stop, Stopped
 from vcvae.training.tasks import parse
+from vcvae.training.tasks.conversion import ConversionConfig, ConversionTask
 
 MINIMAL = {"task": "conversion", "output": "x", "data": {"train": "a", "dev": "b"}}
 TRAIN = [sys.executable, "-c", "from vcvae.cli import main; main()", "train"]
@@ -47,7 +47,7 @@ def values(corpus, tmp_path):
         "checkpoint_every": 2,
         "log_every": 2,
         "model": TINY,
-        "weights": {"recognition": 0.1, "agreement": 0.1},
+        "weights": {"recognition": 0.1, "content_mse": 0.1},
         "conversions_from": 3,
     }
 
@@ -138,7 +138,7 @@ def test_training_learns_and_logs(values, tmp_path):
     logged = events(folder)
     losses = [event.value for event in logged.Scalars("train/reconstruction")]
     assert sum(losses[-5:]) / 5 < 0.9 * losses[0]
-    assert {"dev/equal_error_rate", "dev/content_consistency", "dev/converted_retrieval"} <= set(
+    assert {"dev/equal_error_rate", "dev/content_similarity", "dev/converted_retrieval"} <= set(
         logged.Tags()["scalars"]
     )
     assert "mel/converted" in logged.Tags()["images"]

@@ -2,13 +2,14 @@ import pytest
 import torch
 
 from tests.corpus import EAR
-from vcvae.models.ecapa import BANDS, Ear, EarConfig
+from vcvae.features.fbank import BANDS
+from vcvae.models.frozen.ecapa import EcapaTrunk, EcapaTrunkConfig
 from vcvae.training.packing import _round, _value, compensated, pack, steps
 
 
 def make(packed=False, seed=0):
     torch.manual_seed(seed)
-    return Ear(EarConfig(**EAR, packed=packed)).eval().requires_grad_(False)
+    return EcapaTrunk(EcapaTrunkConfig(**EAR, packed=packed)).eval().requires_grad_(False)
 
 
 @pytest.fixture

@@ -5,17 +5,17 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from vcvae.mel import MelConfig, MelSpectrogram
+from vcvae.features.mel import MelConfig, MelSpectrogram
 from vcvae.vocoder import GriffinLim
 from vcvae.vocoder.griffin_lim import invert_mel
 
 CONFIG = MelConfig()
 
 
-def voice(seconds: float = 1.0, pitch: float = 120.0) -> torch.Tensor:
+def voice(seconds: float = 1.0, f0: float = 120.0) -> torch.Tensor:
     """A gliding harmonic tone whose syllables begin and end four times a second, and breath: (1, samples)."""
     time = torch.arange(int(seconds * CONFIG.sample_rate)) / CONFIG.sample_rate
-    phase = 2 * torch.pi * (pitch * time + 10 * time.square())
+    phase = 2 * torch.pi * (f0 * time + 10 * time.square())
     tone = sum(torch.sin(k * phase) / k for k in range(1, 40))
     breath = 0.05 * torch.randn(time.shape, generator=torch.Generator().manual_seed(0))
     return (0.1 * (tone + breath) * torch.sin(4 * torch.pi * time).square())[None]
@@ -73,7 +73,7 @@ def test_output_is_aligned_to_a_fraction_of_a_hop():
 
 
 def test_an_item_is_the_same_alone_and_in_a_batch():
-    mel = MelSpectrogram()(torch.cat([voice(pitch=100), voice(pitch=200)]))
+    mel = MelSpectrogram()(torch.cat([voice(f0=100), voice(f0=200)]))
     vocoder = GriffinLim()
     torch.testing.assert_close(vocoder(mel)[1:], vocoder(mel[1:]), rtol=0, atol=1e-4)
 

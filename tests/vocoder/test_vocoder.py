@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from vcvae.errors import VcvaeError
-from vcvae.mel import MelConfig
-from vcvae.pitch import Pitch
-from vcvae.vocoder import GriffinLim, HiFiGAN, HiFiGANConfig, NeuralVocoder, Vocoder, load_vocoder
+from vcvae.features.f0 import F0Contour
+from vcvae.features.mel import MelConfig
+from vcvae.vocoder import GriffinLim, HiFiGAN, HiFiGANConfig, SourceFilterVocoder, Vocoder, load_vocoder
 
 
 @pytest.fixture
@@ -22,7 +22,12 @@ def checkpoint(tmp_path):
 
 def test_every_vocoder_has_one_interface(checkpoint):
     mel = MelConfig()
-    kinds = {None: NeuralVocoder, "neural": NeuralVocoder, "griffin-lim": GriffinLim, f"hifigan:{checkpoint}": HiFiGAN}
+    kinds = {
+        None: SourceFilterVocoder,
+        "neural": SourceFilterVocoder,
+        "griffin-lim": GriffinLim,
+        f"hifigan:{checkpoint}": HiFiGAN,
+    }
     for name, kind in kinds.items():
         vocoder = load_vocoder(name, mel)
         assert isinstance(vocoder, Vocoder)
@@ -31,8 +36,8 @@ def test_every_vocoder_has_one_interface(checkpoint):
         samples = vocoder(torch.randn(2, 80, 5))
         assert samples.shape == (2, 5 * 256)
         assert samples.dtype == torch.float32
-        pitch = Pitch(torch.full((2, 3), 7.0), torch.ones(2, 3))
-        assert vocoder.speak(torch.randn(2, 80, 5), pitch).shape == samples.shape
+        f0 = F0Contour(torch.full((2, 3), 7.0), torch.ones(2, 3))
+        assert vocoder.synthesize(torch.randn(2, 80, 5), f0).shape == samples.shape
 
 
 def test_griffin_lim_takes_any_mel():

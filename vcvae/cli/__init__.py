@@ -7,9 +7,9 @@ import sys
 
 import typer
 
-from vcvae.cli.about import env, info
+from vcvae.cli.inference import convert, decode, denoise, encode, vocode
+from vcvae.cli.info import env, info
 from vcvae.cli.training import adapt, evaluate, export, listener, prepare, reader, run, train
-from vcvae.cli.using import convert, decode, denoise, encode, vocode
 from vcvae.errors import VcvaeError
 
 app = typer.Typer(

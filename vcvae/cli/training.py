@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from vcvae.cli.jobs import out, say, show, track
+from vcvae.cli.batch import out, say, show, track
 from vcvae.cli.options import Device, Force, Speaks, finite
 from vcvae.defaults import ADAPT_STEPS, MINIMUM_SECONDS, VOICE_STEPS
 from vcvae.errors import VcvaeError
@@ -41,7 +41,7 @@ def prepare(
     """Prepare a corpus for training: mono FLAC at 22.05 kHz, trimmed, measured, listed, and split by speaker."""
     from vcvae.data.corpora import LeftOut
     from vcvae.data.prepare import REPORT, Preparation
-    from vcvae.mel import MelConfig
+    from vcvae.features.mel import MelConfig
 
     if download:
         from vcvae.data.download import download
@@ -121,7 +121,7 @@ def evaluate(
     """Make conversions, measure them and what the latents tell, and write tables and a page to listen to."""
     if not (cases or corpus):
         raise VcvaeError("evaluate: give a table with --cases, or a prepared folder with --corpus, or both.")
-    from vcvae.convert import Converter
+    from vcvae.convert.converter import Converter
     from vcvae.data.manifest import Manifest
     from vcvae.evaluate import draw_cases, load_measures, read_cases
     from vcvae.evaluate import evaluate as measure
@@ -159,7 +159,7 @@ def run(
     ] = None,
 ) -> None:
     """Do all steps of a recipe, from the corpus to conversions; those that are done already are left out."""
-    from vcvae.recipe import run
+    from vcvae.cli.recipe import run
 
     run(recipe, say, first=first, last=last, source=source, launch=launch)
 
@@ -190,12 +190,12 @@ def adapt(
     force: Force = False,
 ) -> None:
     """Teach a converter one voice: a model that converts to it without --target, in minutes on a CPU."""
-    from vcvae.voice_model import make
+    from vcvae.convert.voice_file import make
 
     found = make(model, speaker, output, steps=steps, seed=seed, device=device, force=force)
     say(f"{output}: learned from {found.seconds / 60:.1f} minutes of speech in {found.utterances} pieces")
-    if found.judges:
-        say(f"{found.judges} of them held out and rebuilt: mel L1 {found.before:.3f} before, {found.after:.3f} after")
+    if found.held_out:
+        say(f"{found.held_out} of them held out and rebuilt: mel L1 {found.before:.3f} before, {found.after:.3f} after")
     else:
         say("too few pieces to hold one out: how well it was learned is not known")
 
@@ -226,9 +226,9 @@ def reader(
     force: Force = False,
 ) -> None:
     """Make a reader, which says whether conversions say what their source says, of a network that recognizes speech."""
-    from vcvae.models.pretrained import check_vacant
-    from vcvae.models.reader import Reader
+    from vcvae.models.frozen.content import ContentNet
+    from vcvae.models.hub import check_vacant
 
     check_vacant(destination, force)
-    Reader.of(recognizer).release(destination, small=True)
+    ContentNet.of(recognizer).release(destination, small=True)
     say(f"{destination}: written")

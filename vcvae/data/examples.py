@@ -27,7 +27,7 @@ class Examples(Dataset):
 
     Speakers with much speech are called more often than others, as the root of its length.
 
-    Played faster or slower, a voice is another voice: its pitch and its tract are scaled. Each of `speeds` makes a
+    Played faster or slower, a voice is another voice: its f0 and its tract are scaled. Each of `speeds` makes a
     speaker more of each speaker, as is usual where speakers are recognised (Yamamoto et al. 2019, Interspeech).
 
     speakers: the names of those that the numbers mean.
@@ -55,12 +55,12 @@ class Examples(Dataset):
         return len(self.speakers) * len(self.speeds)
 
     @property
-    def longest(self) -> int:
+    def min_utterance_samples(self) -> int:
         """Samples of a recording that are a segment at the highest speed; an utterance that is shorter is of no use."""
         return self._played(max(self.speeds))
 
     @property
-    def too_little(self) -> str:
+    def not_enough_message(self) -> str:
         return (
             f"no speaker has {self.count} segments of {self.segment / self.sample_rate:.2f} s; lower segment_frames or "
             "add longer recordings."
@@ -68,7 +68,7 @@ class Examples(Dataset):
 
     def enough(self, speaker: np.ndarray, samples: np.ndarray, speakers: int) -> np.ndarray:
         """Rows of utterances by speaker, and their samples → which rows are of use, (rows,) of bool."""
-        room = samples // self.longest
+        room = samples // self.min_utterance_samples
         return (room > 0) & (np.bincount(speaker, room, speakers) >= self.count)[speaker]
 
     def example(

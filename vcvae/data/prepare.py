@@ -27,7 +27,7 @@ from vcvae import audio
 from vcvae.data.corpora import LeftOut, Utterance, find
 from vcvae.defaults import MINIMUM_SECONDS
 from vcvae.errors import VcvaeError, disk_errors, replacing
-from vcvae.mel import bandwidth
+from vcvae.features.mel import bandwidth
 
 MANIFEST = "cuts.jsonl.gz"
 MEASURED = "cuts.jsonl"

@@ -34,7 +34,7 @@ class Segments(Examples):
         self.manifest = manifest = Manifest(folder, sample_rate)
         rows = np.flatnonzero(self.enough(manifest.speaker, manifest.samples, len(manifest.speakers)))
         if not len(rows):
-            raise VcvaeError(f"{folder}: {self.too_little}")
+            raise VcvaeError(f"{folder}: {self.not_enough_message}")
         usable, first = np.unique(manifest.speaker[rows], return_index=True)
         self.speakers = [manifest.speakers[i] for i in usable]
         self.rows = np.split(rows.astype(np.int32), first[1:])

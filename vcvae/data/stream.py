@@ -27,7 +27,7 @@ from vcvae.data.examples import Examples
 from vcvae.data.shar import INDEX, SHARDS
 from vcvae.errors import VcvaeError
 
-LANES = (1, 2, 4, 8, 16, 32, 64)
+N_READERS = (1, 2, 4, 8, 16, 32, 64)
 TRIES, PAUSE = 4, 2.0  # of reading from a store, and seconds before the second, doubled each time
 
 
@@ -56,7 +56,7 @@ class Stream(Examples):
         self.speakers, samples = list(said), np.array(list(said.values()))
         self.numbers = {name: number for number, name in enumerate(said)}
         self.samples, self.weight = int(samples.sum()), 1 / np.sqrt(samples)
-        self.lanes = max(lanes for lanes in LANES if lanes <= self.shards)
+        self.lanes = max(lanes for lanes in N_READERS if lanes <= self.shards)
         self.visit = max(1, round(self.samples / self.shards / (self.count * self.segment)))
         self._visits: dict[int, tuple[int, _Shard, np.ndarray]] = {}
         self._usable(_Cuts.read(self.place, 0, self.numbers))
@@ -71,7 +71,7 @@ class Stream(Examples):
             self._visits[lane] = visit, *self._begin(visit)
         _, shard, called = self._visits[lane]
         speaker, cuts = int(called[within]), shard.cuts
-        rows = np.flatnonzero((cuts.speaker == speaker) & (cuts.samples >= self.longest))
+        rows = np.flatnonzero((cuts.speaker == speaker) & (cuts.samples >= self.min_utterance_samples))
 
         def read(i: int, start: int, frames: int) -> np.ndarray:
             return sf.read(io.BytesIO(shard.encoded(rows[i])), frames=frames, start=start, dtype="float32")[0]
@@ -106,7 +106,7 @@ class Stream(Examples):
     def _usable(self, cuts: _Cuts) -> np.ndarray:
         usable = self.enough(cuts.speaker, cuts.samples, len(self.speakers))
         if not usable.any():
-            raise VcvaeError(f"{self.place}: {self.too_little}")
+            raise VcvaeError(f"{self.place}: {self.not_enough_message}")
         return usable
 
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from vcvae.convert import Converter
+from vcvae.convert.converter import Converter
 from vcvae.errors import VcvaeError, disk_errors, replacing
 from vcvae.evaluate.cases import Case
 
@@ -26,7 +26,7 @@ class Conversions:
         self.settings = {
             "model": fingerprint(converter.model),
             "vocoder": f"{type(converter.vocoder).__name__} {fingerprint(converter.vocoder)}",
-            "critics": fingerprint(converter.critics) if converter.critics else None,
+            "losses": fingerprint(converter.losses) if converter.losses else None,
             "steps": steps,
         }
         _agree(folder, self.settings, cases, force)
@@ -39,7 +39,7 @@ class Conversions:
         """
         output = _place(self.folder, case)
         if not output.exists():
-            learned, voice = self.converter.adapted(case.targets, rehearsed=[case.source], steps=self.steps)
+            learned, voice = self.converter.adapted(case.targets, sources=[case.source], steps=self.steps)
             learned.convert_file(case.source, voice, output)
         return output
 

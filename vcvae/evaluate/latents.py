@@ -13,9 +13,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from vcvae.convert import Encoder
-from vcvae.evaluate.speakers import covariances, probe, retrieval
-from vcvae.evaluate.statistics import Interval, interval
+from vcvae.convert.converter import Encoder
+from vcvae.metrics.bootstrap import Interval, interval
+from vcvae.metrics.speakers import covariances, probe, retrieval
 
 SPEAKERS, EACH = 40, 10  # at most: a probe of 400 utterances says enough, in minutes
 

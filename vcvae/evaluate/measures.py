@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 
 from vcvae import audio
 from vcvae.evaluate.cases import Case
-from vcvae.evaluate.distortion import mel_cepstral_distortion
-from vcvae.evaluate.statistics import Ratio
-from vcvae.mel import MelConfig, MelSpectrogram
-from vcvae.pitch import yin
+from vcvae.features.f0 import yin
+from vcvae.features.mel import MelConfig, MelSpectrogram
+from vcvae.metrics.bootstrap import Ratio
+from vcvae.metrics.distortion import mel_cepstral_distortion
 
-VOICED = 20  # pitch frames, half a second: with fewer in common, two contours are not compared
+VOICED = 20  # f0 frames, half a second: with fewer in common, two contours are not compared
 HEARING = 16000  # Hz; what recognisers and verifiers of speech are made for
 
 
@@ -39,7 +39,7 @@ class Measure(Protocol):
 
 
 class F0Correlation:
-    """Whether the conversion follows the intonation of its source."""
+    """Whether the conversion follows the f0_l1 of its source."""
 
     labels: ClassVar = {"f0_correlation": "correlation of log-F0 with the source's"}
 
@@ -55,12 +55,12 @@ class F0Correlation:
 def f0_correlation(a: NDArray[np.floating], b: NDArray[np.floating], *, sample_rate: int, hop: int = 256) -> float:
     """Pearson's correlation of the log-F0 of two recordings (samples,), frame by frame where both are voiced.
 
-    NaN where they share fewer than `VOICED` such frames, or one's pitch never changes.
+    NaN where they share fewer than `VOICED` such frames, or one's f0 never changes.
     """
     one, other = (yin(torch.from_numpy(x)[None].float(), sample_rate=sample_rate, hop=hop) for x in (a, b))
     frames = min(one.voicing.shape[1], other.voicing.shape[1])
     voiced = ((one.voicing[:, :frames] > 0.5) & (other.voicing[:, :frames] > 0.5))[0]
-    x, y = (pitch.log_f0[0, :frames][voiced].double().numpy() for pitch in (one, other))
+    x, y = (f0.log_f0[0, :frames][voiced].double().numpy() for f0 in (one, other))
     if len(x) < VOICED or min(x.std(), y.std()) < 1e-6:
         return math.nan
     return float(np.corrcoef(x, y)[0, 1])

@@ -11,7 +11,7 @@ from vcvae.errors import replacing
 
 if TYPE_CHECKING:
     from vcvae.evaluate.report import Report
-    from vcvae.evaluate.statistics import Interval
+    from vcvae.metrics.bootstrap import Interval
 
 Table = tuple[tuple[str, ...], list[tuple[str, ...]]]
 
@@ -20,7 +20,7 @@ body { font: 16px/1.5 system-ui, sans-serif; max-width: 75rem; margin: 2rem auto
 table { border-collapse: collapse; margin: 1rem 0; }
 th, td { border-bottom: 1px solid #ccc; padding: .3rem .8rem; text-align: left; vertical-align: top; }
 img { max-width: 100%; }
-.players { display: grid; grid-template-columns: repeat(3, 1fr); gap: 1rem; }
+.parameter_groups { display: grid; grid-template-columns: repeat(3, 1fr); gap: 1rem; }
 audio { width: 100%; }
 """
 
@@ -94,7 +94,7 @@ def _case(report: Report, case, folder: Path) -> str:
         "target": f"recordings/{case.id}.target.flac",
         "conversion": f"conversions/{case.id}.wav",
     }
-    players = "".join(
+    parameter_groups = "".join(
         f'<div>{name}<audio controls preload="none" src="{escape(file)}"></audio></div>' for name, file in files.items()
     )
     figures = "; ".join(
@@ -102,7 +102,7 @@ def _case(report: Report, case, folder: Path) -> str:
     )
     said = f"<p>“{escape(case.transcript)}”</p>" if case.transcript else ""
     picture = _picture(folder / "pictures" / f"{case.id}.png")
-    return f'<h2>{escape(case.id)}</h2>{said}{picture}<div class="players">{players}</div><p>{escape(figures)}</p>'
+    return f'<h2>{escape(case.id)}</h2>{said}{picture}<div class="parameter_groups">{parameter_groups}</div><p>{escape(figures)}</p>'
 
 
 def _among(found: Interval | None) -> str:

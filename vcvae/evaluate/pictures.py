@@ -10,8 +10,8 @@ import torch
 from numpy.typing import NDArray
 
 from vcvae.errors import VcvaeError, replacing
-from vcvae.mel import MelConfig, MelSpectrogram
-from vcvae.pitch import yin
+from vcvae.features.f0 import yin
+from vcvae.features.mel import MelConfig, MelSpectrogram
 
 LEGIBLE = 20  # speakers whose names and colours can be told apart
 
@@ -25,7 +25,7 @@ def require_matplotlib() -> None:
 
 
 def draw_mels(path: str | Path, recordings: Mapping[str, NDArray[np.float32]], config: MelConfig) -> None:
-    """Log-mels of recordings (samples,) side by side, each below its title, with the pitch in cyan."""
+    """Log-mels of recordings (samples,) side by side, each below its title, with the f0 in cyan."""
     figure = _figure(5 * len(recordings), 3)
     axes = figure.subplots(1, len(recordings), sharey=True, squeeze=False)[0]
     spectrogram = MelSpectrogram(config)
@@ -34,8 +34,8 @@ def draw_mels(path: str | Path, recordings: Mapping[str, NDArray[np.float32]], c
         mel = spectrogram(waveform)[0]
         extent = (0, mel.shape[1] / config.frame_rate, 0, config.n_mels)
         axis.imshow(mel, origin="lower", aspect="auto", extent=extent, cmap="magma", vmin=-9, vmax=1)
-        pitch = yin(waveform, sample_rate=config.sample_rate, hop=config.hop)
-        hertz = torch.where(pitch.voicing > 0.5, 2**pitch.log_f0, torch.nan)[0]
+        f0 = yin(waveform, sample_rate=config.sample_rate, hop=config.hop)
+        hertz = torch.where(f0.voicing > 0.5, 2**f0.log_f0, torch.nan)[0]
         over = axis.twinx()
         over.plot(torch.arange(len(hertz)) * 2 / config.frame_rate, hertz, color="cyan", linewidth=1.2)
         over.set(ylim=(50, 400), yticks=[] if axis is not axes[-1] else (100, 200, 300, 400))

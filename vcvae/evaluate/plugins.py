@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 
 from vcvae.errors import VcvaeError
 from vcvae.evaluate.measures import HEARING, Measure, Quality, Similarity, Words
-from vcvae.models.ecapa import filterbank, load_ecapa
+from vcvae.features.fbank import filterbank
+from vcvae.models.frozen.ecapa import load_ecapa
 
 Samples = NDArray[np.float32]
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from vcvae import audio
-from vcvae.convert import Converter
+from vcvae.convert.converter import Converter
 from vcvae.defaults import ADAPT_STEPS
 from vcvae.errors import VcvaeError, disk_errors, replacing
 from vcvae.evaluate import latents, page, pictures
@@ -18,7 +18,7 @@ from vcvae.evaluate.cases import Case
 from vcvae.evaluate.conversions import Conversions
 from vcvae.evaluate.latents import Finding, Latents
 from vcvae.evaluate.measures import Distortion, F0Correlation, Measure, Value
-from vcvae.evaluate.statistics import Interval, Ratio, interval
+from vcvae.metrics.bootstrap import Interval, Ratio, interval
 
 Track = Callable[[Iterable, str], Iterable]
 

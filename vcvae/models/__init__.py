@@ -5,11 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from vcvae.errors import VcvaeError
-from vcvae.models.autoencoder import VAE, AutoEncoder, DenoisingAutoEncoder
-from vcvae.models.disentangling import DisentanglingVAE
-from vcvae.models.pretrained import describe
-
-RELEASED = Path(__file__).parents[1] / "pretrained" / "conversion"
+from vcvae.models.classic.autoencoder import VAE, AutoEncoder, DenoisingAutoEncoder
+from vcvae.models.conversion.vae import DisentanglingVAE
+from vcvae.models.hub import describe
+from vcvae.pretrained import CONVERSION
 
 
 def load_model(source: str | Path | None = None) -> DisentanglingVAE:
@@ -18,7 +17,7 @@ def load_model(source: str | Path | None = None) -> DisentanglingVAE:
     Raises:
         VcvaeError: nothing is found there, or something else than a converter's model.
     """
-    return DisentanglingVAE.from_pretrained(str(source or RELEASED))
+    return DisentanglingVAE.from_pretrained(str(source or CONVERSION))
 
 
 def load_autoencoder(source: str | Path | None, *, denoising: bool = False) -> AutoEncoder:

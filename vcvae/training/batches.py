@@ -14,13 +14,13 @@ from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 from vcvae.errors import VcvaeError
 from vcvae.training.task import Batch
 
-OTHERS = 20  # examples that are tried in place of one that cannot be read
-FAR = 2**40  # between the numbers of these: further than any run goes
+MAX_RETRIES = 20  # examples that are tried in place of one that cannot be read
+RETRY_OFFSET = 2**40  # between the numbers of these: further than any run goes
 
 logger = logging.getLogger("vcvae")
 
 
-class Steady(Dataset):
+class SkipUnreadable(Dataset):
     """The same examples; for one that cannot be read another is drawn, the same at each run. A warning says so, once.
 
     A run of days is worth more than a file. A disk that is gone is another matter: after some failures in a row the
@@ -31,18 +31,18 @@ class Steady(Dataset):
         self.data, self.told = data, set()
 
     def __getitem__(self, n: int) -> dict[str, np.ndarray]:
-        for other in range(OTHERS):
+        for other in range(MAX_RETRIES):
             try:
-                return self.data[n + other * FAR]
+                return self.data[n + other * RETRY_OFFSET]
             except (VcvaeError, sf.LibsndfileError, OSError, ValueError) as error:
                 reason = str(error)
                 if reason not in self.told:
                     logger.warning("%s Other examples take the place of those that need it.", reason)
                 self.told.add(reason)
-        raise VcvaeError(f"{reason} Nor could {OTHERS - 1} other examples be read; run the same command to go on.")
+        raise VcvaeError(f"{reason} Nor could {MAX_RETRIES - 1} other examples be read; run the same command to go on.")
 
 
-class Positions(Sampler):
+class ResumableBatchSampler(Sampler):
     """The example numbers of each batch of one process, without end: all processes together take one after the other.
 
     `first` is the number of examples that the run has seen. With it alone a run goes on with any number of processes
@@ -59,14 +59,16 @@ class Positions(Sampler):
             start += self.processes * self.size
 
 
-def batches(data: Dataset, positions: Positions, *, workers: int, device: torch.device) -> Generator[Batch, None, None]:
+def batches(
+    data: Dataset, positions: ResumableBatchSampler, *, workers: int, device: torch.device
+) -> Generator[Batch, None, None]:
     """Batches on `device`, read by so many other processes; `close()` ends these.
 
     Raises:
         VcvaeError: no audio can be read any more, or a process that reads it was killed.
     """
     loader = DataLoader(
-        Steady(data),
+        SkipUnreadable(data),
         batch_sampler=positions,
         num_workers=workers,
         prefetch_factor=4 if workers else None,
@@ -89,7 +91,7 @@ def _moved(read: Iterator[Batch], device: torch.device) -> Generator[Batch, None
 
 def first(data: Dataset, examples: int, *, size: int, device: torch.device) -> Iterator[Batch]:
     """The first examples, in batches; they are read when they are asked for."""
-    steady = Steady(data)
+    steady = SkipUnreadable(data)
     for i in range(0, examples, size):
         yield to(default_collate([steady[n] for n in range(i, i + size)]), device)
 

@@ -7,16 +7,16 @@ from pathlib import Path
 from typing import Any
 
 from vcvae.errors import VcvaeError
-from vcvae.models.pretrained import CONFIG, check_vacant
+from vcvae.models.hub import CONFIG, check_vacant
 from vcvae.training import checkpoint
-from vcvae.training.loop import last_state, revive
-from vcvae.training.run import RunConfig
+from vcvae.training.config import RunConfig
+from vcvae.training.loop import last_state, load_task
 
 
 def export(run: Path, destination: Path, *, best: bool = False, small: bool = False, force: bool = False) -> int:
     """Write what a run has made as a model: safetensors, config.json, and a card; returns its step.
 
-    The weights are float16, or, for a `small` one, bytes (`models.pretrained.shrink`).
+    The weights are float16, or, for a `small` one, bytes (`models.pretrained.quantize_int8`).
 
     It is the last checkpoint's, or that of the `best` validation. A README.md that is there already stays as it is:
     its author may have written on.
@@ -26,7 +26,7 @@ def export(run: Path, destination: Path, *, best: bool = False, small: bool = Fa
     """
     check_vacant(destination, force)
     saved = last_state(run)
-    config, task = revive(saved, run)
+    config, task = load_task(saved, run)
     if best:
         saved = checkpoint.load_best(run, config.best_by)
         if saved is None:

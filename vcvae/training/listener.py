@@ -12,10 +12,11 @@ from torch import Tensor
 
 from vcvae import audio
 from vcvae.data.manifest import Manifest
-from vcvae.mel import MelConfig, MelSpectrogram
-from vcvae.models.ecapa import SAMPLE_RATE, Ear, EcapaTDNN, filterbank, load_ecapa
-from vcvae.models.listener import AROUND, Listener, ListenerConfig
-from vcvae.models.pretrained import check_vacant
+from vcvae.features.fbank import SAMPLE_RATE, filterbank
+from vcvae.features.mel import MelConfig, MelSpectrogram
+from vcvae.models.frozen.ecapa import EcapaTDNN, EcapaTrunk, load_ecapa
+from vcvae.models.frozen.speaker_similarity import AROUND, SpeakerSimilarityNet, SpeakerSimilarityNetConfig
+from vcvae.models.hub import check_vacant
 from vcvae.training.packing import pack
 
 RIDGE = 1e-6  # of the mean power of the mels, added in all directions
@@ -49,7 +50,7 @@ def save_listener(
         VcvaeError: no prepared folder, no teacher, a model in `destination`, or one that cannot be written.
     """
     check_vacant(destination, force)
-    network, config = load_ecapa(teacher), ListenerConfig()
+    network, config = load_ecapa(teacher), SpeakerSimilarityNetConfig()
     recordings, judges = _drawn(data, config.mel.sample_rate, count=count, seed=seed)
     made = make_listener(network, track(recordings, "listening"), config)
     found = likeness(made, network, judges) if judges else float("nan")
@@ -58,13 +59,15 @@ def save_listener(
 
 
 @torch.no_grad()
-def make_listener(teacher: EcapaTDNN, recordings: Iterable[Path], config: ListenerConfig | None = None) -> Listener:
+def make_listener(
+    teacher: EcapaTDNN, recordings: Iterable[Path], config: SpeakerSimilarityNetConfig | None = None
+) -> SpeakerSimilarityNet:
     """The `teacher` as a listener, by what it hears in recordings of many speakers.
 
     Raises:
         VcvaeError: a recording that cannot be used.
     """
-    listener = Listener(config).eval()
+    listener = SpeakerSimilarityNet(config).eval()
     sums, mels = LeastSquares(), []
     for mel, bands in map(_Heard(listener.config.mel), recordings):
         around = listener.retimed(mel).unfold(2, 2 * AROUND + 1, 1)[0, :, : bands.shape[2]]
@@ -78,14 +81,14 @@ def make_listener(teacher: EcapaTDNN, recordings: Iterable[Path], config: Listen
 
 
 @torch.no_grad()
-def likeness(listener: Listener, teacher: Ear, recordings: Iterable[Path]) -> float:
+def likeness(listener: SpeakerSimilarityNet, teacher: EcapaTrunk, recordings: Iterable[Path]) -> float:
     """Mean cosine of what the listener hears in recordings with what the teacher does.
 
     Raises:
         VcvaeError: a recording that cannot be used.
     """
     heard = map(_Heard(listener.config.mel), recordings)
-    cosines = [torch.cosine_similarity(listener(mel), teacher.gather(bands)) for mel, bands in heard]
+    cosines = [torch.cosine_similarity(listener(mel), teacher.pooled_statistics(bands)) for mel, bands in heard]
     return torch.cat(cosines).mean().item()
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 from torch import Tensor
 
 from vcvae.errors import VcvaeError, disk_errors, replacing
-from vcvae.mel import MelConfig
-from vcvae.training.task import Findings
+from vcvae.features.mel import MelConfig
+from vcvae.training.task import ValidationResult
 
 FIGURES = "figures.jsonl"
 
@@ -41,7 +41,7 @@ class Log:
             for name, value in values.items():
                 self.writer.add_scalar(f"{group}/{name}", value, step)
 
-    def findings(self, found: Findings, step: int) -> None:
+    def findings(self, found: ValidationResult, step: int) -> None:
         """A validation: its figures, its mels as pictures and by Griffin-Lim, its sounds.
 
         Raises:

@@ -26,13 +26,13 @@ from vcvae.data.load import load
 from vcvae.environment import environment, git_state
 from vcvae.errors import VcvaeError, disk_errors
 from vcvae.training import checkpoint
-from vcvae.training.batches import Positions, batches, first, is_a_killed_reader
+from vcvae.training.batches import ResumableBatchSampler, batches, first, is_a_killed_reader
+from vcvae.training.config import RunConfig
 from vcvae.training.log import Log, require_tensorboard
-from vcvae.training.parallel import ParallelConfig, fit
-from vcvae.training.run import RunConfig
 from vcvae.training.stopping import Stop, Stopped
 from vcvae.training.task import Batch, Task
 from vcvae.training.tasks import TASKS, parse
+from vcvae.training.tasks.gmm import ParallelConfig, fit
 
 BEGINNING = 64  # examples that a task may look at before the first step
 FREE_TO_CHANGE = {
@@ -69,7 +69,7 @@ def train(config: RunConfig | ParallelConfig, console: Console | None = None) ->
 
 
 class _Run:
-    """A task, the optimizers of its players, and the step at which they stand."""
+    """A task, the optimizers of its parameter_groups, and the step at which they stand."""
 
     def __init__(self, config: RunConfig, console: Console) -> None:
         self.config, self.console, self.folder = config, console, Path(config.output)
@@ -110,9 +110,9 @@ class _Run:
         self.task.to(self.accelerator.device)
         if not saved:
             self.task.begin(first(self.data, BEGINNING, size=config.batch_speakers, device=self.accelerator.device))
-        self.players = self.task.players()
+        self.parameter_groups = self.task.parameter_groups()
         self.optimizers = {}
-        for name, parameters in self.players.items():
+        for name, parameters in self.parameter_groups.items():
             optimizer = torch.optim.AdamW(
                 parameters,
                 lr=config.optimizer.learning_rate,
@@ -155,7 +155,7 @@ class _Run:
         config, accelerator, console = self.config, self.accelerator, self.console
         size, device = config.batch_speakers, accelerator.device
         places = {"process": accelerator.process_index, "processes": accelerator.num_processes}
-        positions = Positions(size, self.examples, **places)
+        positions = ResumableBatchSampler(size, self.examples, **places)
         reading = batches(self.data, positions, workers=config.workers, device=device)
         unseen = list(first(self.dev, config.validation_speakers, size=size, device=device))
         frames = self.examples_a_step * config.segments * config.segment_frames
@@ -218,7 +218,7 @@ class _Run:
         log = Log(self.folder, self.step, self.config.model.mel)
         sizes = " + ".join(
             f"{sum(p.numel() for p in parameters) / 1e6:.2f} M parameters ({name})"
-            for name, parameters in self.players.items()
+            for name, parameters in self.parameter_groups.items()
         )
         if self.step >= self.config.steps:
             checkpoint.save(self.folder, self._state())  # an export shall find the keys as they are given now
@@ -257,7 +257,9 @@ class _Run:
                 terms[f"total_{name}"] = total.detach()
             last = list(totals)[-1]
             for name, total in totals.items():
-                accelerator.backward(total / config.accumulate, inputs=self.players[name], retain_graph=name != last)
+                accelerator.backward(
+                    total / config.accumulate, inputs=self.parameter_groups[name], retain_graph=name != last
+                )
             for name, value in terms.items():
                 found[name] += value.item() / config.accumulate
         for name in totals:
@@ -269,7 +271,7 @@ class _Run:
 
     def _descend(self, name: str) -> float:
         """Step one player's optimizer along the gradient's mean over all processes; returns the gradient's norm."""
-        optimizer, parameters = self.optimizers[name], self.players[name]
+        optimizer, parameters = self.optimizers[name], self.parameter_groups[name]
         gradients = [p.grad for p in parameters if p.grad is not None]
         if self.accelerator.num_processes > 1:
             mean = self.accelerator.reduce(torch.cat([g.flatten() for g in gradients]), "mean")
@@ -278,7 +280,7 @@ class _Run:
         self.accelerator.unscale_gradients(optimizer)
         norm = torch.nn.utils.clip_grad_norm_(parameters, self.config.optimizer.clip)
         for group in optimizer.param_groups:
-            group["lr"] = self._rate(self.step) * self.task.pace(name)
+            group["lr"] = self._rate(self.step) * self.task.lr_scale(name)
         optimizer.step()
         optimizer.zero_grad()
         return norm.item()
@@ -303,7 +305,7 @@ def load_run(folder: Path) -> tuple[RunConfig, Task]:
     Raises:
         VcvaeError: no checkpoint in `folder`.
     """
-    return revive(last_state(folder), folder)
+    return load_task(last_state(folder), folder)
 
 
 def last_state(folder: Path) -> dict[str, Any]:
@@ -318,7 +320,7 @@ def last_state(folder: Path) -> dict[str, Any]:
     return saved
 
 
-def revive(saved: dict[str, Any], folder: Path) -> tuple[RunConfig, Task]:
+def load_task(saved: dict[str, Any], folder: Path) -> tuple[RunConfig, Task]:
     """The configuration and the task that a checkpoint of the run in `folder` describes."""
     config = parse(yaml.safe_load(saved["config"]), where=str(folder))
     task = TASKS[config.task][1](config, saved["voices"])

@@ -8,17 +8,17 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from vcvae.models.posterior import Gaussian
-from vcvae.pitch import BINS, Pitch, bins
+from vcvae.features.f0 import BINS, F0Contour, bins
+from vcvae.models.distributions import Gaussian
 
 
-def reconstruction(decoded: Tensor, mel: Tensor, known: Tensor) -> Tensor:
-    """Mean |x̂ − x| over the known bands: minus the log-likelihood of a Laplace decoder of fixed scale, up to constants.
+def reconstruction(decoded: Tensor, mel: Tensor, valid_bands: Tensor) -> Tensor:
+    """Mean |x̂ − x| over the valid_bands bands: minus the log-likelihood of a Laplace decoder of fixed scale, up to constants.
 
-    Mels (batch, n_mels, frames); `known` (batch, n_mels) is 1 where the recording's bandwidth reaches.
+    Mels (batch, n_mels, frames); `valid_bands` (batch, n_mels) is 1 where the recording's bandwidth reaches.
     """
     error = (decoded - mel).abs().mean(dim=2)
-    return (error * known).sum() / known.sum()
+    return (error * valid_bands).sum() / valid_bands.sum()
 
 
 def kl(posterior: Gaussian) -> Tensor:
@@ -38,9 +38,7 @@ def contrastive(latents: Tensor, speakers: Tensor, *, temperature: float) -> Ten
     return -(log_probability.masked_fill(~partner, 0).sum(dim=1) / partner.sum(dim=1).clamp(min=1)).mean()
 
 
-def identification(
-    latents: Tensor, speakers: Tensor, prototypes: Tensor, *, scale: float, margin: float = 0.0
-) -> Tensor:
+def aam_softmax(latents: Tensor, speakers: Tensor, prototypes: Tensor, *, scale: float, margin: float = 0.0) -> Tensor:
     """Cross-entropy of telling who speaks among all speakers, made harder by an angle between right and wrong.
 
     Latents (batch, latent) of unit length, speakers (batch,) numbers of rows of prototypes (speakers, latent), `margin`
@@ -52,8 +50,8 @@ def identification(
     return F.cross_entropy(scale * harder, speakers)
 
 
-def pitch(scores: Tensor, voiced: Tensor, measured: Pitch) -> Tensor:
-    """Cross-entropy of the pitch bins where voiced, and of being voiced everywhere.
+def f0(scores: Tensor, voiced: Tensor, measured: F0Contour) -> Tensor:
+    """Cross-entropy of the f0 bins where voiced, and of being voiced everywhere.
 
     Scores (batch, frames, bins) and voiced (batch, frames) are logits.
     """
@@ -65,7 +63,7 @@ def pitch(scores: Tensor, voiced: Tensor, measured: Pitch) -> Tensor:
     return place + F.binary_cross_entropy_with_logits(voiced, measured.voicing)
 
 
-def intonation(contour: Pitch, measured: Pitch) -> Tensor:
+def f0_l1(contour: F0Contour, measured: F0Contour) -> Tensor:
     """Mean |difference| in octaves where voiced, for a contour that is true to cents and not only to a bin.
 
     Differences of more than a quarter of an octave are not counted: which bin it is, is the classifier's question.
@@ -75,26 +73,26 @@ def intonation(contour: Pitch, measured: Pitch) -> Tensor:
     return (error * counted).sum() / counted.sum().clamp(min=1)
 
 
-def agreement(heard: Tensor, said: Tensor) -> Tensor:
+def content_mse(heard: Tensor, said: Tensor) -> Tensor:
     """Mean squared distance of two content latents (batch, latent, frames), in units of the prior's variance."""
     return (heard - said).square().mean()
 
 
-def discrimination(real: list[Tensor], fake: list[Tensor]) -> Tensor:
-    """What critics descend: scores of 1 for the real and of 0 for the fake. Mao et al. 2017 (LSGAN, arXiv:1611.04076).
+def discriminator_loss(real: list[Tensor], fake: list[Tensor]) -> Tensor:
+    """What discriminators descend: scores of 1 for the real and of 0 for the fake. Mao et al. 2017 (LSGAN, arXiv:1611.04076).
 
-    One tensor of scores a critic, or a kind of what is real or fake; each counts the same.
+    One tensor of scores a discriminator, or a kind of what is real or fake; each counts the same.
     """
-    return deception(real) + torch.stack([score.square().mean() for score in fake]).mean()
+    return generator_loss(real) + torch.stack([score.square().mean() for score in fake]).mean()
 
 
-def deception(fake: list[Tensor]) -> Tensor:
+def generator_loss(fake: list[Tensor]) -> Tensor:
     """What the generator descends: the fake given a score of 1."""
     return torch.stack([(1 - score).square().mean() for score in fake]).mean()
 
 
 def feature_matching(real: list[Tensor], fake: list[Tensor]) -> Tensor:
-    """L1 of critics' features of a copy and of its original, in units of the original's mean magnitude.
+    """L1 of discriminators' features of a copy and of its original, in units of the original's mean magnitude.
 
     One tensor a layer. Larsen et al. 2016 (arXiv:1512.09300); relative, as in Défossez et al. 2022 (arXiv:2210.13438,
     eq. 5).

@@ -7,13 +7,13 @@ from dataclasses import dataclass, field
 
 from torch import Tensor, nn
 
-from vcvae.training.run import RunConfig
+from vcvae.training.config import RunConfig
 
 Batch = dict[str, Tensor]
 
 
 @dataclass(frozen=True)
-class Findings:
+class ValidationResult:
     """What a validation found: figures, log-mels (n_mels, frames) to look at and samples (samples,) to listen to."""
 
     figures: dict[str, float]
@@ -24,7 +24,7 @@ class Findings:
 class Task(nn.Module):
     """The modules of a run, what a batch costs each of them, and how they are judged.
 
-    Parameters belong to *players*: one in ordinary training, two in adversarial training (generator and
+    Parameters belong to *parameter_groups*: one in ordinary training, two in adversarial training (generator and
     discriminator). Each player has an optimizer of its own and descends its own total; the totals of one forward pass
     may share parts of the graph.
     """
@@ -37,11 +37,11 @@ class Task(nn.Module):
     def begin(self, batches: Iterator[Batch]) -> None:
         """Called before the first step of a run, with some of what is to be learned from, the same in every process."""
 
-    def players(self) -> dict[str, list[nn.Parameter]]:
+    def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
         """The parameters of each player."""
         raise NotImplementedError
 
-    def pace(self, player: str) -> float:
+    def lr_scale(self, player: str) -> float:
         """The player's learning rate, in units of the run's."""
         return 1.0
 
@@ -52,7 +52,7 @@ class Task(nn.Module):
     def after_step(self) -> None:
         """Called after each step of the optimizers."""
 
-    def validate(self, batches: list[Batch]) -> Findings:
+    def validate(self, batches: list[Batch]) -> ValidationResult:
         """Judge on unseen speakers."""
         raise NotImplementedError
 

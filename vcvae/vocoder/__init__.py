@@ -3,36 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 
 from vcvae.errors import VcvaeError
-from vcvae.mel import MelConfig
+from vcvae.features.mel import MelConfig
+from vcvae.pretrained import VOCODER
+from vcvae.vocoder.adapters.bigvgan import BigVGAN
+from vcvae.vocoder.adapters.hifigan import HiFiGAN, HiFiGANConfig
+from vcvae.vocoder.adapters.vocos import Vocos
 from vcvae.vocoder.base import Vocoder
-from vcvae.vocoder.bigvgan import BigVGAN
 from vcvae.vocoder.griffin_lim import GriffinLim
-from vcvae.vocoder.hifigan import HiFiGAN, HiFiGANConfig
-from vcvae.vocoder.neural import NeuralVocoder, NeuralVocoderConfig
-from vcvae.vocoder.vocos import Vocos
+from vcvae.vocoder.source_filter import SourceFilterVocoder, SourceFilterVocoderConfig
 
 __all__ = [
     "BigVGAN",
     "GriffinLim",
     "HiFiGAN",
     "HiFiGANConfig",
-    "NeuralVocoder",
-    "NeuralVocoderConfig",
+    "SourceFilterVocoder",
+    "SourceFilterVocoderConfig",
     "Vocoder",
     "Vocos",
     "load_vocoder",
 ]
 
-RELEASED = Path(__file__).parents[1] / "pretrained" / "vocoder"
 DEFAULT = "neural"
 
 # As it is written on a command line, and how it is made of what follows the colon, the mel and the seed.
 _VOCODERS: dict[str, Callable[[str, MelConfig, int], Vocoder]] = {
-    "neural": lambda source, mel, seed: NeuralVocoder.from_pretrained(RELEASED),
-    "neural:SOURCE": lambda source, mel, seed: NeuralVocoder.from_pretrained(source),
+    "neural": lambda source, mel, seed: SourceFilterVocoder.from_pretrained(VOCODER),
+    "neural:SOURCE": lambda source, mel, seed: SourceFilterVocoder.from_pretrained(source),
     "griffin-lim": lambda source, mel, seed: GriffinLim(mel, seed=seed),
     "hifigan:PATH": lambda source, mel, seed: HiFiGAN.load(source),
     "vocos:SOURCE": lambda source, mel, seed: Vocos.load(source),

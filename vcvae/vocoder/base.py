@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from vcvae.mel import MelConfig
-from vcvae.pitch import Pitch
+from vcvae.features.f0 import F0Contour
+from vcvae.features.mel import MelConfig
 
 
 class Vocoder(nn.Module):
@@ -21,10 +21,10 @@ class Vocoder(nn.Module):
         """Ln-mel (batch, n_mels, frames) → samples (batch, frames * hop) at `mel_config.sample_rate`."""
         raise NotImplementedError
 
-    def speak(self, mel: Tensor, pitch: Pitch) -> Tensor:
-        """The same, for vocoders that find the pitch in the mel: here it is known, (batch, ceil(frames / 2))."""
+    def synthesize(self, mel: Tensor, f0: F0Contour) -> Tensor:
+        """The same, for vocoders that find the f0 in the mel: here it is known, (batch, ceil(frames / 2))."""
         return self(mel)
 
-    def for_estimates(self) -> Vocoder:
+    def for_predicted_mels(self) -> Vocoder:
         """The vocoder as it does best on mels that a model made: this one, where that makes no difference."""
         return self

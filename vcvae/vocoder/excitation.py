@@ -1,4 +1,4 @@
-"""What a voice is made of before the vocal tract shapes it: pulses at the pitch, and noise, steady or in their time.
+"""What a voice is made of before the vocal tract shapes it: pulses at the f0, and noise, steady or in their time.
 
 All have unit power and a flat spectrum, so that a filter's gain is the spectrum of what comes out.
 """
@@ -51,7 +51,7 @@ def pulses(f0: Tensor, phase: Tensor, *, sample_rate: int) -> Tensor:
 def breath(noise: Tensor, phase: Tensor) -> Tensor:
     """White noise (batch, samples) in time with the pulses: the air that passes while the glottis is about to close.
 
-    Steady noise beside a voice is heard as a sound of its own; in a voice, noise comes and goes with each cycle
+    SkipUnreadable noise beside a voice is heard as a sound of its own; in a voice, noise comes and goes with each cycle
     (Stylianou 2001, doi:10.1109/89.890068, section II). The envelope is von Mises's curve.
     """
     angle = (2 * math.pi * (phase % 1.0)).to(noise)

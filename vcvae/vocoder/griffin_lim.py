@@ -9,9 +9,9 @@ import torchaudio
 from torch import Tensor
 from torch.nn import functional as F
 
-from vcvae.mel import MelConfig, MelSpectrogram
+from vcvae.features.mel import MelConfig, MelSpectrogram
+from vcvae.features.stft import toward_mel
 from vcvae.vocoder.base import Vocoder
-from vcvae.vocoder.spectra import toward_mel
 
 _TINY = 1e-12  # far below the mel's floor; keeps 0 / 0 at 0
 

@@ -1,0 +1,65 @@
+import numpy as np
+import pytest
+import torch
+
+from vcvae.convert import codec as codes
+from vcvae.errors import VcvaeError
+from vcvae.models.classic.autoencoder import VAE, AutoEncoder, AutoEncoderConfig
+
+
+def make(kind=AutoEncoder, seed=0):
+    torch.manual_seed(seed)
+    return kind(AutoEncoderConfig(latent=6, channels=16, blocks=1)).eval()
+
+
+@pytest.mark.parametrize("kind", [AutoEncoder, VAE])
+@pytest.mark.parametrize(("bits", "tolerance"), [(16, 1e-3), (8, 0.5 / 255 + 1e-4)])
+def test_speech_is_stored_and_comes_back(tmp_path, kind, bits, tolerance):
+    model, mel = make(kind), torch.randn(80, 101)
+    made = codes.encode(model, mel)
+    codes.write(tmp_path / "a.npz", made, bits=bits)
+    again = codes.read(tmp_path / "a.npz")
+    assert again.frames == 101
+    spread = made.values.max(axis=1, keepdims=True) - made.values.min(axis=1, keepdims=True)
+    assert (np.abs(again.values - made.values) <= tolerance * np.maximum(spread, np.abs(made.values)) + 1e-6).all()
+    copy = codes.decode(model, again)
+    assert copy.shape == mel.shape
+    torch.testing.assert_close(copy, model.copy(mel[None])[0], atol=0.1, rtol=0.1)
+
+
+def test_the_rate_counts_every_value():
+    made = codes.encode(make(), torch.randn(80, 400))
+    assert codes.bits_per_second(made, 8, frame_rate=100.0) == pytest.approx(6 * 25 * 8)
+
+
+def test_eight_bits_are_half_of_sixteen(tmp_path):
+    made = codes.encode(make(), torch.randn(80, 8000))
+    for bits in (8, 16):
+        codes.write(tmp_path / f"{bits}.npz", made, bits=bits)
+    small, large = ((tmp_path / f"{bits}.npz").stat().st_size for bits in (8, 16))
+    assert small < 0.7 * large
+
+
+def test_another_models_code_is_refused():
+    made = codes.encode(make(seed=0), torch.randn(80, 40))
+    with pytest.raises(VcvaeError, match="made by another model"):
+        codes.decode(make(seed=1), made)
+
+
+def test_what_is_no_code_is_one_sentence(tmp_path):
+    made = codes.encode(make(), torch.randn(80, 40))
+    with pytest.raises(VcvaeError, match="8 or 16 bits"):
+        codes.write(tmp_path / "a.npz", made, bits=4)
+    with pytest.raises(VcvaeError, match=r"end the name so"):
+        codes.write(tmp_path / "a.wav", made)
+    codes.write(tmp_path / "a.npz", made)
+    with pytest.raises(VcvaeError, match="--force"):
+        codes.write(tmp_path / "a.npz", made)
+    with pytest.raises(VcvaeError, match="cannot be read"):
+        codes.read(tmp_path / "none.npz")
+    (tmp_path / "b.npz").write_bytes(b"nothing")
+    with pytest.raises(VcvaeError, match="not a code"):
+        codes.read(tmp_path / "b.npz")
+    np.savez(tmp_path / "c.npz", code=np.zeros(3), frames=3, model="x")
+    with pytest.raises(VcvaeError, match="not a code"):
+        codes.read(tmp_path / "c.npz")

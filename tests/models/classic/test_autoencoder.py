@@ -1,0 +1,112 @@
+import pytest
+import torch
+from sklearn.decomposition import PCA
+
+from vcvae.errors import VcvaeError
+from vcvae.models.classic.autoencoder import VAE, AutoEncoder, AutoEncoderConfig, DenoisingAutoEncoder
+from vcvae.models.distributions import Gaussian, Point
+
+SIZES = {"latent": 3, "channels": 16, "blocks": 1}
+SHAPES = {"frames": (2, 80, 37), "image": (2, 1, 13, 10), "vector": (2, 7)}
+CODES = {"frames": (2, 3, 10), "image": (2, 3, 4, 3), "vector": (2, 3)}
+
+
+def make(kind, body="frames", **changes):
+    torch.manual_seed(0)
+    return kind(AutoEncoderConfig(body=body, inputs=SHAPES[body][1], **SIZES, **changes)).eval()
+
+
+@pytest.mark.parametrize("kind", [AutoEncoder, DenoisingAutoEncoder, VAE])
+@pytest.mark.parametrize("body", SHAPES)
+def test_every_member_takes_frames_images_and_vectors(kind, body):
+    model, x = make(kind, body), torch.randn(SHAPES[body])
+    posterior = model.encode(x)
+    assert isinstance(posterior, Gaussian if kind is VAE else Point)
+    assert posterior.mean.shape == CODES[body]
+    likelihood = model.decode(posterior.sample(), x.shape)
+    assert likelihood.mean.shape == likelihood.log_scale.shape == model.copy(x).shape == x.shape
+
+
+@pytest.mark.parametrize("frames", [1, 2, 3, 4, 5])
+def test_any_length_comes_back(frames):
+    assert make(AutoEncoder).copy(torch.randn(1, 80, frames)).shape == (1, 80, frames)
+
+
+@pytest.mark.parametrize("kind", [AutoEncoder, DenoisingAutoEncoder])
+def test_before_training_it_is_the_principal_component_analysis(kind):
+    torch.manual_seed(0)
+    x = torch.randn(4, 6, 80).cumsum(dim=2) + torch.randn(6, 1)
+    model = kind(AutoEncoderConfig(inputs=6, latent=5, channels=16, blocks=1))
+    model.begin(x)
+    places = x.mT.reshape(-1, 24).numpy()
+    analysis = PCA(5).fit(places)
+    expected = analysis.inverse_transform(analysis.transform(places)).reshape(4, 80, 6)
+    torch.testing.assert_close(model.copy(x).mT, torch.from_numpy(expected), atol=1e-3, rtol=1e-4)
+
+
+def test_a_code_as_wide_as_its_place_begins_as_a_copy():
+    model, x = AutoEncoder(AutoEncoderConfig(inputs=2, latent=11, channels=16, blocks=1)), torch.randn(3, 2, 40)
+    model.begin(x)
+    torch.testing.assert_close(model.copy(x), x, atol=1e-4, rtol=1e-4)
+
+
+def test_the_width_is_the_spread_where_it_is_fixed_and_learned_in_the_vae():
+    x = torch.randn(SHAPES["frames"])
+    for kind, learned in ((AutoEncoder, False), (VAE, True)):
+        model = make(kind, spread=2.5)
+        scale = model.decode(model.encode(x).mean, x.shape).log_scale.exp()
+        assert (scale.std() > 0) == learned
+        if not learned:
+            torch.testing.assert_close(scale, torch.full_like(scale, 2.5))
+
+
+def test_a_change_of_units_changes_the_density_by_its_jacobian():
+    """x in other units is as probable as before, but for the units: ln p(a x + b) = ln p(x) − ln a each value."""
+    x, scaled = torch.randn(SHAPES["vector"]), 3 * torch.randn(SHAPES["vector"])
+    scaled = 3 * x + 1
+    plain, moved = make(VAE, "vector", centre=0.0, spread=1.0), make(VAE, "vector", centre=1.0, spread=3.0)
+    a, b = (m.decode(m.encode(v).mean, v.shape).log_probability(v) for m, v in ((plain, x), (moved, scaled)))
+    torch.testing.assert_close(b, a - torch.log(torch.tensor(3.0)), atol=1e-4, rtol=1e-4)
+
+
+def test_gradients_through_a_sample_are_those_of_finite_differences():
+    """The reparameterised ELBO with the noise held still, against differences in μ and s."""
+    torch.manual_seed(0)
+    model = make(VAE, "vector", centre=0.0, spread=1.0).double()
+    x, mean, log_variance = torch.randn(2, 7).double(), torch.randn(2, 3).double(), torch.randn(2, 3).double()
+
+    def elbo(mean, log_variance):
+        torch.manual_seed(1)
+        posterior = Gaussian(mean, log_variance)
+        return model.decode(posterior.sample(), x.shape).log_probability(x).sum() - posterior.kl().sum()
+
+    inputs = (mean.requires_grad_(), log_variance.requires_grad_())
+    assert torch.autograd.gradcheck(elbo, inputs, eps=1e-6, atol=1e-5)
+
+
+def test_new_mels_are_drawn_and_blended():
+    model, (a, b) = make(VAE), torch.randn(2, 1, 80, 37)
+    drawn = model.sample(torch.Size([3, 80, 21]))
+    assert drawn.shape == (3, 80, 21)
+    assert not torch.allclose(drawn[0], drawn[1])
+    torch.testing.assert_close(model.between(a, b, 0.0), model.copy(a))
+    torch.testing.assert_close(model.between(a, b, 1.0), model.copy(b))
+
+
+def test_what_is_saved_is_what_is_loaded(tmp_path):
+    x = torch.randn(SHAPES["frames"])
+    for kind in (AutoEncoder, DenoisingAutoEncoder, VAE):
+        model = make(kind)
+        model.save_pretrained(tmp_path / kind.__name__)
+        torch.testing.assert_close(kind.from_pretrained(tmp_path / kind.__name__).copy(x), model.copy(x))
+    with pytest.raises(VcvaeError, match="holds VAE, where AutoEncoder is needed"):
+        AutoEncoder.from_pretrained(tmp_path / "VAE")
+
+
+def test_wrong_x_is_one_sentence():
+    model = make(AutoEncoder)
+    for shape in ((80, 10), (1, 79, 10), (1, 80, 0)):
+        with pytest.raises(VcvaeError, match=r"x must be \(batch, 80, frames\)"):
+            model.encode(torch.randn(shape))
+    with pytest.raises(VcvaeError, match="not finite"):
+        model.encode(torch.full((1, 80, 5), torch.nan))

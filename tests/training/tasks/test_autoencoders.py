@@ -1,0 +1,102 @@
+import pytest
+import torch
+
+from tests.synthetic import speak
+from vcvae.models.classic.autoencoder import VAE, AutoEncoder, DenoisingAutoEncoder
+from vcvae.models.classic.elbo import bound
+from vcvae.training.tasks.autoencoders import (
+    AutoEncoderRun,
+    AutoEncoderTask,
+    DenoisingRun,
+    DenoisingTask,
+    VAERun,
+    VAETask,
+)
+
+WHERE = {"output": "", "data": {"train": "", "dev": ""}}
+MEMBERS = {
+    AutoEncoder: (AutoEncoderRun, AutoEncoderTask),
+    DenoisingAutoEncoder: (DenoisingRun, DenoisingTask),
+    VAE: (VAERun, VAETask),
+}
+
+
+@pytest.fixture
+def batch():
+    samples = [
+        [torch.from_numpy(speak("aiueo", f0=100 + 50 * k, seconds=0.75, seed=i))[:16384] for i in range(2)]
+        for k in range(2)
+    ]
+    bandwidth = torch.tensor([[8000.0, 8000.0], [5500.0, 8000.0]])
+    return {
+        "samples": torch.stack([torch.stack(s) for s in samples]),
+        "bandwidth": bandwidth,
+        "speaker": torch.arange(2),
+    }
+
+
+def make(kind, **changes):
+    torch.manual_seed(0)
+    run, task = MEMBERS[kind]
+    return task(run.parse(WHERE | {"model": {"channels": 16, "blocks": 1, "latent": 4}} | changes, where="test"), 2)
+
+
+@pytest.mark.parametrize("kind", MEMBERS)
+def test_each_member_learns(kind, batch):
+    task = make(kind)
+    optimizer, losses = torch.optim.Adam(task.parameter_groups()["model"], lr=0.01), []
+    for step in range(30):
+        torch.manual_seed(step)
+        totals, terms = task(batch, step)
+        losses.append(terms["nll"].item())
+        optimizer.zero_grad()
+        totals["model"].backward()
+        optimizer.step()
+        task.after_step()
+    assert isinstance(task.released, kind)
+    assert losses[-1] < 0.8 * losses[0]
+    assert set(task.validate([batch]).figures) == {"heard", "reconstruction_l1"}
+
+
+@pytest.mark.parametrize("kind", [AutoEncoder, DenoisingAutoEncoder])
+def test_what_gives_points_begins_as_the_best_linear_code(kind, batch):
+    untaught, begun = make(kind), make(kind)
+    begun.begin(iter([batch]))
+    begun.after_step()
+    untaught, begun = (task.validate([batch | {"samples": batch["samples"] / 2}]).figures for task in (untaught, begun))
+    assert begun["reconstruction_l1"] < 0.5 * untaught["reconstruction_l1"]
+
+
+def test_only_the_denoising_one_hears_something_else_than_it_is_to_give(batch):
+    for kind in MEMBERS:
+        task = make(kind)
+        samples = batch["samples"].flatten(0, 1)
+        same = torch.allclose(task.hear(samples), task.spectrogram(samples))
+        assert same == (kind is not DenoisingAutoEncoder)
+
+
+def test_the_vaes_total_is_minus_the_bound_per_frame(batch):
+    task = make(VAE, kl_warmup=0, gain=(0.0, 0.0))
+    batch["bandwidth"][:] = 11025.0
+    totals = []
+    for seed in range(200):
+        torch.manual_seed(seed)
+        with torch.no_grad():
+            totals.append(task(batch, 1)[0]["model"])
+    mel = task.spectrogram(batch["samples"].flatten(0, 1))
+    expected = -bound(task.model, mel, samples=200).elbo.mean() / mel.shape[2]
+    torch.testing.assert_close(torch.stack(totals).mean(), expected, atol=0.0, rtol=2e-3)
+
+
+def test_beta_weighs_the_kl_and_free_bits_leave_it_alone(batch):
+    def cost(**changes):
+        task = make(VAE, **changes)
+        mel = task.spectrogram(batch["samples"].flatten(0, 1))
+        return task.cost(task.model.encode(mel), mel.shape[2])
+
+    plain, weighed = cost(), cost(beta=2.5)
+    torch.testing.assert_close(plain[0], plain[1])
+    torch.testing.assert_close(weighed[1], 2.5 * plain[0])
+    shape = make(VAE).model.encode(torch.zeros(1, 80, 64)).mean.shape
+    allowed = cost(free_bits=1000.0)[1]
+    assert allowed.item() == pytest.approx(4 * 1000.0 * shape[2] / 64)

@@ -1,0 +1,118 @@
+import math
+
+import pytest
+import torch
+
+from tests.corpus import TINY
+from tests.synthetic import speak
+from vcvae.errors import VcvaeError
+from vcvae.models.conversion.vae import DisentanglingConfig, DisentanglingVAE
+from vcvae.training.tasks.postfilter import PostfilterConfig, PostfilterTask
+
+WHERE = {"output": "", "data": {"train": "", "dev": ""}}
+
+
+@pytest.fixture
+def batch():
+    """Two speakers, four segments each; the second is band-limited."""
+    samples = [
+        [torch.from_numpy(speak("aiueo", f0=100 + 80 * k, seconds=0.5, seed=i))[:10240] for i in range(4)]
+        for k in range(2)
+    ]
+    return {
+        "samples": torch.stack([torch.stack(segments) for segments in samples]),
+        "bandwidth": torch.tensor([[8000.0] * 4, [4000.0] * 4]),
+        "speaker": torch.tensor([0, 1]),
+    }
+
+
+@pytest.fixture
+def task(tmp_path):
+    torch.manual_seed(0)
+    DisentanglingVAE(DisentanglingConfig(**TINY)).save_pretrained(tmp_path)
+    return PostfilterTask(PostfilterConfig(**WHERE, converter=str(tmp_path), channels=24, blocks=1), speakers=2)
+
+
+def test_another_size_than_the_converters_own_is_one_sentence(task, tmp_path):
+    task.released.save_pretrained(tmp_path / "with")
+    again = PostfilterConfig(**WHERE, converter=str(tmp_path / "with"), channels=24, blocks=1)
+    assert again.model == task.model.config
+    with pytest.raises(VcvaeError, match="1 blocks of 24 channels"):
+        PostfilterConfig(**WHERE, converter=str(tmp_path / "with"), channels=16, blocks=1).model  # noqa: B018
+
+
+def test_only_the_postfilter_and_its_critic_learn(task, batch):
+    totals, _ = task(batch, 0)
+    for player, total in totals.items():
+        total.backward(inputs=task.parameter_groups()[player], retain_graph=True)
+    learning = {name for name, p in task.named_parameters() if p.grad is not None and p.grad.abs().sum() > 0}
+    assert learning
+    assert all(name.startswith(("model.decoder.postfilter.", "discriminator.")) for name in learning)
+    assert any(name.startswith("model.decoder.postfilter.") for name in learning)
+
+
+def test_what_is_released_is_the_converter_with_the_averaged_postfilter(task):
+    start = {name: value.clone() for name, value in task.model.state_dict().items()}
+    for parameter in task.model.decoder.postfilter.parameters():
+        parameter.data += 1.0
+    task.after_step()
+    released = task.released.state_dict()
+    assert released.keys() == start.keys()
+    for name, value in released.items():
+        if name.startswith("decoder.postfilter."):
+            assert torch.equal(value, task.ema.module.state_dict()[name.removeprefix("decoder.postfilter.")])
+        else:
+            assert torch.equal(value, start[name])
+    assert not any(p.requires_grad for p in task.released.parameters())
+
+
+def test_flutter_is_in_units_of_the_originals(task, batch, monkeypatch):
+    mel = task.segment_batch.analyse(batch)[1]
+
+    def decode(*_given, modulation=None, **_rest):
+        return mel.mean(dim=2, keepdim=True).expand_as(mel) if modulation is None else mel
+
+    averaged = task.released
+    monkeypatch.setattr(averaged.decoder, "forward", decode)
+    monkeypatch.setattr(PostfilterTask, "released", averaged)
+    figures = {"flutter": pytest.approx(1), "flutter_of_medians": pytest.approx(0)}
+    assert task.validate([batch]).figures == figures | {"flutter_error": pytest.approx(0)}
+
+
+def test_silence_and_unknown_bands_weigh_nothing(task, batch):
+    """Nor do they make the figures something else than numbers, be they all that there is."""
+    silent = batch | {"samples": torch.zeros_like(batch["samples"])}
+    unknown = batch | {"bandwidth": torch.zeros_like(batch["bandwidth"])}
+    alone = task.validate([unknown]).figures
+    assert alone == {"flutter": 0.0, "flutter_of_medians": 0.0, "flutter_error": 1.0}
+    assert all(math.isfinite(value) for value in task.validate([silent]).figures.values())
+    assert task.validate([unknown, batch]).figures == pytest.approx(task.validate([batch]).figures)
+
+
+def test_postfilter_learns_to_flutter(task, batch):
+    """Speech that is all noise, medians that know nothing of it, and an modulation that says almost nothing."""
+    still = {"modulation_cutoff": 40.0}
+    for model in (task.model, task.released):
+        model.config = model.config.model_copy(update=still)
+    task.config = task.config.model_copy(update={"cutoffs": (40.0, 40.0)})
+    batch["samples"] = 0.1 * torch.randn(batch["samples"].shape, generator=torch.Generator().manual_seed(0))
+    torch.nn.init.zeros_(task.model.decoder.head.weight)
+    torch.nn.init.zeros_(task.released.decoder.head.weight)
+    optimizers = {
+        name: torch.optim.Adam(parameter_groups, lr=3e-3) for name, parameter_groups in task.parameter_groups().items()
+    }
+    task.train()
+    torch.manual_seed(0)
+    before = task.validate([batch]).figures
+    for step in range(60):
+        totals, _ = task(batch, step)
+        for name, optimizer in optimizers.items():
+            optimizer.zero_grad()
+            totals[name].backward(inputs=task.parameter_groups()[name], retain_graph=True)
+        for optimizer in optimizers.values():
+            optimizer.step()
+        task.after_step()
+    after = task.validate([batch]).figures
+    assert before["flutter"] < 0.2
+    assert after["flutter"] > before["flutter"] + 0.2
+    assert after["flutter_of_medians"] == pytest.approx(before["flutter_of_medians"])

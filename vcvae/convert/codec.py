@@ -1,0 +1,108 @@
+"""Speech stored as an auto-encoder's code: recording → mel → code → file, and back through the vocoder.
+
+A file is a NumPy archive: the code as float16, or as whole numbers of 8 bits with a step and a least value for each of
+its rows; the number of mel frames; and the model's own name, so that it is not read by another.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from vcvae.defaults import CODE_BITS
+from vcvae.errors import VcvaeError, check_absent, replacing
+from vcvae.models.classic.autoencoder import AutoEncoder
+
+BITS = (8, 16)
+
+
+@dataclass(frozen=True)
+class Code:
+    """The code (latent, places) of `frames` mel frames, float32, made by the model of this `fingerprint`."""
+
+    values: NDArray[np.float32]
+    frames: int
+    fingerprint: str
+
+
+def fingerprint(model: AutoEncoder) -> str:
+    """A short name that two models share only if their weights are the same."""
+    digest = hashlib.sha256()
+    for name, value in sorted(model.state_dict().items()):
+        digest.update(name.encode() + value.half().contiguous().cpu().numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+@torch.inference_mode()
+def encode(model: AutoEncoder, mel: Tensor) -> Code:
+    """The code of a log-mel (n_mels, frames): of a VAE, the posterior's mean."""
+    return Code(model.encode(mel[None]).mean[0].float().numpy(), mel.shape[1], fingerprint(model))
+
+
+@torch.inference_mode()
+def decode(model: AutoEncoder, code: Code) -> Tensor:
+    """The log-mel (n_mels, frames) of a code.
+
+    Raises:
+        VcvaeError: another model made the code.
+    """
+    if code.fingerprint != fingerprint(model):
+        raise VcvaeError("the code was made by another model; give the one that made it with --model.")
+    shape = torch.Size([1, model.config.inputs, code.frames])
+    return model.decode(torch.from_numpy(code.values)[None], shape).mean[0]
+
+
+def bits_per_second(code: Code, bits: int, frame_rate: float) -> float:
+    """What storing each of the code's values in so many bits comes to; `frame_rate` in mel frames per second."""
+    return code.values.size * bits / (code.frames / frame_rate)
+
+
+def write(path: str | Path, code: Code, *, bits: int = CODE_BITS, force: bool = False) -> None:
+    """Write a code to a .npz file.
+
+    Raises:
+        VcvaeError: a wrong name or number of bits, a file that exists, or one that cannot be written.
+    """
+    path = Path(path)
+    if bits not in BITS:
+        raise VcvaeError(f"--bits {bits}: a value is stored in 8 or 16 bits.")
+    if path.suffix != ".npz":
+        raise VcvaeError(f"{path}: a code is written as .npz; end the name so.")
+    check_absent(path, force)
+    arrays = {"frames": np.int64(code.frames), "model": np.array(code.fingerprint)}
+    if bits == 16:
+        arrays["code"] = code.values.astype(np.float16)
+    else:
+        least = code.values.min(axis=1, keepdims=True)
+        step = np.maximum((code.values.max(axis=1, keepdims=True) - least) / 255, 1e-8)
+        arrays["code"] = np.round((code.values - least) / step).astype(np.uint8)
+        arrays |= {"least": least.astype(np.float32), "step": step.astype(np.float32)}
+    with replacing(path) as file:
+        np.savez_compressed(file, **arrays)
+
+
+def read(path: str | Path) -> Code:
+    """The code that a file holds.
+
+    Raises:
+        VcvaeError: it cannot be read, or is no code.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            values = arrays["code"].astype(np.float32)
+            if "step" in arrays:
+                values = values * arrays["step"] + arrays["least"]
+            code = Code(values, int(arrays["frames"]), str(arrays["model"]))
+    except OSError as error:
+        raise VcvaeError(f"{path}: cannot be read ({error.strerror or error}).") from None
+    except Exception:  # of the archive, or of what is missing in it
+        raise VcvaeError(f"{path}: not a code that 'vcvae encode --code' wrote.") from None
+    if values.ndim != 2 or code.frames < 1 or not np.isfinite(values).all():
+        raise VcvaeError(f"{path}: not a code that 'vcvae encode --code' wrote.")
+    return code

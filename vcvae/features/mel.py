@@ -1,0 +1,131 @@
+"""The log-mel front end, in HiFi-GAN's convention, so that public vocoders of that mel fit."""
+
+from __future__ import annotations
+
+import librosa
+import numpy as np
+import torch
+from pydantic import Field, model_validator
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from vcvae.config import Config
+from vcvae.errors import VcvaeError
+
+# A frequency is in use where its mean level is above both of these: dB below the strongest one, under which codecs and
+# resamplers leave their remains, and dB of full scale in one bin, where the rounding noise of 16-bit audio lies at -77.
+RELATIVE_FLOOR, ABSOLUTE_FLOOR = -75.0, -71.0
+
+
+class MelConfig(Config):
+    """What a log-mel spectrogram means. Saved with every set of weights; two parts that meet must agree on it."""
+
+    sample_rate: int = Field(22050, gt=0, description="Hz")
+    n_fft: int = Field(1024, gt=0, description="samples; the transform's length")
+    window: int = Field(1024, gt=0, description="samples; the Hann window's length")
+    hop: int = Field(256, gt=0, description="samples between frames: 86.1 frames per second")
+    n_mels: int = Field(80, gt=0, description="Slaney bands of equal area")
+    f_min: float = Field(0.0, ge=0, description="Hz; lower edge of the lowest band")
+    f_max: float = Field(8000.0, gt=0, description="Hz; upper edge of the highest band")
+    floor: float = Field(1e-5, gt=0, description="magnitude below which nothing is heard: ln(1e-5) = -11.5")
+
+    @model_validator(mode="after")
+    def _holds_together(self) -> MelConfig:
+        if not self.f_min < self.f_max <= self.sample_rate / 2:
+            raise ValueError("f_min must lie below f_max, and f_max not above half the sample rate")
+        if self.window > self.n_fft or self.hop > self.n_fft or (self.n_fft - self.hop) % 2:
+            raise ValueError("window and hop must not exceed n_fft, and n_fft - hop must be even")
+        return self
+
+    @property
+    def minimum_samples(self) -> int:
+        """The shortest signal whose edges can be reflected, in samples."""
+        return (self.n_fft - self.hop) // 2 + 1
+
+    @property
+    def frame_rate(self) -> float:
+        """Frames per second."""
+        return self.sample_rate / self.hop
+
+    def require_equal(self, other: MelConfig, *, ours: str, theirs: str) -> None:
+        """Raise a VcvaeError that names the first field in which two parts disagree."""
+        for name in type(self).model_fields:
+            a, b = getattr(self, name), getattr(other, name)
+            if a != b:
+                raise VcvaeError(
+                    f"the mel of {ours} and of {theirs} differ in '{name}' ({a} and {b}); "
+                    "use two parts made for the same mel."
+                )
+
+
+class MelSpectrogram(nn.Module):
+    """Waveforms to natural-log mel magnitudes.
+
+    Frame t is centred on sample `t * hop + hop / 2`: both ends are reflect-padded by (n_fft - hop) / 2 and the
+    transform is not centred, as in Kong et al. 2020 (HiFi-GAN, arXiv:2010.05646), so `frames = samples // hop`.
+
+    Example:
+        >>> import torch
+        >>> MelSpectrogram(MelConfig())(torch.randn(2, 22050)).shape
+        torch.Size([2, 80, 86])
+    """
+
+    def __init__(self, config: MelConfig | None = None) -> None:
+        super().__init__()
+        self.config = config or MelConfig()
+        c = self.config
+        filters = librosa.filters.mel(sr=c.sample_rate, n_fft=c.n_fft, n_mels=c.n_mels, fmin=c.f_min, fmax=c.f_max)
+        self.register_buffer("window", torch.hann_window(c.window), persistent=False)
+        self.register_buffer("filters", torch.from_numpy(filters), persistent=False)
+        self.bins = int(filters.any(axis=0).nonzero()[0].max()) + 1  # no band reaches above
+
+    def forward(self, samples: Tensor) -> Tensor:
+        """Samples (batch, samples) in [-1, 1] at `sample_rate` → ln-mel (batch, n_mels, samples // hop).
+
+        Raises:
+            VcvaeError: fewer samples than one frame needs (`config.minimum_samples`).
+        """
+        c = self.config
+        if samples.shape[-1] < c.minimum_samples:
+            raise VcvaeError(
+                f"{samples.shape[-1] / c.sample_rate:.4f} s of audio is too short for one mel frame; "
+                f"give at least {c.minimum_samples / c.sample_rate:.4f} s."
+            )
+        pad = (c.n_fft - c.hop) // 2
+        padded = F.pad(samples[:, None], (pad, pad), mode="reflect")[:, 0]
+        spectrum = torch.stft(padded, c.n_fft, c.hop, c.window, self.window, center=False, return_complex=True)
+        magnitude = spectrum[:, : self.bins].abs()
+        return torch.log(torch.clamp(self.filters[:, : self.bins] @ magnitude, min=c.floor))
+
+
+def level(mel: Tensor, mask: Tensor | None = None) -> Tensor:
+    """The level of log-mels (batch, bands, frames): ln of the root of their mean energy, (batch, 1, 1).
+
+    A gain of g adds ln g. Pauses weigh nothing, being quiet.
+    """
+    energy = torch.exp(2 * mel).sum(dim=1)
+    weight = torch.ones_like(energy) if mask is None else mask[..., 0]
+    return 0.5 * torch.log((energy * weight).sum(dim=1) / weight.sum(dim=1))[:, None, None]
+
+
+def bandwidth(samples: np.ndarray, sample_rate: int) -> float:
+    """The highest frequency (Hz) that a recording uses: the last at which its mean spectrum is above the floors.
+
+    Only the louder half of the frames counts. MP3s and up-sampled files claim a rate that they do not fill.
+    """
+    power = np.abs(librosa.stft(samples, n_fft=1024, hop_length=512)) ** 2
+    energy = power.sum(axis=0)
+    spectrum = 10 * np.log10(power[:, energy >= np.median(energy)] + 1e-12).mean(axis=1)
+    used = np.flatnonzero(spectrum > max(spectrum.max() + RELATIVE_FLOOR, ABSOLUTE_FLOOR))
+    return float((used.max(initial=0) + 1) * sample_rate / 1024)
+
+
+def band_centres(config: MelConfig) -> Tensor:
+    """The middle of each band, (n_mels,) in Hz."""
+    edges = librosa.mel_frequencies(config.n_mels + 2, fmin=config.f_min, fmax=config.f_max)
+    return torch.tensor(edges[1:-1], dtype=torch.float32)
+
+
+def valid_band_mask(bandwidth: Tensor, config: MelConfig) -> Tensor:
+    """Bandwidths (batch,) in Hz → (batch, n_mels), 1 for a band whose centre the recording reaches."""
+    return (band_centres(config).to(bandwidth.device) <= bandwidth[:, None]).float()

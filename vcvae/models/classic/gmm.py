@@ -1,0 +1,111 @@
+"""A Gaussian mixture: the density that the VAE's prior and decoder grow from, m ~ P(m), x | m ~ N(μ_m, Σ_m).
+
+A VAE is the same with a continuous m, and so with a component for each of infinitely many codes.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from vcvae.config import Config
+from vcvae.errors import VcvaeError
+from vcvae.models.hub import PretrainedModel
+
+
+class GaussianMixtureConfig(Config):
+    """Sizes of a mixture."""
+
+    dimensions: int = Field(80, gt=0, description="of x")
+    components: int = Field(32, gt=0, description="Gaussians")
+    covariance: Literal["full", "diagonal"] = Field("full", description="what a component knows of x's dimensions")
+
+
+class GaussianMixture(PretrainedModel, config=GaussianMixtureConfig):
+    """A mixture of normal densities of vectors x (any, dimensions), fitted by expectation-maximization.
+
+    Example:
+        >>> import torch
+        >>> torch.manual_seed(0) and None
+        >>> frames = torch.cat([torch.randn(500, 2) - 3, torch.randn(500, 2) + 3])
+        >>> mixture = GaussianMixture.fit(frames, components=2)
+        >>> mixture.log_probability(frames).shape, mixture.sample(7).shape
+        (torch.Size([1000]), torch.Size([7, 2]))
+    """
+
+    def __init__(self, config: GaussianMixtureConfig | None = None) -> None:
+        super().__init__()
+        self.config = c = config or GaussianMixtureConfig()
+        self.register_buffer("weights", torch.full((c.components,), 1 / c.components))
+        self.register_buffer("means", torch.zeros(c.components, c.dimensions))
+        # Σ = L Lᵀ; of a diagonal Σ the diagonal of L is kept.
+        eye = torch.eye(c.dimensions) if c.covariance == "full" else torch.ones(c.dimensions)
+        self.register_buffer("factors", eye.repeat(c.components, *[1] * eye.ndim))
+
+    @classmethod
+    def fit(
+        cls,
+        frames: Tensor,
+        *,
+        components: int,
+        covariance: Literal["full", "diagonal"] = "full",
+        floor: float = 1e-3,
+        iterations: int = 100,
+        seed: int = 0,
+    ) -> GaussianMixture:
+        """The mixture that expectation-maximization finds for frames (count, dimensions), from k-means on.
+
+        `floor` is added to every variance, in the frames' own units squared. scikit-learn does the work.
+
+        Raises:
+            VcvaeError: fewer frames than components, a wrong shape, or values that are not finite.
+        """
+        from sklearn.mixture import GaussianMixture as Fit
+
+        if frames.ndim != 2:
+            raise VcvaeError(f"frames must be (count, dimensions), not {tuple(frames.shape)}.")
+        if len(frames) < max(2, components):
+            raise VcvaeError(
+                f"{len(frames)} frames are too few for {components} components; give more frames or lower 'components'."
+            )
+        if not frames.isfinite().all():
+            raise VcvaeError("the frames hold values that are not finite; look at where they were made.")
+        kind = {"full": "full", "diagonal": "diag"}[covariance]
+        found = Fit(components, covariance_type=kind, reg_covar=floor, max_iter=iterations, random_state=seed)
+        found.fit(frames.double().numpy())
+        mixture = cls(GaussianMixtureConfig(dimensions=frames.shape[1], components=components, covariance=covariance))
+        spread = torch.from_numpy(found.covariances_)
+        mixture.weights = torch.from_numpy(found.weights_).float()
+        mixture.means = torch.from_numpy(found.means_).float()
+        mixture.factors = (torch.linalg.cholesky(spread) if covariance == "full" else spread.sqrt()).float()
+        return mixture
+
+    def joint(self, x: Tensor) -> Tensor:
+        """ln P(m) p(x | m) of x (count, dimensions), for each component: (count, components), in nats."""
+        centred = x[:, None] - self.means  # (count, components, dimensions)
+        if self.config.covariance == "full":
+            white = torch.linalg.solve_triangular(self.factors, centred.permute(1, 2, 0), upper=False).permute(2, 0, 1)
+            log_volume = self.factors.diagonal(dim1=1, dim2=2).log().sum(dim=1)
+        else:
+            white, log_volume = centred / self.factors, self.factors.log().sum(dim=1)
+        log_density = -0.5 * (white.square().sum(dim=2) + x.shape[1] * math.log(2 * math.pi)) - log_volume
+        return self.weights.log() + log_density
+
+    def log_probability(self, x: Tensor) -> Tensor:
+        """ln p(x) of x (count, dimensions): (count,), in nats."""
+        return torch.cat([self.joint(part).logsumexp(dim=1) for part in x.split(4096)])
+
+    def responsibilities(self, x: Tensor) -> Tensor:
+        """P(m | x) of x (count, dimensions): (count, components)."""
+        return torch.cat([self.joint(part).softmax(dim=1) for part in x.split(4096)])
+
+    def sample(self, count: int) -> Tensor:
+        """m ~ P(m), then x ~ N(μ_m, Σ_m): (count, dimensions)."""
+        chosen = torch.multinomial(self.weights, count, replacement=True)
+        noise, factors = torch.randn(count, self.means.shape[1]).to(self.means), self.factors[chosen]
+        spread = (factors @ noise[:, :, None])[..., 0] if self.config.covariance == "full" else factors * noise
+        return self.means[chosen] + spread

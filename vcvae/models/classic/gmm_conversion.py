@@ -1,0 +1,138 @@
+"""The conversion that voice conversion began with: one speaker's envelope from another's, by their joint density.
+
+Aligned frames of two speakers who say the same are points of one space. A Gaussian mixture of these points gives, for a
+source's frame x, what y the target is likely to have there (Stylianou et al. 1998, doi:10.1109/89.661472; Kain & Macon
+1998). With each frame's slope in the space, too, the most probable *contour* of y is found, and its global variance
+restored: Toda et al. 2007 (doi:10.1109/TASL.2007.907344). What is converted is the mel's smooth envelope; the source's
+fine structure is kept by adding the difference (Kobayashi et al. 2014), after its f0 has been moved.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import scipy.linalg
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from vcvae.config import Config
+from vcvae.errors import VcvaeError
+from vcvae.features.cepstrum import CEPSTRA, align, cepstrum, from_cepstrum
+from vcvae.features.mel import MelConfig
+from vcvae.models.classic.gmm import GaussianMixture, GaussianMixtureConfig
+from vcvae.models.hub import PretrainedModel
+
+
+class GMMConversionConfig(Config):
+    """Sizes of a converter for one pair of speakers."""
+
+    mel: MelConfig = MelConfig()
+    cepstra: int = Field(CEPSTRA, gt=0, description="of the envelope that are converted, from the second on")
+    components: int = Field(32, gt=0, description="Gaussians of the joint density")
+
+
+def slopes(x: Tensor) -> Tensor:
+    """Half the difference of each frame's neighbours: (dimensions, frames) → the same."""
+    padded = torch.cat([x[:, :1], x, x[:, -1:]], dim=1)
+    return (padded[:, 2:] - padded[:, :-2]) / 2
+
+
+class GMMConversion(PretrainedModel, config=GMMConversionConfig):
+    """Converts the mels of one speaker to another, of whom it has heard the same sentences."""
+
+    def __init__(self, config: GMMConversionConfig | None = None) -> None:
+        super().__init__()
+        self.config = c = config or GMMConversionConfig()
+        self.joint = GaussianMixture(GaussianMixtureConfig(dimensions=4 * c.cepstra, components=c.components))
+        self.register_buffer("spread", torch.ones(c.cepstra))  # of the target's cepstra within an utterance
+        self.register_buffer("octaves", torch.zeros(()))  # from the source's f0_statistics to the target's
+
+    @classmethod
+    def fit(
+        cls,
+        pairs: list[tuple[Tensor, Tensor]],
+        config: GMMConversionConfig | None = None,
+        *,
+        octaves: float = 0.0,
+        rounds: int = 2,
+        seed: int = 0,
+    ) -> GMMConversion:
+        """Learn from pairs of log-mels (n_mels, frames) in which source and target say the same.
+
+        Each later round aligns the target with what the one before makes of the source, which is nearer to it.
+
+        Raises:
+            VcvaeError: no pairs, or fewer aligned frames than the mixture has components.
+        """
+        config = config or GMMConversionConfig()
+        if not pairs:
+            raise VcvaeError("no pairs of recordings that say the same; give two folders with files of the same names.")
+        model = cls(config)
+        model.octaves.fill_(octaves)
+        sources, targets = ([cepstrum(mel, config.cepstra)[1:] for mel in mels] for mels in zip(*pairs, strict=True))
+        model.spread = torch.stack([target.std(dim=1) for target in targets]).mean(dim=0)
+        nearer = sources
+        for _ in range(rounds):
+            points = []
+            for source, near, target in zip(sources, nearer, targets, strict=True):
+                i, j = align(near.numpy(), target.numpy())
+                points.append(torch.cat([source[:, i], slopes(source)[:, i], target[:, j], slopes(target)[:, j]]))
+            frames = torch.cat(points, dim=1).T
+            model.joint = GaussianMixture.fit(frames, components=config.components, seed=seed)
+            nearer = [model.contour(source) for source in sources]
+        return model
+
+    def convert(self, mel: Tensor) -> Tensor:
+        """A source's log-mel (n_mels, frames), whose f0 is the target's already → the target's."""
+        before = cepstrum(mel, self.config.cepstra)[1:]
+        contour = self.contour(before)
+        # Means vary less than speech does (Toda et al. 2007, section V; scaled as in Silén et al. 2012).
+        mean = contour.mean(dim=1, keepdim=True)
+        scale = (self.spread / contour.std(dim=1).clamp(min=1e-3)).clamp(1.0, 2.0)
+        after = mean + (contour - mean) * scale[:, None]
+        difference = torch.cat([torch.zeros_like(after[:1]), after - before])
+        return mel + from_cepstrum(difference, len(mel))
+
+    def contour(self, source: Tensor) -> Tensor:
+        """The target's most probable cepstra for the source's (cepstra, frames) → the same.
+
+        Of each frame the likeliest component says what value and what slope to expect and how surely (ibid., eq. 39);
+        the contour that agrees best with both, for every frame at once, solves W' D⁻¹ W y = W' D⁻¹ E.
+        """
+        x = torch.cat([source, slopes(source)]).T.double()  # (frames, 2 · cepstra)
+        half = x.shape[1]
+        joint, factors = self.joint, self.joint.factors.double()
+        covariance = factors @ factors.mT
+        xx, yx, yy = covariance[:, :half, :half], covariance[:, half:, :half], covariance[:, half:, half:]
+        marginal = GaussianMixture(GaussianMixtureConfig(dimensions=half, components=joint.config.components)).double()
+        marginal.weights, marginal.means = joint.weights.double(), joint.means[:, :half].double()
+        marginal.factors = torch.linalg.cholesky(xx)
+        component = marginal.joint(x).argmax(dim=1)
+        slope = torch.linalg.solve(xx, yx.mT).mT  # (components, half, half): Σyx Σxx⁻¹
+        centred = x - joint.means.double()[component, :half]
+        expected = joint.means.double()[component, half:] + (slope[component] @ centred[:, :, None])[..., 0]
+        variance = (yy - slope @ yx.mT).diagonal(dim1=1, dim2=2)[component].clamp(min=1e-6)
+        cepstra = half // 2
+        contours = [
+            _likeliest(expected[:, d], expected[:, cepstra + d], variance[:, d], variance[:, cepstra + d])
+            for d in range(cepstra)
+        ]
+        return torch.stack(contours).to(source)
+
+
+def _likeliest(value: Tensor, slope: Tensor, value_variance: Tensor, slope_variance: Tensor) -> Tensor:
+    """The y (frames,) that minimises Σ (y − value)² / its variance + Σ (slope of y − slope)² / its variance."""
+    frames = len(value)
+    p, q, e, f = (x.numpy() for x in (1 / value_variance, 1 / slope_variance, value, slope))
+    # The slope at t is (y[t + 1] − y[t − 1]) / 2, with the ends repeated: each row of W has two entries.
+    t = np.arange(frames)
+    ahead, behind = np.minimum(t + 1, frames - 1), np.maximum(t - 1, 0)
+    bands, right = np.zeros((3, frames)), p * e
+    bands[2] = p
+    np.add.at(bands[2], ahead, q / 4)
+    np.add.at(bands[2], behind, q / 4)
+    # Off the diagonal −q / 4 joins `behind` and `ahead`; upper form: bands[2 − k, j] holds the entry (j − k, j).
+    np.add.at(bands, (2 - (ahead - behind), ahead), -q / 4 * np.where(ahead == behind, 2, 1))
+    np.add.at(right, ahead, q * f / 2)
+    np.add.at(right, behind, -q * f / 2)
+    return torch.from_numpy(scipy.linalg.solveh_banded(bands, right))

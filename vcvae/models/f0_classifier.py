@@ -1,0 +1,55 @@
+"""F0Contour from a mel, by a network: the converter and the vocoder each have one."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from vcvae.features.f0 import BINS, F0Contour, from_bins
+from vcvae.models.layers import Convolution, FrameNorm, Mask, ResidualBlock, halved, masked
+
+
+class F0Classifier(nn.Module):
+    """Frames → a f0 contour, learned from YIN on the waveform: a classifier over bins, as CREPE is.
+
+    Kim et al. 2018 (arXiv:1802.06182). What it says of a frame depends on a bounded neighbourhood, so that speech may
+    come in pieces.
+
+    Example:
+        >>> import torch
+        >>> scores, voiced = F0Classifier(80, channels=32, blocks=1, kernel=3).logits(torch.randn(2, 101, 80))
+        >>> scores.shape, voiced.shape
+        (torch.Size([2, 51, 64]), torch.Size([2, 51]))
+    """
+
+    def __init__(self, bands: int, *, channels: int, blocks: int, kernel: int) -> None:
+        super().__init__()
+        self.stem = Convolution(bands, channels, kernel=5, stride=2)
+        self.blocks = nn.ModuleList(
+            ResidualBlock(channels, kernel=kernel, norm=FrameNorm(channels)) for _ in range(blocks)
+        )
+        self.norm = FrameNorm(channels)
+        self.head = nn.Linear(channels, BINS + 1)
+
+    def logits(self, x: Tensor, mask: Mask = None) -> tuple[Tensor, Tensor]:
+        """x (batch, frames, bands), about zero, with a spread of about one → scores of the bins
+        (batch, ceil(frames / 2), bins) and of being voiced (batch, ceil(frames / 2)).
+        """
+        x, mask = self.stem(x), halved(mask)
+        x = masked(x, mask)
+        for block in self.blocks:
+            x = block(x, mask)
+        scores = self.head(self.norm(x, mask))
+        if mask is not None:
+            scores = scores.masked_fill(mask == 0, -1e4)
+        return scores[..., :-1], scores[..., -1]
+
+    def decode(self, scores: Tensor, voiced: Tensor) -> F0Contour:
+        """The contour that the scores speak for: the mean of the bins around the best one.
+
+        It is finer than a bin, and deaf to the octave errors far from it.
+        """
+        place = torch.arange(BINS, device=scores.device)
+        near = (place - scores.argmax(dim=-1, keepdim=True)).abs() <= 3
+        weight = scores.masked_fill(~near, -torch.inf).softmax(dim=-1)
+        return F0Contour(from_bins((weight * place).sum(dim=-1)), voiced.sigmoid())

@@ -1,0 +1,193 @@
+"""Saving models and loading them again, from a folder or a Hugging Face repository: safetensors and one JSON file."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from huggingface_hub import ModelCard, ModelHubMixin, hf_hub_download
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+from torch import Tensor, nn
+from typing_extensions import Self
+
+from vcvae.config import Config
+from vcvae.errors import VcvaeError, disk_errors, replacing
+
+CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "README.md"
+SCALE_SUFFIX = ".int8_scale"  # a weight that is stored in bytes has the size of one at its name and this
+MIN_ROW = 32  # rows of a weight that are shorter are not stored in bytes: their steps would take as much
+
+
+class PretrainedModel(nn.Module, ModelHubMixin):
+    """A module that is made from one configuration, and is saved and shared together with it.
+
+    Subclasses name the configuration's class: `class Model(PretrainedModel, config=ModelConfig)`.
+    """
+
+    config_class: type[Config]
+
+    def __init_subclass__(cls, *, config: type[Config] | None = None, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if config is not None:
+            cls.config_class = config
+
+    def _save_pretrained(self, save_directory: Path) -> None:
+        weights = {name: value.contiguous().cpu() for name, value in self.state_dict().items()}
+        with replacing(save_directory / WEIGHTS) as file:
+            file.write(save(weights))
+        values = {"class": type(self).__name__, **self.config.model_dump()}
+        (save_directory / CONFIG).write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
+
+    def generate_model_card(self, *_: Any, **__: Any) -> ModelCard:
+        """What `save_pretrained` puts beside the weights where no README.md is there yet."""
+        return ModelCard(
+            "---\nlibrary_name: vcvae\npipeline_tag: audio-to-audio\n---\n"
+            f"# {type(self).__name__}\n\n"
+            f"{sum(p.numel() for p in self.parameters()) / 1e6:.2f} M parameters; the sizes and the mel are in "
+            f"{CONFIG}. Data, licence and figures are for whoever trained it to add here.\n"
+        )
+
+    def release(self, folder: Path, *, card: str | None = None, small: bool = False) -> None:
+        """Save it in float16, or, for a `small` one, in bytes (`quantize_int8`), with a `card` unless one is there already.
+
+        Raises:
+            VcvaeError: it cannot be written.
+        """
+        with disk_errors(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            if card and not (folder / CARD).exists():
+                (folder / CARD).write_text(card, encoding="utf-8")
+            self.half().save_pretrained(folder)
+            if small:
+                quantize_int8(folder)
+
+    @classmethod
+    def from_pretrained(cls, source: str | Path, **options: Any) -> Self:
+        """The model saved in a folder or a Hugging Face repository, in evaluation mode.
+
+        `options` are those of `huggingface_hub.hf_hub_download`, such as `revision` and `local_files_only`.
+
+        Raises:
+            VcvaeError: nothing is found there, or not this class of model, or weights that do not fit.
+        """
+        kind, values, config_file = describe(source, **options)
+        weights_file = fetch(source, WEIGHTS, **options)
+        if kind != cls.__name__:
+            raise VcvaeError(f"{source}: holds {kind}, where {cls.__name__} is needed.")
+        model = cls(cls.config_class.parse(values, where=str(config_file)))
+        try:
+            model.load_state_dict(dequantize(load_file(weights_file)))
+        except (SafetensorError, OSError, RuntimeError) as error:
+            raise VcvaeError(
+                f"{weights_file}: not the weights that {CONFIG} beside it describes ({str(error).splitlines()[0]})."
+            ) from None
+        return model.eval()
+
+
+def check_vacant(folder: Path, force: bool) -> None:
+    """Raise a VcvaeError where `folder` holds a model already that may not be overwritten."""
+    if (folder / CONFIG).exists() and not force:
+        raise VcvaeError(f"{folder}: holds a model already; give --force to overwrite it.")
+
+
+def quantize_int8(folder: Path) -> None:
+    """Store the weights of a saved model in a byte each, where they are matrices, instead of two.
+
+    Each row has a step (float16), and its weights are as many of these as the byte says, from -127 to 127.
+    """
+    stored = {}
+    for name, weight in load_file(folder / WEIGHTS).items():
+        stored[name] = weight
+        if weight.is_floating_point() and weight.ndim > 1 and weight[0].numel() >= MIN_ROW:
+            rows = weight.float().flatten(1)
+            step = (rows.abs().amax(dim=1) / 127).clamp(min=2**-24).half()
+            whole = (rows / step.float()[:, None]).round().clamp(-127, 127)
+            stored |= {name: whole.to(torch.int8).view_as(weight), name + SCALE_SUFFIX: step}
+    with replacing(folder / WEIGHTS) as file:
+        file.write(save(stored))
+
+
+def dequantize(stored: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The weights, of those that `quantize_int8` may have stored."""
+    weights = {}
+    for name, weight in stored.items():
+        if not name.endswith(SCALE_SUFFIX):
+            step = stored.get(name + SCALE_SUFFIX)
+            weights[name] = weight if step is None else (weight.flatten(1) * step.float()[:, None]).view(weight.shape)
+    return weights
+
+
+def describe(source: str | Path, **options: Any) -> tuple[str, dict[str, Any], Path]:
+    """The class of a saved model, the values of its configuration, and the file that says so.
+
+    Raises:
+        VcvaeError: nothing is found there, or something that is not of a vcvae model.
+    """
+    file = fetch(source, CONFIG, **options)
+    try:
+        values = json.loads(file.read_text(encoding="utf-8"))
+        return values.pop("class"), values, file
+    except (ValueError, KeyError, AttributeError, TypeError):
+        raise VcvaeError(f"{file}: not the configuration of a vcvae model.") from None
+
+
+def fetch(source: str | Path, name: str, *, give: str = "one that save_pretrained wrote", **options: Any) -> Path:
+    """Where the file `name` of a folder, or of a Hugging Face repository, lies on this disk; fetched if need be.
+
+    `give` ends the message about a folder that lacks the file: what to give instead. `options` are those of
+    `huggingface_hub.hf_hub_download`.
+
+    Raises:
+        VcvaeError: no such folder or repository, or no such file in it.
+    """
+    folder = Path(source).expanduser()
+    if folder.is_dir():
+        if not (folder / name).is_file():
+            raise VcvaeError(f"{source}: no {name} in this folder; give {give}.")
+        return folder / name
+    try:
+        return Path(hf_hub_download(str(source), name, **options))
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+        raise VcvaeError(
+            f"{source}: neither a folder nor a repository that could be fetched ({str(error).splitlines()[0]})."
+        ) from None
+
+
+def read_weights(path: Path, *, of: str, key: str | None = None) -> dict[str, Tensor]:
+    """The tensors of a file that `torch.save` wrote, by name; those under `key`, where one is given.
+
+    Only tensors are read: no code of the file's runs.
+
+    Raises:
+        VcvaeError: the file holds something else than `of` (such as "a HiFi-GAN generator").
+    """
+    try:
+        weights: Any = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception:  # bytes that are something else can fail in any way
+        weights = None
+    if key is not None:
+        weights = weights.get(key) if isinstance(weights, dict) else None
+    if not isinstance(weights, dict) or not all(isinstance(value, Tensor) for value in weights.values()):
+        holds = "weights by name" if key is None else f"{{'{key}': weights}}"
+        raise VcvaeError(f"{path}: not {of}; it should hold the authors' {holds}.")
+    return weights
+
+
+def load_weights(model: nn.Module, weights: dict[str, Tensor], *, path: Path, config: str) -> None:
+    """Give `model` the weights read from `path`: all that it has, and no others.
+
+    Raises:
+        VcvaeError: a weight that is absent, of another shape, or unknown to the model that the file `config` describes.
+    """
+    wanted = model.state_dict()
+    for name in sorted(weights.keys() | wanted.keys()):
+        a, b = (tuple(side[name].shape) if name in side else "absent" for side in (weights, wanted))
+        if a != b:
+            raise VcvaeError(
+                f"{path}: '{name}' is {a} here and {b} by {config}; use the {config} that it was trained with."
+            )
+    model.load_state_dict(weights)

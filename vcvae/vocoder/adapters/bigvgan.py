@@ -1,0 +1,71 @@
+"""BigVGAN (Lee et al. 2023, arXiv:2206.04658), for its public checkpoints, through its authors' package `bigvgan`."""
+
+from __future__ import annotations
+
+import io
+import warnings
+from contextlib import redirect_stdout
+from pathlib import Path
+from typing import ClassVar, Literal
+
+from pydantic import Field
+from torch import Tensor, nn
+
+from vcvae.errors import VcvaeError
+from vcvae.features.mel import MelConfig
+from vcvae.models.hub import fetch, load_weights, read_weights
+from vcvae.vocoder.adapters.hifigan import HiFiGANConfig, fold_weight_norm
+from vcvae.vocoder.base import Vocoder
+
+CONFIG, WEIGHTS = "config.json", "bigvgan_generator.pt"
+
+
+class BigVGANConfig(HiFiGANConfig):
+    """The authors' config.json: HiFi-GAN's, and what the activations are. The mel is of HiFi-GAN's kind too."""
+
+    family: ClassVar[str] = "BigVGAN"
+
+    activation: Literal["snake", "snakebeta"] = Field("snakebeta", description="x + sin²(αx) / α, or / β")
+    snake_logscale: bool = Field(True, description="α and β are stored as logarithms")
+
+
+class BigVGAN(Vocoder):
+    """The generator of the package `bigvgan`, without weight normalization and without its CUDA kernel.
+
+    Example:
+        >>> BigVGAN.load("nvidia/bigvgan_v2_22khz_80band_fmax8k_256x")  # doctest: +SKIP
+    """
+
+    def __init__(self, generator: nn.Module, mel_config: MelConfig) -> None:
+        super().__init__()
+        self.generator, self.mel_config = generator, mel_config
+
+    def forward(self, mel: Tensor) -> Tensor:
+        """Ln-mel (batch, n_mels, frames) → samples (batch, frames * hop) in [-1, 1]."""
+        return self.generator(mel).squeeze(1)
+
+    @classmethod
+    def load(cls, source: str | Path) -> BigVGAN:
+        """A public checkpoint: a folder or a Hugging Face repository that holds config.json and bigvgan_generator.pt.
+
+        Raises:
+            VcvaeError: the package is not installed; nothing is found there; not a BigVGAN, or weights that do not
+                fit its config.json.
+        """
+        try:
+            import bigvgan
+        except ImportError as error:
+            raise VcvaeError(f"{source}: BigVGAN's own package is needed ({error}); pip install bigvgan.") from None
+        give = f"a BigVGAN checkpoint, {CONFIG} and {WEIGHTS}"
+        config_file = fetch(source, CONFIG, give=give)
+        mel = BigVGANConfig.load(config_file).mel
+        # The package's own from_pretrained (2.4.1) fails with huggingface_hub 2.4. What is hushed here, the warning
+        # of a deprecated function and a print, is nothing that a user could mend.
+        with warnings.catch_warnings(), redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore", FutureWarning)
+            generator = bigvgan.BigVGAN(bigvgan.load_hparams_from_json(config_file), use_cuda_kernel=False)
+            generator.remove_weight_norm()
+        weights_file = fetch(source, WEIGHTS, give=give)
+        weights = fold_weight_norm(read_weights(weights_file, of="a BigVGAN generator", key="generator"))
+        load_weights(generator, weights, path=weights_file, config=CONFIG)
+        return cls(generator, mel).eval()

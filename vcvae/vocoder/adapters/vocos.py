@@ -1,0 +1,127 @@
+"""Vocos (Siuzdak 2023, arXiv:2306.00814): a network at the frame rate, whose spectra are transformed back."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from vcvae.errors import VcvaeError
+from vcvae.features.mel import MelSpectrogram
+from vcvae.features.stft import inverse
+from vcvae.models.hub import fetch, load_weights, read_weights
+from vcvae.vocoder.adapters.vocos_config import BackboneConfig, HeadConfig, VocosConfig
+from vcvae.vocoder.base import Vocoder
+
+CONFIG, WEIGHTS = "config.yaml", "pytorch_model.bin"
+LOUDEST = 100.0  # the largest magnitude of a bin, as the checkpoints were trained
+
+
+class Vocos(Vocoder):
+    """ConvNeXt blocks at the frame rate, and the inverse of the spectra that they find.
+
+    The parameters are named as in the checkpoints.
+
+    Those of the padding "same" have this project's time axis. In those of "center", frame t is centred on sample
+    t * hop, and F frames give (F - 1) * hop samples. The spectra reach further: half a hop more is kept at both ends,
+    so that the time axis is this project's here too. Nobody listened to those ends (6 ms at 22.05 kHz) in training.
+
+    Raises:
+        VcvaeError: a mel that a `MelConfig` cannot describe.
+    """
+
+    def __init__(self, config: VocosConfig) -> None:
+        super().__init__()
+        self.mel_config = config.mel
+        self.backbone = VocosBackbone(config.backbone)
+        self.head = ISTFTHead(config.head)
+
+    def forward(self, mel: Tensor) -> Tensor:
+        """Ln-mel (batch, n_mels, frames) → samples (batch, frames * hop)."""
+        return self.head(self.backbone(mel))
+
+    @classmethod
+    def load(cls, source: str | Path) -> Vocos:
+        """A public checkpoint: a folder or a Hugging Face repository that holds config.yaml and pytorch_model.bin.
+
+        Raises:
+            VcvaeError: nothing is found there; not a Vocos of mels; a mel that a `MelConfig` cannot describe;
+                weights that do not fit, or that were trained with another mel or window than config.yaml says.
+        """
+        give = f"a Vocos checkpoint, {CONFIG} and {WEIGHTS}"
+        config_file = fetch(source, CONFIG, give=give)
+        config = VocosConfig.load(config_file)
+        try:
+            model = cls(config)
+        except VcvaeError as error:
+            raise VcvaeError(f"{config_file}: {error}") from None
+        weights_file = fetch(source, WEIGHTS, give=give)  # large, so only now that the config is accepted
+        weights = read_weights(weights_file, of="a Vocos checkpoint")
+        for name, ours in model.constants().items():
+            theirs = weights.pop(name, ours)
+            if theirs.shape != ours.shape or not torch.allclose(theirs.float(), ours, rtol=1e-3, atol=1e-5):
+                raise VcvaeError(
+                    f"{weights_file}: '{name}' is another than {CONFIG} describes; "
+                    f"use the {CONFIG} that it was trained with."
+                )
+        load_weights(model, weights, path=weights_file, config=CONFIG)
+        return model.eval()
+
+    def constants(self) -> dict[str, Tensor]:
+        """What a checkpoint holds besides parameters, by name: the mel's window and filters, the output's window."""
+        mel = MelSpectrogram(self.mel_config)
+        return {
+            "feature_extractor.mel_spec.spectrogram.window": mel.window,
+            "feature_extractor.mel_spec.mel_scale.fb": mel.filters.T,
+            "head.istft.window": self.head.window,
+        }
+
+
+class ConvNeXtBlock(nn.Module):
+    """x + γ · W₂ GELU(W₁ norm(depthwise convolution)), on (batch, dim, frames); Liu et al. 2022, arXiv:2201.03545."""
+
+    def __init__(self, config: BackboneConfig) -> None:
+        super().__init__()
+        dim, inner = config.dim, config.intermediate_dim
+        self.dwconv = nn.Conv1d(dim, dim, 7, padding=3, groups=dim)
+        self.norm = nn.LayerNorm(dim, eps=1e-6)
+        self.pwconv1, self.pwconv2 = nn.Linear(dim, inner), nn.Linear(inner, dim)
+        self.gamma = nn.Parameter(torch.full((dim,), 1 / config.num_layers))
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.norm(self.dwconv(x).transpose(1, 2))
+        return x + (self.gamma * self.pwconv2(F.gelu(self.pwconv1(y)))).transpose(1, 2)
+
+
+class VocosBackbone(nn.Module):
+    """Ln-mel (batch, input_channels, frames) → (batch, frames, dim)."""
+
+    def __init__(self, config: BackboneConfig) -> None:
+        super().__init__()
+        self.embed = nn.Conv1d(config.input_channels, config.dim, 7, padding=3)
+        self.norm = nn.LayerNorm(config.dim, eps=1e-6)
+        self.convnext = nn.Sequential(*(ConvNeXtBlock(config) for _ in range(config.num_layers)))
+        self.final_layer_norm = nn.LayerNorm(config.dim, eps=1e-6)
+
+    def forward(self, mel: Tensor) -> Tensor:
+        x = self.norm(self.embed(mel).transpose(1, 2)).transpose(1, 2)
+        return self.final_layer_norm(self.convnext(x).transpose(1, 2))
+
+
+class ISTFTHead(nn.Module):
+    """(batch, frames, dim) → log-magnitudes and phases → samples (batch, frames * hop_length).
+
+    Spectrum t is centred on sample t * hop_length + hop_length / 2.
+    """
+
+    def __init__(self, config: HeadConfig) -> None:
+        super().__init__()
+        self.hop = config.hop_length
+        self.out = nn.Linear(config.dim, config.n_fft + 2)
+        self.register_buffer("window", torch.hann_window(config.n_fft), persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        log_magnitude, phase = self.out(x).chunk(2, dim=-1)
+        return inverse(torch.polar(log_magnitude.exp().clamp(max=LOUDEST), phase), self.window, self.hop)

@@ -1,0 +1,130 @@
+"""What the config.yaml of a Vocos says, and which mel it thereby means.
+
+That is only partly in the file. The authors' package, vocos, has one kind of mel: HTK's scale, bands of equal height,
+ln of at least 1e-7. No mel of this project is of that kind, and its checkpoints, such as charactr/vocos-mel-24khz, are
+refused. The branch `matcha` of langtech-bsc/vocos has HiFi-GAN's mel, when its keys `mel_scale` and `norm` both say
+slaney; its checkpoints, such as BSC-LT/vocos-mel-22khz, are what is taken here. No key says at which magnitude the
+logarithm begins. That branch's code has 1e-5, and so 1e-5 is believed: a checkpoint that has the branch's keys but was
+trained with another floor cannot be told apart. A key that is left out has the default of vocos or torchaudio; were
+the branch's another, the filters that lie among the weights would differ, and `Vocos.load` refuses that.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from vcvae.config import Config, read_yaml
+from vcvae.errors import VcvaeError
+from vcvae.features.mel import MelConfig
+
+CLASSES = {
+    "feature_extractor": "vocos.feature_extractors.MelSpectrogramFeatures",
+    "backbone": "vocos.models.VocosBackbone",
+    "head": "vocos.heads.ISTFTHead",
+}
+OURS = {"mel_scale": "slaney", "norm": "slaney", "power": 1.0}  # what every mel of this project has
+
+
+class FeaturesConfig(Config):
+    """What the mel is."""
+
+    sample_rate: int = Field(24000, gt=0, description="Hz")
+    n_fft: int = Field(1024, gt=0, description="samples")
+    hop_length: int = Field(256, gt=0, description="samples")
+    n_mels: int = Field(100, gt=0, description="mel bands")
+    f_min: float = Field(0.0, ge=0, description="Hz")
+    f_max: float | None = Field(None, gt=0, description="Hz; None is half of sample_rate")
+    mel_scale: str = "htk"
+    norm: str | None = None
+    power: float = 1.0
+    padding: Literal["center", "same"] = Field("center", description="frame t is at t * hop, or half a hop later")
+
+
+class BackboneConfig(Config):
+    """Sizes of the network."""
+
+    input_channels: int = Field(gt=0, description="mel bands")
+    dim: int = Field(gt=0, description="width")
+    intermediate_dim: int = Field(gt=0, description="width within a block")
+    num_layers: int = Field(gt=0, description="blocks")
+    layer_scale_init_value: float | None = Field(None, description="only matters in training")
+    adanorm_num_embeddings: None = Field(None, description="classes of a conditional model, which is not for mels")
+
+
+class HeadConfig(Config):
+    """The transform of the output."""
+
+    dim: int = Field(gt=0, description="width of the network")
+    n_fft: int = Field(gt=0, description="samples; also the Hann window's length")
+    hop_length: int = Field(gt=0, description="samples")
+    padding: Literal["center", "same"] = Field("same", description="as the features'")
+
+
+class VocosConfig(Config):
+    """What the authors' config.yaml says of its three parts, in their words."""
+
+    feature_extractor: FeaturesConfig
+    backbone: BackboneConfig
+    head: HeadConfig
+
+    @model_validator(mode="after")
+    def _holds_together(self) -> VocosConfig:
+        features, backbone, head = self.feature_extractor, self.backbone, self.head
+        for a, b, x, y in (
+            ("backbone.input_channels", "feature_extractor.n_mels", backbone.input_channels, features.n_mels),
+            ("head.dim", "backbone.dim", head.dim, backbone.dim),
+            ("head.hop_length", "feature_extractor.hop_length", head.hop_length, features.hop_length),
+            ("head.padding", "feature_extractor.padding", head.padding, features.padding),
+        ):
+            if x != y:
+                raise ValueError(f"{a} is {x} and {b} is {y}, and they must be equal")
+        if head.n_fft % head.hop_length or head.n_fft % 2 or head.n_fft == head.hop_length:
+            raise ValueError("head.n_fft must be even, and a multiple of head.hop_length: twice it or more")
+        return self
+
+    @property
+    def mel(self) -> MelConfig:
+        """The mel that the network takes.
+
+        Raises:
+            VcvaeError: a mel that a `MelConfig` cannot describe.
+        """
+        c = self.feature_extractor
+        for key, ours in OURS.items():
+            if getattr(c, key) != ours:
+                raise VcvaeError(
+                    f"'feature_extractor.{key}' is {getattr(c, key)}, where every mel here has {ours}; "
+                    "give a checkpoint for HiFi-GAN's mel, such as BSC-LT/vocos-mel-22khz."
+                )
+        values = {
+            "sample_rate": c.sample_rate,
+            "n_fft": c.n_fft,
+            "window": c.n_fft,
+            "hop": c.hop_length,
+            "n_mels": c.n_mels,
+            "f_min": c.f_min,
+            "f_max": c.sample_rate // 2 if c.f_max is None else c.f_max,
+            "floor": 1e-5,
+        }
+        return MelConfig.parse(values, where="feature_extractor")
+
+    @classmethod
+    def load(cls, path: Path) -> VocosConfig:
+        """Read config.yaml.
+
+        Raises:
+            VcvaeError: it is not YAML, or does not describe a Vocos of mels.
+        """
+        values, parts = read_yaml(path), {}
+        for part, known in CLASSES.items():
+            given = values.get(part) if isinstance(values.get(part), dict) else {}
+            if given.get("class_path") != known:
+                raise VcvaeError(
+                    f"{path}: '{part}.class_path' is {given.get('class_path')}, and only {known} is known here; "
+                    "give a Vocos of that kind."
+                )
+            parts[part] = given.get("init_args", {})
+        return cls.parse(parts, where=str(path))
