@@ -1,10 +1,16 @@
-"""What tests of many modules begin with: the command, and two voices."""
+"""What tests of many modules begin with: the command, two voices, and what is costly to make, once a session."""
 
+import os
 import sys
+
+# Several test processes on one machine: each with one thread, or their threads fight for the cores.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("MKL_NUM_THREADS", "1")
 
 import pytest
 import soundfile as sf
 
+from tests.corpus import TINY, make_corpus
 from tests.synthetic import RATE, speak
 from vcvae.cli import main
 
@@ -29,6 +35,35 @@ def vcvae(monkeypatch, capsys):
 
 @pytest.fixture
 def voices(tmp_path):
+    """A folder with src.wav and spk.wav, a second each, of two voices."""
     sf.write(tmp_path / "src.wav", speak("aisoe", f0=110, seconds=1.0), RATE)
     sf.write(tmp_path / "spk.wav", speak("oeaui", f0=210, tract=1.15, seconds=1.0), RATE)
     return tmp_path
+
+
+@pytest.fixture(scope="session")
+def corpus(tmp_path_factory):
+    """A prepared folder of four generated speakers, to read from."""
+    return make_corpus(tmp_path_factory.mktemp("corpus"))
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory):
+    """The folder of a converter's model of the smallest sizes, untrained."""
+    import torch
+
+    from vcvae.models.conversion.vae import DisentanglingConfig, DisentanglingVAE
+
+    folder = tmp_path_factory.mktemp("tiny")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        DisentanglingVAE(DisentanglingConfig(**TINY)).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def released():
+    """The converter that ships, on the CPU. Tests must not change it."""
+    from vcvae import Converter
+
+    return Converter.from_pretrained(device="cpu")
