@@ -1,4 +1,4 @@
-"""How a long task reports its progress: one callback type for preparing, exporting, training, converting and evaluating."""
+"""How a long task reports its progress: one callback type for all that prepare, export, train, convert or evaluate."""
 
 from __future__ import annotations
 
