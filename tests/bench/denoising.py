@@ -20,7 +20,7 @@ from vcvae import audio
 from vcvae.augment.waveform import CorruptionConfig, corrupt
 from vcvae.convert.copy_synthesis import speak
 from vcvae.data.manifest import Manifest
-from vcvae.evaluate.measures import HEARING
+from vcvae.evaluate.measures import NETWORK_SAMPLE_RATE
 from vcvae.features.mel import MelSpectrogram
 from vcvae.models import load_autoencoder
 from vcvae.vocoder import load_vocoder
@@ -95,7 +95,7 @@ def rater(sample_rate: int):
     network = DNSMOS("")
 
     def rate(batch: torch.Tensor) -> list[str]:
-        heard = (audio.from_array(limited(samples).numpy(), sample_rate, HEARING) for samples in batch)
+        heard = (audio.from_array(limited(samples).numpy(), sample_rate, NETWORK_SAMPLE_RATE) for samples in batch)
         found = [network.rate(samples) for samples in heard]
         return [f"{np.mean([f[key] for f in found]):.2f}" for key in ("dnsmos_noise", "dnsmos_speech", "dnsmos")]
 

@@ -28,7 +28,7 @@ class Verifier:
         return np.array([band.mean() for band in np.array_split(spectrum, 16)])
 
 
-class Recogniser:
+class Recognizer:
     def __init__(self, _):
         pass
 
@@ -117,7 +117,7 @@ def test_a_corpus_is_measured_and_reported(evaluate, shared, tmp_path, monkeypat
 
 def test_a_table_is_measured_and_what_is_missing_or_fails_is_said(evaluate, shared, tmp_path, monkeypatch):
     monkeypatch.setitem(plugins.VERIFIERS, "fake", Verifier)
-    monkeypatch.setitem(plugins.RECOGNISERS, "fake", Recogniser)
+    monkeypatch.setitem(plugins.RECOGNIZERS, "fake", Recognizer)
     monkeypatch.setitem(plugins.QUALITIES, "fake", Judge)
     monkeypatch.setitem(plugins.QUALITIES, "bare", plugins.DNSMOS)
     named = ("--verifier", "fake", "--asr", "fake", "--quality", "fake", "--quality", "bare:/nowhere")
@@ -134,8 +134,8 @@ def test_a_table_is_measured_and_what_is_missing_or_fails_is_said(evaluate, shar
     assert report["summary"]["distortion"]["conversions"]["count"] == 1
     assert report["summary"]["fake_target"]["sources"]["count"] == 2
     assert {"bare:/nowhere", "quality by nobody"} <= set(report["missing"])
-    assert "--corpus" in report["missing"]["how well latents tell speakers apart"]
-    assert "| quality by nobody | could be measured in no case |" in out
+    assert "--corpus" in report["missing"]["metrics of the latents"]
+    assert "| quality by nobody | could not be measured in any case |" in out
     assert "“HELLO ME”" in (tmp_path / "out" / "report.html").read_text()
 
 
@@ -180,7 +180,7 @@ def test_a_bad_recording_does_not_end_the_others(evaluate, shared, tmp_path):
     code, _, err = evaluate("--cases", tmp_path / "cases.tsv", "--root", shared, output="none")
     assert code == 2
     assert err.count("\n") == 1
-    assert "no case could be converted; the first failed so:" in err
+    assert "no case could be converted; the first failure:" in err
 
 
 @pytest.mark.parametrize(
@@ -202,7 +202,7 @@ def test_what_cannot_be_is_refused_in_one_sentence(evaluate, shared, tmp_path, m
     for arguments, message in (
         ((), "--cases, or a prepared folder with --corpus"),
         (("--corpus", tmp_path), "not prepared audio"),
-        (("--cases", shared / "cases.tsv", "--asr", "wisper"), "--asr wisper: not known; use one of: whisper."),
+        (("--cases", shared / "cases.tsv", "--asr", "wisper"), "--asr wisper: unknown; use one of: whisper."),
     ):
         code, out, err = evaluate(*arguments)
         assert (code, out, err.count("\n")) == (2, "", 1)

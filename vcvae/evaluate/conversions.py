@@ -1,4 +1,4 @@
-"""The conversions that are measured: made once, and those that are finished are not made anew."""
+"""The conversions to measure: each is made once and kept, so an evaluation that was stopped can go on."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+from torch import nn
 
 from vcvae.convert.converter import Converter
 from vcvae.errors import VcvaeError, disk_errors, replacing
@@ -19,64 +21,73 @@ class Conversions:
     def __init__(
         self, converter: Converter, cases: Sequence[Case], folder: Path, *, steps: int, force: bool = False
     ) -> None:
-        """Raises a VcvaeError where the folder cannot be written, or holds what was made otherwise, without `force`."""
-        self.converter, self.folder, self.cases, self.steps = converter, folder, cases, steps
+        """Prepare the folder; `steps` of fine-tuning per case, `force` to make conversions again.
+
+        Raises:
+            VcvaeError: the folder cannot be written, or holds conversions made with other settings, without `force`.
+        """
+        self.converter = converter
+        self.cases = cases
+        self.folder = folder
+        self.steps = steps
         with disk_errors(folder, "made"):
             (folder / "conversions").mkdir(parents=True, exist_ok=True)
+        losses = converter.losses if steps else None
         self.settings = {
-            "model": fingerprint(converter.model),
-            "vocoder": f"{type(converter.vocoder).__name__} {fingerprint(converter.vocoder)}",
-            "losses": fingerprint(converter.losses) if converter.losses else None,
+            "model": weights_fingerprint(converter.model),
+            "vocoder": f"{type(converter.vocoder).__name__} {weights_fingerprint(converter.vocoder)}",
+            "losses": weights_fingerprint(losses) if losses else None,
             "steps": steps,
         }
-        _agree(folder, self.settings, cases, force)
+        _check_settings(folder, self.settings, cases, force)
 
     def make(self, case: Case) -> Path:
-        """The conversion, which may be there already.
+        """The converted recording; made unless it is there.
 
         Raises:
             VcvaeError: a recording that cannot be used.
         """
-        output = _place(self.folder, case)
+        output = _output_path(self.folder, case)
         if not output.exists():
-            learned, voice = self.converter.adapted(case.targets, sources=[case.source], steps=self.steps)
-            learned.convert_file(case.source, voice, output)
+            converter, voice = self.converter.finetuned(case.targets, sources=[case.source], steps=self.steps)
+            converter.convert_file(case.source, voice, output)
         return output
 
 
-def _place(folder: Path, case: Case) -> Path:
+def _output_path(folder: Path, case: Case) -> Path:
     return folder / "conversions" / f"{case.id}.wav"
 
 
-def fingerprint(module) -> str:
-    """Twelve digits that are the same for the same weights alone."""
+def weights_fingerprint(module: nn.Module) -> str:
+    """Twelve hexadecimal digits of a hash of a module's class and tensors."""
     digest = hashlib.sha256(type(module).__name__.encode())
     for name, tensor in sorted(module.state_dict().items()):
         digest.update(name.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()[:12]
 
 
-def _agree(folder: Path, settings: dict[str, Any], cases: Sequence[Case], force: bool) -> None:
-    """What is in the folder was made as `settings` say; else, with `force`, it is deleted, to be made anew."""
+def _check_settings(folder: Path, settings: dict[str, Any], cases: Sequence[Case], force: bool) -> None:
+    """Refuse a folder of conversions made with other settings (`force` deletes those), and write the settings."""
     file = folder / "settings.json"
-    made = {case.id: [str(path.resolve()) for path in (case.source, *case.targets)] for case in cases}
-    before = {}
+    files_of = {case.id: [str(path.resolve()) for path in (case.source, *case.targets)] for case in cases}
+    earlier_files_of: dict[str, list[str]] = {}
     if force:
         with disk_errors(folder):
             for case in cases:
-                _place(folder, case).unlink(missing_ok=True)
+                _output_path(folder, case).unlink(missing_ok=True)
     elif file.exists():
         try:
-            values = json.loads(file.read_text(encoding="utf-8"))
-            before = values["cases"]
-            others = [name for name, value in settings.items() if values[name] != value]
-            others += ["table of cases"] * any(before.get(name, files) != files for name, files in made.items())
+            earlier = json.loads(file.read_text(encoding="utf-8"))
+            earlier_files_of = earlier["cases"]
+            differing = [name for name, value in settings.items() if earlier[name] != value]
+            if any(earlier_files_of.get(name, files) != files for name, files in files_of.items()):
+                differing.append("table of cases")
         except (OSError, ValueError, KeyError, AttributeError, TypeError):
-            raise VcvaeError(f"{file}: not what 'vcvae evaluate' wrote; give another folder with -o.") from None
-        if others:
+            raise VcvaeError(f"{file}: was not written by 'vcvae evaluate'; give another folder with -o.") from None
+        if differing:
             raise VcvaeError(
-                f"{folder}: holds conversions with another {' and another '.join(others)}; give another -o, or --force "
-                "to make them anew."
+                f"{folder}: holds conversions with another {' and another '.join(differing)}; give another -o, or "
+                "--force to make them again."
             )
-    with replacing(file) as written:
-        written.write(json.dumps(settings | {"cases": before | made}, indent=1).encode())
+    with replacing(file) as output:
+        output.write(json.dumps(settings | {"cases": earlier_files_of | files_of}, indent=1).encode())

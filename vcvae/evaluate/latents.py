@@ -1,12 +1,13 @@
-"""What a model's latents tell of speakers whom it never heard, by a prepared folder of theirs.
+"""How much a model's latents tell about speakers it was not trained on, measured on a prepared folder.
 
-What a room and a microphone leave in a latent counts as the speaker's where each speaker has one of their own.
+Where each speaker was recorded in one place, room and microphone count as the speaker's: the figures then overstate
+how much of the voice a latent carries.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,13 +17,15 @@ from numpy.typing import NDArray
 from vcvae.convert.converter import Encoder
 from vcvae.metrics.bootstrap import Interval, interval
 from vcvae.metrics.speakers import covariances, probe, retrieval
+from vcvae.progress import Progress, no_progress
 
-SPEAKERS, EACH = 40, 10  # at most: a probe of 400 utterances says enough, in minutes
+MAX_SPEAKERS = 40
+MAX_UTTERANCES = 10  # of each speaker: a probe of 400 utterances takes minutes
 
 
 @dataclass(frozen=True)
-class Latents:
-    """Of some utterances: who says each, its speaker latent (speaker_latent,) and content latent (latent, frames)."""
+class UtteranceLatents:
+    """Of some utterances: the speaker, the speaker latent (speaker_latent,) and the content latent (latent, frames)."""
 
     speakers: list[str] = field(default_factory=list)
     speaker: list[NDArray[np.float32]] = field(default_factory=list)
@@ -30,65 +33,71 @@ class Latents:
 
 
 @dataclass(frozen=True)
-class Finding:
-    """One figure: what it is, its value, and what guessing gives."""
+class LatentMetric:
+    """One figure: its label, its value, and the value of guessing."""
 
     label: str
     value: float | Interval
     chance: float
 
 
-def sample(utterances: Sequence[tuple[Path, str]], *, seed: int = 0) -> list[tuple[Path, str]]:
-    """At most `EACH` utterances of each of at most `SPEAKERS` speakers who have two or more, drawn by the seed."""
+def sample_utterances(utterances: Sequence[tuple[Path, str]], *, seed: int = 0) -> list[tuple[Path, str]]:
+    """At most `MAX_UTTERANCES` of each of at most `MAX_SPEAKERS` speakers who have two or more, drawn by the seed."""
     random = np.random.default_rng(seed)
-    spoken: dict[str, list[Path]] = defaultdict(list)
+    files_of: dict[str, list[Path]] = defaultdict(list)
     for path, speaker in utterances:
-        spoken[speaker].append(path)
-    names = sorted(name for name, paths in spoken.items() if len(paths) > 1)
-    chosen = sorted(random.permutation(len(names))[:SPEAKERS])
+        files_of[speaker].append(path)
+    speakers = sorted(name for name, files in files_of.items() if len(files) > 1)
+    chosen = sorted(random.permutation(len(speakers))[:MAX_SPEAKERS])
     return [
-        (spoken[names[n]][i], names[n])
+        (files_of[speakers[n]][i], speakers[n])
         for n in chosen
-        for i in sorted(random.permutation(len(spoken[names[n]]))[:EACH])
+        for i in sorted(random.permutation(len(files_of[speakers[n]]))[:MAX_UTTERANCES])
     ]
 
 
-def encode(
-    encoder: Encoder, recordings: Iterable[tuple[Path, str]], *, track: Callable[[Iterable], Iterable] = iter
-) -> Latents:
+def encode_utterances(
+    encoder: Encoder, utterances: Sequence[tuple[Path, str]], *, progress: Progress = no_progress
+) -> UtteranceLatents:
     """The latents of recordings, each given with its speaker.
 
     Raises:
         VcvaeError: a recording that cannot be used.
     """
-    found = Latents()
-    for path, speaker in track(recordings):
-        found.speakers.append(speaker)
-        found.speaker.append(encoder.speaker(path))
-        found.content.append(encoder.content(path))
-    return found
+    latents = UtteranceLatents()
+    for done, (path, speaker) in enumerate(utterances):
+        progress(done, len(utterances), "encoding")
+        latents.speakers.append(speaker)
+        latents.speaker.append(encoder.speaker(path))
+        latents.content.append(encoder.content(path))
+    progress(len(utterances), len(utterances), "encoding")
+    return latents
 
 
-def leakage(latents: Latents, *, seed: int = 0) -> dict[str, Finding]:
-    """How well speakers are found again by the speaker latent, and how well they hide in the content latent.
+def measure_latents(latents: UtteranceLatents, *, seed: int = 0) -> dict[str, LatentMetric]:
+    """How well the speaker latent identifies speakers, and how well a linear probe identifies them from the content.
 
     Raises:
         VcvaeError: fewer than two speakers of two utterances or more.
     """
-    found = retrieval(latents.speaker, latents.speakers)
-    leaked, kept, together = (
-        probe(which, latents.speakers) for which in (latents.content, latents.speaker, covariances(latents.content))
-    )
+    nearest = retrieval(latents.speaker, latents.speakers)
+    by_content = probe(latents.content, latents.speakers)
+    by_speaker = probe(latents.speaker, latents.speakers)
+    by_covariance = probe(covariances(latents.content), latents.speakers)
 
-    def share(correct: tuple[bool, ...]) -> Interval:
+    def accuracy(correct: tuple[bool, ...]) -> Interval:
         return interval([float(x) for x in correct], seed=seed)
 
     return {
-        "equal_error_rate": Finding("equal error rate of speaker latents", found.equal_error_rate, 0.5),
-        "retrieval": Finding("the nearest speaker latent is the same speaker's", share(found.correct), found.chance),
-        "probe_speaker": Finding(
-            "a linear probe names the speaker by speaker latents", share(kept.correct), kept.chance
+        "equal_error_rate": LatentMetric("equal error rate of speaker latents", nearest.equal_error_rate, 0.5),
+        "retrieval": LatentMetric("accuracy of the nearest speaker latent", accuracy(nearest.correct), nearest.chance),
+        "probe_speaker": LatentMetric(
+            "accuracy of a linear probe of speaker latents", accuracy(by_speaker.correct), by_speaker.chance
         ),
-        "probe_content": Finding("… by content latents (leakage)", share(leaked.correct), leaked.chance),
-        "probe_covariance": Finding("… by how these vary together", share(together.correct), together.chance),
+        "probe_content": LatentMetric(
+            "… of content latents, mean and std (leakage)", accuracy(by_content.correct), by_content.chance
+        ),
+        "probe_covariance": LatentMetric(
+            "… of content latents, covariances (leakage)", accuracy(by_covariance.correct), by_covariance.chance
+        ),
     }

@@ -1,17 +1,19 @@
-"""A report for people: a Markdown table, and a page to look at and to listen to."""
+"""The report as Markdown tables and as one HTML page with pictures and players."""
 
 from __future__ import annotations
 
 import base64
+import math
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vcvae.errors import replacing
+from vcvae.metrics.bootstrap import Interval, Ratio
 
 if TYPE_CHECKING:
-    from vcvae.evaluate.report import Report
-    from vcvae.metrics.bootstrap import Interval
+    from vcvae.evaluate.cases import Case
+    from vcvae.evaluate.report import EvaluationReport
 
 Table = tuple[tuple[str, ...], list[tuple[str, ...]]]
 
@@ -20,51 +22,55 @@ body { font: 16px/1.5 system-ui, sans-serif; max-width: 75rem; margin: 2rem auto
 table { border-collapse: collapse; margin: 1rem 0; }
 th, td { border-bottom: 1px solid #ccc; padding: .3rem .8rem; text-align: left; vertical-align: top; }
 img { max-width: 100%; }
-.parameter_groups { display: grid; grid-template-columns: repeat(3, 1fr); gap: 1rem; }
+.players { display: grid; grid-template-columns: repeat(3, 1fr); gap: 1rem; }
 audio { width: 100%; }
 """
 
 
-def write(report: Report, folder: Path) -> None:
-    """report.md and report.html, beside the conversions, recordings and pictures that they show."""
+def write(report: EvaluationReport, folder: Path) -> None:
+    """Write report.md and report.html into the folder of the conversions, recordings and pictures that they show."""
     for name, text in (("report.md", markdown(report)), ("report.html", html(report, folder))):
         with replacing(folder / name) as file:
             file.write(text.encode())
 
 
-def tables(report: Report) -> dict[str, Table]:
-    """What was found, by title: the columns, and the rows. A table without rows is left out."""
-    found = {
+def tables(report: EvaluationReport) -> dict[str, Table]:
+    """The columns and rows of each table, by its title. A table without rows is left out."""
+    all_tables = {
         f"{len(report.measured)} conversions": (
-            ("measure", "conversions", "the sources as they are"),
+            ("measure", "conversions", "sources, unconverted"),
             [
-                (report.labels[key], *map(_among, (conversions, sources)))
+                (report.labels[key], _interval(conversions), _interval(sources))
                 for key, (conversions, sources) in report.summary.items()
             ],
         ),
         "Speakers in the latents": (
-            ("measure, on unseen utterances", "value", "by guessing"),
+            ("metric, on unseen utterances", "value", "chance"),
             [
-                (x.label, f"{x.value:.3g}" if isinstance(x.value, float) else _among(x.value), f"{x.chance:.3g}")
-                for x in report.speakers.values()
+                (
+                    metric.label,
+                    f"{metric.value:.3g}" if isinstance(metric.value, float) else _interval(metric.value),
+                    f"{metric.chance:.3g}",
+                )
+                for metric in report.speakers.values()
             ],
         ),
-        "Missing": (("what", "why"), list(report.missing.items())),
+        "Missing": (("measure", "why"), list(report.missing.items())),
         "Failed": (("case", "why"), list(report.failed.items())),
     }
-    return {title: table for title, table in found.items() if table[1]}
+    return {title: table for title, table in all_tables.items() if table[1]}
 
 
-def setup(report: Report) -> str:
-    s = report.settings
+def describe_settings(report: EvaluationReport) -> str:
+    settings = report.settings
     return (
-        f"Model {s['model']}, vocoder {s['vocoder']}, {s['steps']} steps of learning each voice. "
-        f"In brackets 95 % bootstrap intervals (seed {s['seed']}), and of how many."
+        f"Model {settings['model']}, vocoder {settings['vocoder']}, {settings['steps']} steps of fine-tuning to each "
+        f"target. Brackets are 95 % bootstrap intervals (seed {settings['seed']}), 'of' the number of values."
     )
 
 
-def markdown(report: Report) -> str:
-    parts = ["# Conversions, measured", setup(report)]
+def markdown(report: EvaluationReport) -> str:
+    parts = ["# Evaluation of conversions", describe_settings(report)]
     for title, (columns, rows) in tables(report).items():
         lines = [columns, ("---",) * len(columns), *rows]
         cells = (" | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in line) for line in lines)
@@ -72,47 +78,48 @@ def markdown(report: Report) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def html(report: Report, folder: Path) -> str:
-    """One page; its pictures are within it, and what it plays lies beside it."""
-    parts = [f"<h1>Conversions, measured</h1><p>{escape(setup(report))}</p>"]
+def html(report: EvaluationReport, folder: Path) -> str:
+    """One page with embedded pictures; the recordings that it plays are files beside it."""
+    parts = [f"<h1>Evaluation of conversions</h1><p>{escape(describe_settings(report))}</p>"]
     for title, (columns, rows) in tables(report).items():
         head = "".join(f"<th>{escape(column)}</th>" for column in columns)
         body = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
         parts.append(f"<h2>{escape(title)}</h2><table><tr>{head}</tr>{body}</table>")
-    parts.append("<h2>The map of speaker latents</h2>" + _picture(folder / "pictures" / "speakers.png"))
-    parts.append("<p>By the model's own encoder: it shows what the model was trained for, not how a voice sounds.</p>")
+    parts.append("<h2>Map of speaker latents</h2>" + _picture(folder / "pictures" / "speakers.png"))
+    parts.append("<p>These latents are the model's own: two close points need not be voices that sound alike.</p>")
     parts += [_case(report, case, folder) for case in report.cases if case.id in report.measured]
     return (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>Conversions, measured</title>'
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>Evaluation of conversions</title>'
         f"<style>{STYLE}</style></head><body>\n" + "\n".join(parts) + "\n</body></html>\n"
     )
 
 
-def _case(report: Report, case, folder: Path) -> str:
+def _case(report: EvaluationReport, case: Case, folder: Path) -> str:
     files = {
         "source": f"recordings/{case.id}.source.flac",
         "target": f"recordings/{case.id}.target.flac",
         "conversion": f"conversions/{case.id}.wav",
     }
-    parameter_groups = "".join(
+    players = "".join(
         f'<div>{name}<audio controls preload="none" src="{escape(file)}"></audio></div>' for name, file in files.items()
     )
     figures = "; ".join(
         f"{report.labels[key]}: {_number(value.conversion)}" for key, value in report.measured[case.id].items()
     )
-    said = f"<p>“{escape(case.transcript)}”</p>" if case.transcript else ""
+    transcript = f"<p>“{escape(case.transcript)}”</p>" if case.transcript else ""
     picture = _picture(folder / "pictures" / f"{case.id}.png")
-    return f'<h2>{escape(case.id)}</h2>{said}{picture}<div class="parameter_groups">{parameter_groups}</div><p>{escape(figures)}</p>'
+    heading = f"<h2>{escape(case.id)}</h2>{transcript}{picture}"
+    return f'{heading}<div class="players">{players}</div><p>{escape(figures)}</p>'
 
 
-def _among(found: Interval | None) -> str:
-    return f"{found} of {found.count}" if found else "–"
+def _interval(value: Interval | None) -> str:
+    return f"{value} of {value.count}" if value else "–"
 
 
-def _number(value) -> str:
-    if isinstance(value, tuple):
+def _number(value: float | Ratio) -> str:
+    if isinstance(value, Ratio):
         return f"{value.part:g} of {value.whole:g}"
-    return "–" if value != value else f"{value:.3g}"
+    return "–" if math.isnan(value) else f"{value:.3g}"
 
 
 def _picture(path: Path) -> str:

@@ -1,4 +1,4 @@
-"""Pictures of conversions and of latents: PNG files, by matplotlib."""
+"""Pictures of conversions and of latents: PNG files drawn with matplotlib."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from vcvae.errors import VcvaeError, replacing
 from vcvae.features.f0 import yin
 from vcvae.features.mel import MelConfig, MelSpectrogram
 
-LEGIBLE = 20  # speakers whose names and colours can be told apart
+MAX_LEGEND_SPEAKERS = 20  # above this, names and colours can no longer be distinguished
 
 
 def require_matplotlib() -> None:
-    """Raise a VcvaeError where no picture can be drawn."""
+    """Raise a VcvaeError if matplotlib is not installed."""
     try:
         import matplotlib  # noqa: F401
     except ImportError:
         raise VcvaeError("pictures need matplotlib, which is not installed; pip install 'vcvae[eval]'.") from None
 
 
-def draw_mels(path: str | Path, recordings: Mapping[str, NDArray[np.float32]], config: MelConfig) -> None:
-    """Log-mels of recordings (samples,) side by side, each below its title, with the f0 in cyan."""
+def plot_mels(path: str | Path, recordings: Mapping[str, NDArray[np.float32]], config: MelConfig) -> None:
+    """Log-mels of recordings (samples,) side by side, each with its title, and with the F0 in cyan."""
     figure = _figure(5 * len(recordings), 3)
     axes = figure.subplots(1, len(recordings), sharey=True, squeeze=False)[0]
     spectrogram = MelSpectrogram(config)
@@ -36,63 +36,64 @@ def draw_mels(path: str | Path, recordings: Mapping[str, NDArray[np.float32]], c
         axis.imshow(mel, origin="lower", aspect="auto", extent=extent, cmap="magma", vmin=-9, vmax=1)
         f0 = yin(waveform, sample_rate=config.sample_rate, hop=config.hop)
         hertz = torch.where(f0.voicing > 0.5, 2**f0.log_f0, torch.nan)[0]
-        over = axis.twinx()
-        over.plot(torch.arange(len(hertz)) * 2 / config.frame_rate, hertz, color="cyan", linewidth=1.2)
-        over.set(ylim=(50, 400), yticks=[] if axis is not axes[-1] else (100, 200, 300, 400))
+        f0_axis = axis.twinx()
+        f0_axis.plot(torch.arange(len(hertz)) * 2 / config.frame_rate, hertz, color="cyan", linewidth=1.2)
+        f0_axis.set(ylim=(50, 400), yticks=[] if axis is not axes[-1] else (100, 200, 300, 400))
         axis.set(title=title, xlabel="seconds")
     axes[0].set_ylabel("mel band")
-    over.set_ylabel("F0, Hz")
+    f0_axis.set_ylabel("F0, Hz")
     _save(figure, path)
 
 
-def draw_speakers(
+def plot_speakers(
     path: str | Path,
     latents: Sequence[NDArray[np.float32]],
     speakers: Sequence[str],
     *,
-    converted: Sequence[bool] | None = None,
+    is_conversion: Sequence[bool] | None = None,
     seed: int = 0,
 ) -> None:
-    """The map of speaker latents (speaker_latent,): near on it is near in them; a colour a speaker.
+    """A map of speaker latents (speaker_latent,) in two dimensions, one colour per speaker.
 
-    `converted` marks what is a conversion: a cross, in the colour of the speaker whose voice it shall have.
-    By t-SNE (van der Maaten & Hinton 2008), of cosines.
+    Recordings are dots; conversions, marked by `is_conversion`, are crosses in the colour of the target speaker.
+    By t-SNE (van der Maaten & Hinton 2008) of cosine distances.
     """
     from matplotlib import colormaps
 
-    crosses = np.zeros(len(latents), bool) if converted is None else np.asarray(converted, bool)
-    speakers, names = np.asarray(speakers), sorted(set(speakers))
-    places = _plane(np.stack(latents), seed)
+    crosses = np.zeros(len(latents), bool) if is_conversion is None else np.asarray(is_conversion, bool)
+    names = sorted(set(speakers))
+    speakers = np.asarray(speakers)
+    points = _project_to_plane(np.stack(latents), seed)
     figure = _figure(9, 6)
     axis = figure.subplots()
-    few = len(names) <= LEGIBLE
+    with_legend = len(names) <= MAX_LEGEND_SPEAKERS
     for number, name in enumerate(names):
-        colour = colormaps["tab20"](number) if few else colormaps["hsv"](number / len(names))
-        label = name if few else None
+        colour = colormaps["tab20"](number) if with_legend else colormaps["hsv"](number / len(names))
+        label = name if with_legend else None
         for mask, marker in ((speakers == name) & ~crosses, "o"), ((speakers == name) & crosses, "x"):
             if mask.any():
-                axis.scatter(*places[mask].T, color=colour, marker=marker, s=36, label=label)
-                label = None  # once is enough
-    title = "speaker latents: a colour a speaker"
-    axis.set(title=title + (", crosses are conversions to it" if crosses.any() else ""), xticks=[], yticks=[])
-    if few:
+                axis.scatter(*points[mask].T, color=colour, marker=marker, s=36, label=label)
+                label = None  # one entry per speaker in the legend
+    title = "speaker latents, one colour per speaker"
+    axis.set(title=title + ("; crosses are conversions to them" if crosses.any() else ""), xticks=[], yticks=[])
+    if with_legend:
         axis.legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize="small")
     _save(figure, path)
 
 
-def _plane(latents: NDArray[np.float32], seed: int) -> NDArray[np.floating]:
+def _project_to_plane(latents: NDArray[np.float32], seed: int) -> NDArray[np.floating]:
     """(points, dimensions) → (points, 2)."""
     from sklearn.decomposition import PCA
     from sklearn.manifold import TSNE
 
-    if len(latents) < 10:  # too few for neighbourhoods
+    if len(latents) < 10:  # too few for t-SNE
         return PCA(2).fit_transform(latents)
     perplexity = min(30.0, (len(latents) - 1) / 3)
     return TSNE(2, perplexity=perplexity, metric="cosine", init="pca", random_state=seed).fit_transform(latents)
 
 
 def _figure(width: float, height: float):
-    from matplotlib.figure import Figure  # not pyplot: no window, nothing kept
+    from matplotlib.figure import Figure  # not pyplot, which keeps figures and may open windows
 
     return Figure(figsize=(width, height), layout="constrained")
 

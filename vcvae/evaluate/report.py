@@ -1,10 +1,10 @@
-"""Make conversions, measure them, and write what was found: report.json, report.md, report.html."""
+"""Make conversions, measure them, and write the results: report.json, report.md and report.html."""
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,19 +13,37 @@ from vcvae import audio
 from vcvae.convert.converter import Converter
 from vcvae.defaults import ADAPT_STEPS
 from vcvae.errors import VcvaeError, disk_errors, replacing
-from vcvae.evaluate import latents, page, pictures
+from vcvae.evaluate import page, pictures
 from vcvae.evaluate.cases import Case
 from vcvae.evaluate.conversions import Conversions
-from vcvae.evaluate.latents import Finding, Latents
+from vcvae.evaluate.latents import (
+    LatentMetric,
+    UtteranceLatents,
+    encode_utterances,
+    measure_latents,
+    sample_utterances,
+)
 from vcvae.evaluate.measures import Distortion, F0Correlation, Measure, Value
 from vcvae.metrics.bootstrap import Interval, Ratio, interval
+from vcvae.progress import Progress, no_progress
 
-Track = Callable[[Iterable, str], Iterable]
+LATENT_METRICS = "metrics of the latents"  # as the list of missing measures calls them
 
 
 @dataclass
-class Report:
-    """What was found. `measured` has each case's values, `summary` their means: of conversions, and of the sources."""
+class EvaluationReport:
+    """The results of an evaluation.
+
+    Attributes:
+        settings: fingerprints of the weights, steps of fine-tuning, seed.
+        cases: the conversions.
+        missing: what could not be measured, and why.
+        labels: what each key of a measure means.
+        measured: the values of each case that was converted, by its id.
+        failed: the cases in which something failed, and why.
+        summary: of each measure, the mean over conversions and the mean over sources.
+        speakers: the metrics of the latents.
+    """
 
     settings: dict[str, Any]
     cases: list[Case]
@@ -34,10 +52,10 @@ class Report:
     measured: dict[str, dict[str, Value]] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
     summary: dict[str, tuple[Interval | None, Interval | None]] = field(default_factory=dict)
-    speakers: dict[str, Finding] = field(default_factory=dict)
+    speakers: dict[str, LatentMetric] = field(default_factory=dict)
 
     def as_json(self) -> str:
-        """What is not known is null, and a ratio a list of part and whole."""
+        """All of it as JSON: what is not available is null, a ratio is a list of part and whole."""
         cases = [
             {
                 "id": case.id,
@@ -49,26 +67,29 @@ class Report:
             for case in self.cases
         ]
         summary = {
-            key: {"label": self.labels[key]}
-            | {name: found and found._asdict() for name, found in zip(("conversions", "sources"), pair, strict=True)}
-            for key, pair in self.summary.items()
+            key: {
+                "label": self.labels[key],
+                "conversions": conversions._asdict() if conversions else None,
+                "sources": sources._asdict() if sources else None,
+            }
+            for key, (conversions, sources) in self.summary.items()
         }
         speakers = {
             key: {
-                "label": found.label,
-                "value": found.value._asdict() if isinstance(found.value, Interval) else found.value,
-                "chance": found.chance,
+                "label": metric.label,
+                "value": metric.value._asdict() if isinstance(metric.value, Interval) else metric.value,
+                "chance": metric.chance,
             }
-            for key, found in self.speakers.items()
+            for key, metric in self.speakers.items()
         }
-        everything = {
+        report = {
             "settings": self.settings,
             "summary": summary,
             "speakers": speakers,
             "missing": self.missing,
             "cases": cases,
         }
-        return json.dumps(_known(everything), indent=1, ensure_ascii=False, allow_nan=False)
+        return json.dumps(_without_nan(report), indent=1, ensure_ascii=False, allow_nan=False)
 
 
 def evaluate(
@@ -82,26 +103,31 @@ def evaluate(
     steps: int = ADAPT_STEPS,
     seed: int = 0,
     force: bool = False,
-    track: Track = lambda items, description: items,
-) -> Report:
-    """Convert the cases, measure the conversions, and write all into `folder`.
+    progress: Progress = no_progress,
+) -> EvaluationReport:
+    """Convert the cases, measure the conversions, and write the results into `folder`.
 
     Args:
+        converter: the converter to evaluate.
+        cases: the conversions to make.
+        folder: of conversions, pictures and reports.
         measures: beside those that need no other network; `load_measures` gives them, and what is `missing`.
-        corpus: the utterances of a prepared folder of speakers whom the model never heard; without it, how well latents
-            tell speakers apart is not measured.
-        steps: of learning each target's voice first.
-        seed: of the bootstrap, and of what is drawn from the corpus.
-        force: make conversions anew that are there already.
-        track: shows progress through what it is given, under a description.
+        missing: measures that were asked for and are not available, and why.
+        corpus: recordings of speakers who are not in the training data, each with its speaker; without them the latents
+            are not measured.
+        steps: of fine-tuning to each target.
+        seed: of the bootstrap, and of the choice of utterances of the corpus.
+        force: make conversions again that are there.
+        progress: called with (done, total, description) as the work proceeds.
 
     Raises:
         VcvaeError: nothing could be converted, matplotlib is missing, or the folder cannot be written or holds
-            conversions that were made otherwise.
+            conversions made with other settings.
     """
     pictures.require_matplotlib()
-    folder, config = Path(folder), converter.mel_config
-    report = Report({"seed": seed}, list(cases), dict(missing or {}))
+    folder = Path(folder)
+    config = converter.mel_config
+    report = EvaluationReport({"seed": seed}, list(cases), dict(missing or {}))
     measures = [F0Correlation(config), *measures]
     if any(case.reference for case in cases):
         measures.insert(1, Distortion(config))
@@ -110,94 +136,128 @@ def evaluate(
     for measure in measures:
         report.labels |= measure.labels
 
-    conversions, made = Conversions(converter, cases, folder, steps=steps, force=force), {}
+    conversions = Conversions(converter, cases, folder, steps=steps, force=force)
     report.settings |= conversions.settings
-    for case in track(conversions.cases, "converting"):
-        try:
-            made[case.id] = conversions.make(case)
-        except VcvaeError as error:
-            report.failed[case.id] = str(error)
-    if not made:
-        raise VcvaeError(f"no case could be converted; the first failed so: {next(iter(report.failed.values()))}")
-    for case in track([case for case in cases if case.id in made], "measuring"):
-        _measure(report, measures, case, made[case.id])
-    _summarise(report, seed)
-    known = _find_speakers(report, converter, corpus, seed, track)
-    _illustrate(report, converter, folder, made, known, seed, track)
+    converted = _convert(report, conversions, progress)
+    _measure(report, measures, converted, progress)
+    _summarize(report, seed)
+    latents = _measure_speakers(report, converter, corpus, seed, progress)
+    _draw(report, converter, folder, converted, latents, seed, progress)
     page.write(report, folder)
     with replacing(folder / "report.json") as file:
         file.write(report.as_json().encode())
     return report
 
 
-def _measure(report: Report, measures: Sequence[Measure], case: Case, conversion: Path) -> None:
-    found = report.measured[case.id] = {}
-    for measure in measures:
+def _convert(report: EvaluationReport, conversions: Conversions, progress: Progress) -> dict[str, Path]:
+    """The converted recordings by case id, without the cases that fail."""
+    converted = {}
+    cases = conversions.cases
+    for done, case in enumerate(cases):
+        progress(done, len(cases), "converting")
         try:
-            found |= measure(case, conversion)
-        except Exception as error:  # networks of others fail each in their own way; the rest is still worth knowing
-            reason = " ".join(str(error).split()) or type(error).__name__
-            reasons = [report.failed.get(case.id), f"{', '.join(measure.labels)}: {reason}"]
-            report.failed[case.id] = "; ".join(filter(None, reasons))
+            converted[case.id] = conversions.make(case)
+        except VcvaeError as error:
+            report.failed[case.id] = str(error)
+    progress(len(cases), len(cases), "converting")
+    if not converted:
+        raise VcvaeError(f"no case could be converted; the first failure: {next(iter(report.failed.values()))}")
+    return converted
 
 
-def _summarise(report: Report, seed: int) -> None:
-    for key in report.labels:
-        values = [found[key] for found in report.measured.values() if key in found]
-        of_conversions, of_sources = (
-            interval([value[i] for value in values], seed=seed) if values else None for i in (0, 1)
-        )
+def _measure(
+    report: EvaluationReport, measures: Sequence[Measure], converted: dict[str, Path], progress: Progress
+) -> None:
+    cases = [case for case in report.cases if case.id in converted]
+    for done, case in enumerate(cases):
+        progress(done, len(cases), "measuring")
+        values = report.measured[case.id] = {}
+        for measure in measures:
+            try:
+                values |= measure(case, converted[case.id])
+            except Exception as error:  # third-party networks raise errors of any kind; the other measures go on
+                reason = " ".join(str(error).split()) or type(error).__name__
+                reasons = [report.failed.get(case.id), f"{', '.join(measure.labels)}: {reason}"]
+                report.failed[case.id] = "; ".join(filter(None, reasons))
+    progress(len(cases), len(cases), "measuring")
+
+
+def _summarize(report: EvaluationReport, seed: int) -> None:
+    for key, label in report.labels.items():
+        values = [measured[key] for measured in report.measured.values() if key in measured]
+        of_conversions = interval([value.conversion for value in values], seed=seed) if values else None
+        of_sources = interval([value.source for value in values], seed=seed) if values else None
         if of_conversions:
             report.summary[key] = of_conversions, of_sources
         else:
-            report.missing[report.labels[key]] = "could be measured in no case"
+            report.missing[label] = "could not be measured in any case"
 
 
-def _find_speakers(report: Report, converter: Converter, corpus, seed: int, track: Track) -> Latents:
+def _measure_speakers(
+    report: EvaluationReport,
+    converter: Converter,
+    corpus: Sequence[tuple[Path, str]],
+    seed: int,
+    progress: Progress,
+) -> UtteranceLatents:
     if not corpus:
-        report.missing["how well latents tell speakers apart"] = "needs a prepared folder; give one with --corpus"
-        return Latents()
-    recordings = latents.sample(corpus, seed=seed)
-    known = latents.encode(converter, recordings, track=lambda items: track(items, "encoding"))
+        report.missing[LATENT_METRICS] = "needs a prepared folder; give one with --corpus"
+        return UtteranceLatents()
+    latents = encode_utterances(converter, sample_utterances(corpus, seed=seed), progress=progress)
     try:
-        report.speakers = latents.leakage(known, seed=seed)
+        report.speakers = measure_latents(latents, seed=seed)
     except VcvaeError as error:
-        report.missing["how well latents tell speakers apart"] = str(error)
-    return known
+        report.missing[LATENT_METRICS] = str(error)
+    return latents
 
 
-def _illustrate(
-    report: Report, converter: Converter, folder: Path, made: dict[str, Path], known: Latents, seed: int, track: Track
+def _draw(
+    report: EvaluationReport,
+    converter: Converter,
+    folder: Path,
+    converted: dict[str, Path],
+    latents: UtteranceLatents,
+    seed: int,
+    progress: Progress,
 ) -> None:
-    """The recordings beside the page, and the pictures."""
+    """The pictures, and the recordings that the page plays."""
     for name in ("recordings", "pictures"):
         with disk_errors(folder / name, "made"):
             (folder / name).mkdir(exist_ok=True)
-    points, speakers, converted = list(known.speaker), list(known.speakers), [False] * len(known.speaker)
-    done = [case for case in report.cases if case.id in made]
-    for case in track(done, "drawing"):
-        rate, shown = converter.mel_config.sample_rate, {}
+    points = list(latents.speaker)
+    speakers = list(latents.speakers)
+    is_conversion = [False] * len(points)
+    cases = [case for case in report.cases if case.id in converted]
+    rate = converter.mel_config.sample_rate
+    for done, case in enumerate(cases):
+        progress(done, len(cases), "drawing")
+        recordings = {}
         for name, path in (("source", case.source), ("target", case.targets[0])):
-            shown[name] = audio.read(path, rate)
-            audio.write(folder / "recordings" / f"{case.id}.{name}.flac", shown[name], rate, force=True)
-        shown["conversion"] = audio.read(made[case.id], rate)
-        pictures.draw_mels(folder / "pictures" / f"{case.id}.png", shown, converter.mel_config)
-        heard = [(made[case.id], case.speakers[1], True)]
-        if not known.speaker:
-            heard += [(case.source, case.speakers[0], False)] + [(x, case.speakers[1], False) for x in case.targets]
-        for path, speaker, is_conversion in heard:
+            recordings[name] = audio.read(path, rate)
+            audio.write(folder / "recordings" / f"{case.id}.{name}.flac", recordings[name], rate, force=True)
+        recordings["conversion"] = audio.read(converted[case.id], rate)
+        pictures.plot_mels(folder / "pictures" / f"{case.id}.png", recordings, converter.mel_config)
+        source_speaker, target_speaker = case.speakers
+        to_plot = [(converted[case.id], target_speaker, True)]
+        if not latents.speaker:
+            to_plot.append((case.source, source_speaker, False))
+            to_plot += [(path, target_speaker, False) for path in case.targets]
+        for path, speaker, conversion in to_plot:
             points.append(converter.speaker(path))
             speakers.append(speaker)
-            converted.append(is_conversion)
-    pictures.draw_speakers(folder / "pictures" / "speakers.png", points, speakers, converted=converted, seed=seed)
+            is_conversion.append(conversion)
+    progress(len(cases), len(cases), "drawing")
+    pictures.plot_speakers(
+        folder / "pictures" / "speakers.png", points, speakers, is_conversion=is_conversion, seed=seed
+    )
 
 
-def _known(value: Any) -> Any:
-    """The same for JSON, which has no NaN."""
+def _without_nan(value: Any) -> Any:
+    """The same value for JSON, which has no NaN: null in its place."""
     if isinstance(value, Ratio):
         return list(value)
     if isinstance(value, dict):
-        return {key: _known(item) for key, item in value.items()}
+        return {key: _without_nan(item) for key, item in value.items()}
     if isinstance(value, list):
-        return [_known(item) for item in value]
+        return [_without_nan(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
