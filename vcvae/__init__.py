@@ -11,7 +11,7 @@ _HOMES = {
     "Decoder": "models.conversion.vae",
     "DisentanglingConfig": "models.conversion.vae",
     "DisentanglingVAE": "models.conversion.vae",
-    "Encoder": "convert.converter",
+    "Encoder": "convert.encoder",
     "MelConfig": "features.mel",
     "MelSpectrogram": "features.mel",
     "SourceFilterVocoder": "vocoder",

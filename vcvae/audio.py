@@ -125,6 +125,17 @@ def find(folder: str | Path) -> list[Path]:
     return files
 
 
+def find_recordings(path: str | Path) -> list[Path]:
+    """The audio files of a folder, as by `find`; or the one file that is named.
+
+    Raises:
+        VcvaeError: a folder that cannot be read, or without audio files.
+    """
+    path = Path(path)
+    with disk_errors(path, "read"):
+        return find(path) if path.is_dir() else [path]
+
+
 def check_output(path: str | Path, force: bool = False) -> None:
     """Refuse, before any work is done, a path that could not be written.
 

@@ -59,7 +59,7 @@ def main() -> None:
             for number, (kept, shown) in enumerate(speakers):
                 voice = shown[:amount] if utterances else first(shown, amount, rate)
                 spoken = [sources[number - turn] for turn in range(1, arguments.sources + 1)]
-                learned, voice = converter.adapted(voice, sources=spoken, sample_rate=rate, steps=arguments.steps)
+                learned, voice = converter.finetuned(voice, sources=spoken, sample_rate=rate, steps=arguments.steps)
                 for turn, source in enumerate(spoken, 1):
                     output = Path(folder) / f"{amount:g}-{number}-{turn}.wav"  # measures remember what they have heard
                     case = Case(output.stem, source, tuple(kept))

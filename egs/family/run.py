@@ -23,7 +23,7 @@ from sklearn.exceptions import ConvergenceWarning
 
 from vcvae import audio
 from vcvae.augment.waveform import CorruptionConfig, corrupt
-from vcvae.convert.copy_synthesis import speak
+from vcvae.convert.copy_synthesis import synthesize
 from vcvae.data.manifest import Manifest
 from vcvae.data.prepare import Preparation
 from vcvae.features.mel import MelConfig, MelSpectrogram, valid_band_mask
@@ -238,7 +238,7 @@ def sound(output: Path, speech: Speech, vae: VAE) -> None:
     torch.manual_seed(0)
     between = [vae.between(*two(speech), share)[0] for share in (0.0, 0.33, 0.67, 1.0)]
     for name, mels in (("drawn", [vae.sample(torch.Size([1, MEL.n_mels, 258]))[0]]), ("between", between)):
-        samples = np.concatenate([speak(vocoder, mel) for mel in mels])
+        samples = np.concatenate([synthesize(vocoder, mel) for mel in mels])
         file = output.with_name(f"{output.stem}-{name}.flac")
         audio.write(file, samples * min(1, 0.9 / np.abs(samples).max()), MEL.sample_rate, force=True)
 

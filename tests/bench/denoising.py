@@ -18,7 +18,7 @@ from rich.table import Table
 
 from vcvae import audio
 from vcvae.augment.waveform import CorruptionConfig, corrupt
-from vcvae.convert.copy_synthesis import speak
+from vcvae.convert.copy_synthesis import synthesize
 from vcvae.data.manifest import Manifest
 from vcvae.evaluate.measures import NETWORK_SAMPLE_RATE
 from vcvae.features.mel import MelSpectrogram
@@ -71,7 +71,7 @@ def main() -> None:
             error = (said - wanted).abs().mean(dim=(1, 2))
             row = [f"{snr:.0f} dB", name, f"{error[:half].mean():.3f}", f"{error[half:].mean():.3f}"]
             if rating or arguments.output:
-                spoken = torch.stack([torch.from_numpy(speak(vocoder, m)) for m in said]) if model else heard
+                spoken = torch.stack([torch.from_numpy(synthesize(vocoder, m)) for m in said]) if model else heard
             if rating:
                 row += rating(spoken[:half])
             if arguments.output:

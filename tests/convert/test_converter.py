@@ -79,7 +79,7 @@ def test_several_utterances_are_averaged(converter, target):
     both = converter.voice([target, other])
     mean = torch.cat([v.reference.embedding for v in voices]).mean(0)
     torch.testing.assert_close(both.reference.embedding[0], mean / mean.norm())
-    for name in ("mean", "spread"):
+    for name in ("mean", "std"):
         own = [getattr(v.f0_statistics, name) for v in voices]
         torch.testing.assert_close(getattr(both.f0_statistics, name), (own[0] + own[1]) / 2)
     with pytest.raises(VcvaeError, match="no target utterance"):
@@ -205,7 +205,7 @@ def test_parts_for_different_mels_do_not_join():
 def test_critics_hear_the_mel_of_their_converter(converter, source, target, monkeypatch):
     given = []
     monkeypatch.setattr("vcvae.convert.converter.adapt", lambda model, *_, losses, **__: given.append(losses) or model)
-    learned, _ = converter.adapted([target], sources=[source])
+    learned, _ = converter.finetuned([target], sources=[source])
     assert given == [converter.losses]
     assert learned.losses is converter.losses
     other = MelConfig(f_max=7600)

@@ -100,7 +100,7 @@ def test_a_recording_that_fills_no_band_teaches_nothing(model, mel):
 def test_any_length_and_number_of_utterances(model, seconds):
     converter = Converter(model, GriffinLim())
     targets = [speak("aiu", seconds=seconds, seed=i) for i in range(2)]
-    learned, voice = converter.adapted(targets, steps=2)
+    learned, voice = converter.finetuned(targets, steps=2)
     samples, _ = learned.convert(speak("oea", seconds=0.5), voice)
     assert np.isfinite(samples).all()
     assert voice.reference.keys.shape[1] == voice.reference.mask.sum()
@@ -160,14 +160,14 @@ def test_another_voice_is_known_only_where_it_was_recorded(seed):
 def test_a_conversion_rehearses_its_source(model):
     converter = Converter(model, GriffinLim())
     source, target = speak("oea", seconds=1.0), speak("aiu", seconds=1.0, seed=1)
-    learned, voice = converter.adapted(
+    learned, voice = converter.finetuned(
         [target], sources=[source, Path("absent.wav"), np.zeros(9000, np.float32)], steps=2
     )
-    other, _ = converter.adapted([target], sources=[source], steps=2)
+    other, _ = converter.finetuned([target], sources=[source], steps=2)
     samples, _ = converter.convert(source, target, steps=2)
     np.testing.assert_array_equal(samples, other.convert(source, voice)[0])
     np.testing.assert_array_equal(samples, learned.convert(source, voice)[0])
-    forgetful, _ = converter.adapted([target], steps=2)
+    forgetful, _ = converter.finetuned([target], steps=2)
     assert not np.array_equal(samples, forgetful.convert(source, voice)[0])
 
 

@@ -9,7 +9,7 @@ from rich.console import Console
 
 from tests.synthetic import PHONES, speak
 from vcvae.augment.mel import warp
-from vcvae.convert.converter import Encoder
+from vcvae.convert.encoder import Encoder
 from vcvae.data.prepare import Preparation
 from vcvae.metrics.speakers import probe
 from vcvae.training.loop import load_run, train

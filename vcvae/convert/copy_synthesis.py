@@ -1,4 +1,4 @@
-"""Copy synthesis: a mel, or a recording's mel, through a vocoder. What it costs is what the vocoder costs."""
+"""Copy synthesis: a mel, or a recording's mel, through a vocoder. The difference to the recording is the vocoder's."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vcvae import audio
+from vcvae.convert.encoder import recording_mel
 from vcvae.errors import VcvaeError
-from vcvae.features.mel import MelConfig, MelSpectrogram
+from vcvae.features.mel import MelConfig
 from vcvae.vocoder import Vocoder
 
 
 def read_mel(path: str | Path, config: MelConfig) -> Tensor:
-    """The ln-mel (n_mels, frames) that a .npy file holds, as `vcvae encode --mel` writes it.
+    """The ln-mel (n_mels, frames) of a .npy file, as `vcvae encode` writes it.
 
     Raises:
         VcvaeError: it cannot be read, or is no finite (n_mels, frames) array of numbers.
@@ -42,24 +42,12 @@ def vocode(source: str | Path, vocoder: Vocoder) -> np.ndarray:
     config = vocoder.mel_config
     if Path(source).suffix == ".npy":
         return synthesize(vocoder, read_mel(source, config))
-    mel, samples = hear(source, config)
+    mel, samples = recording_mel(source, config)
     return synthesize(vocoder, mel)[:samples]
 
 
 @torch.inference_mode()
-def hear(source: str | Path, config: MelConfig) -> tuple[Tensor, int]:
-    """A recording's ln-mel (n_mels, frames), and how many samples it has.
-
-    Raises:
-        VcvaeError: a file that cannot be used.
-    """
-    samples = audio.read(source, config.sample_rate, min_samples=config.minimum_samples)
-    padded = torch.from_numpy(np.pad(samples, (0, -len(samples) % config.hop)))
-    return MelSpectrogram(config)(padded[None])[0], len(samples)
-
-
-@torch.inference_mode()
 def synthesize(vocoder: Vocoder, mel: Tensor) -> np.ndarray:
-    """An ln-mel (n_mels, frames) → samples (samples,), float32."""
+    """Ln-mel (n_mels, frames) → samples (samples,), float32."""
     device = next(vocoder.buffers()).device
     return vocoder(mel[None].to(device))[0].float().cpu().numpy()

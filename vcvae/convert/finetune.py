@@ -1,51 +1,53 @@
-"""A voice that was never references in training, learned from the very utterances that show it, in minutes.
+"""Fine-tuning a conversion model's decoder on a target speaker.
 
-What the decoder makes of a new voice is near it, and not it: the exemplars tell how it sounds, but which of all that is
-references matters was learned from other voices. A few steps on the target's own speech, rebuilt from its content and the
-rest of its frames, move the decoder to it (as in AdaSpeech, Chen et al. 2021, arXiv:2103.00993, with more of both).
+Zero-shot conversion sounds close to a new speaker but not like them. The decoder is fine-tuned on the target's
+utterances for a few hundred steps, as in AdaSpeech (Chen et al. 2021, arXiv:2103.00993), with four terms:
 
-A few seconds do not say everything that a source may, and what the decoder does not hear it begins to forget. So it
-rehearses (Robins 1995, doi:10.1080/09540099550039318): in each step it also rebuilds some of the very speech that is to
-be converted, in voices made from it by warping, that it may keep the words and learn nobody else's voice. And it hears
-the target's words as the model would say them in the voice that is to be converted, since that is what it will hear.
+- reconstruction: a segment of the target is decoded from its own content and the reference of all other frames. Its
+  content comes from the utterance converted to a source's voice (back-translation), so that training input matches
+  test input: in a conversion the content comes from the source's voice.
+- replay: the same for a source utterance, whose F0 and vocal-tract length are changed at random, so that the decoder
+  forgets none of the content and learns none of the sources' voices (experience replay: Robins 1995,
+  doi:10.1080/09540099550039318).
+- speaker loss: a conversion of a source, synthesized, is similar to the target (YourTTS: Casanova et al. 2022,
+  arXiv:2112.02418).
+- content loss: the same conversion has the source's ASR features (StarGANv2-VC: Li et al. 2021, arXiv:2107.10394).
 
-What is asked for in the end is the conversion, and it needs no valid_bands answer to be judged: `ConversionLosses` say how near it is
-to the target (as speaker-consistency losses do: Casanova et al. 2022, YourTTS, arXiv:2112.02418), and whether a
-recognizer still hears in it what it hears in the source (as in StarGANv2-VC, Li et al. 2021, arXiv:2107.10394).
-
-What is left is the mean of the weights on their way (Izmailov et al. 2018, arXiv:1803.05407), not the chance of the
-last steps.
+The result is the mean of the weights over the later steps (Izmailov et al. 2018, arXiv:1803.05407).
 """
 
 from __future__ import annotations
 
 import copy
 import math
+import random
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from vcvae.augment.mel import Perturbation, PerturbationConfig, warp, warp_valid_bands
+from vcvae.convert.encoder import ReferenceMel, average_voice
 from vcvae.convert.losses import ConversionLosses
 from vcvae.defaults import ADAPT_STEPS
-from vcvae.features.mel import level
+from vcvae.features.f0 import F0Contour
+from vcvae.features.mel import level, normalize_level
 from vcvae.models.conversion.vae import DisentanglingVAE
 from vcvae.models.conversion.voice import SpeakerReference, Voice
+from vcvae.progress import Progress, no_progress
 
-LEARNING_RATE = 2e-4  # Adam moves every weight so far at once, and what is moved quickly forgets more than it learns
-SEGMENT = 256  # frames that a step rebuilds: 3 s
-MAX_EXEMPLARS = 4096  # exemplars, 190 s, that a step looks up: more say little more, and cost as much again
-MIN_EXEMPLARS = 20  # exemplars that must be left beside them; where fewer are, the segment's own are kept
-WARP = 0.25  # the content is references from voices as different as in training, or it would bring the target's along
-REPLAY_WEIGHT = 1.0  # weight of what is sources; less of it is more of the target, and keeps fewer words
-SPEAKER_WEIGHT = 1.5  # weight of how speaker_loss the target the losses find a conversion
-CONTENT_WEIGHT = 2.0  # … and of how far from the source's words
-LOSS_EVERY = 2  # the conversion is judged in one of so many steps, and counts as much more
-AVERAGE_AFTER = 3  # the mean is of all weights but those of the first of so many parts of the way
-
-ReferenceMel = tuple[Tensor, Tensor]  # a log-mel (1, n_mels, frames) and the bands (1, n_mels) that it fills
+LEARNING_RATE = 2e-4  # of Adam; with a larger one the decoder forgets more than it learns
+REPLAY_WEIGHT = 1.0  # with less of it the speaker similarity rises, and so does the word error rate
+SPEAKER_WEIGHT = 1.5  # of the speaker loss, against a reconstruction loss of weight 1
+CONTENT_WEIGHT = 2.0  # larger than SPEAKER_WEIGHT, which works against it
+LOSS_EVERY = 2  # the last two terms cost most, so they are computed in one of so many steps, and weigh as much more
+AVERAGE_AFTER = 3  # the weights are averaged from 1 / AVERAGE_AFTER of the steps on: the first are far from the last
+SEGMENT_FRAMES = 256  # mel frames of a training segment: 3 s
+MAX_EXEMPLARS = 4096  # reference frames (190 s) that a step attends to: more change little and cost as much again
+MIN_EXEMPLARS = 20  # reference frames that must remain when a segment's own are left out; else these are kept
+WARP = 0.25  # the range of the content input's frequency warping as in training: less lets the target's voice through
 
 
 def finetune(
@@ -56,137 +58,217 @@ def finetune(
     losses: ConversionLosses | None = None,
     steps: int = ADAPT_STEPS,
     seed: int = 0,
+    progress: Progress | None = None,
 ) -> DisentanglingVAE:
-    """A copy of the model whose decoder knows the speaker that is `references`, and forgets no words that are `sources`.
+    """A copy of the model whose decoder is fine-tuned on a target speaker.
 
-    Of each, log-mels (1, n_mels, frames) and 1 in the bands (1, n_mels) that the recording fills; what it does not fill
-    is not learned. The `losses` judge conversions of what is sources, where they are given. The result depends on
-    the arguments and the seed alone.
+    The result depends on the arguments and the seed alone. Bands outside a recording's `valid_bands` are not learned.
+
+    Args:
+        model: stays as it is.
+        references: utterances of the target.
+        sources: utterances of other speakers, best the very ones to convert. Without them there is only the
+            reconstruction term, and its content comes from the target's own voice.
+        losses: for the speaker and the content loss; without them these two terms are left out.
+        steps: of Adam; 0 gives a plain copy.
+        seed: of all random draws.
+        progress: called after each step.
     """
     tuned = copy.deepcopy(model).requires_grad_(False)
     if not steps:
         return tuned
+    progress = progress or no_progress
     decoder = tuned.decoder.requires_grad_(True).train()
-    mean = AveragedModel(decoder)
+    averaged_decoder = AveragedModel(decoder)
     perturb = Perturbation(PerturbationConfig(warp=WARP), model.config.mel)
     with torch.no_grad():
-        bt_voices = [model.voice(mel, valid_bands=valid_bands) for mel, valid_bands in sources]
-    target = _Speaker(model, references, bt_voices=bt_voices)
-    conversions = _Conversion(model, losses, references, sources) if losses and sources else None
+        source_voices = [model.voice(source.mel, valid_bands=source.valid_bands) for source in sources]
+        target = _encode_speaker(model, references, bt_voices=source_voices)
+        conversion = _Conversion.to_target(model, losses, references) if losses and sources else None
     optimizer = torch.optim.Adam(decoder.parameters(), lr=LEARNING_RATE)
     with torch.random.fork_rng(devices=[]), torch.enable_grad():
         torch.manual_seed(seed)
         for step in range(steps):
-            error = target.error(decoder, perturb)
+            reconstruction = reconstruction_loss(model, decoder, target, perturb)
+            loss = reconstruction
             if sources:
-                words = sources[int(torch.randint(len(sources), ()))]
-                other = _Speaker(model, [_vtlp(*words, perturb.centres)])
-                error = error + REPLAY_WEIGHT * other.error(decoder, perturb)
-            if conversions and step % LOSS_EVERY == 0:
-                error = error + LOSS_EVERY * conversions.error(decoder)
+                loss = loss + REPLAY_WEIGHT * replay_loss(model, decoder, sources, perturb)
+            if conversion and step % LOSS_EVERY == 0:
+                speaker_loss, content_loss = conversion_losses(model, decoder, conversion, sources)
+                loss = loss + LOSS_EVERY * (SPEAKER_WEIGHT * speaker_loss + CONTENT_WEIGHT * content_loss)
             optimizer.zero_grad()
-            error.backward()
+            loss.backward()
             optimizer.step()
             if step >= steps // AVERAGE_AFTER:
-                mean.update_parameters(decoder)
-    tuned.decoder = mean.module
+                averaged_decoder.update_parameters(decoder)
+            if conversion:
+                description = f"speaker loss {speaker_loss.item():.2f}, content loss {content_loss.item():.2f}"
+            else:
+                description = f"reconstruction loss {reconstruction.item():.2f}"
+            progress(step + 1, steps, description)
+    tuned.decoder = averaged_decoder.module
     return tuned.requires_grad_(False).eval()
 
 
+def reconstruction_loss(
+    model: DisentanglingVAE, decoder: nn.Module, speaker: _Speaker, perturb: Perturbation
+) -> Tensor:
+    """L1 of a random segment, decoded from its content and the reference of all other frames of the speaker."""
+    lengths = torch.tensor([float(utterance.mel.shape[2]) for utterance in speaker.utterances])
+    index = int(torch.multinomial(lengths, 1))
+    utterance = speaker.utterances[index]
+    start, frames = _draw_segment(utterance.mel)
+    mel = utterance.mel[:, :, start : start + frames]
+    content_mel = utterance.content_mel[:, :, start : start + frames]
+    f0 = utterance.f0[:, start // 2 : (start + frames + 1) // 2]
+    with torch.no_grad():
+        content = model.content(perturb(content_mel)).sample()
+    reference = _leave_out(speaker, index, start // 4, content.shape[2])
+    error = (decoder(content, reference, f0, frames=frames) - mel).abs().mean(dim=2)
+    return (error * utterance.valid_bands).sum() / utterance.valid_bands.sum().clamp(min=1)
+
+
+def replay_loss(
+    model: DisentanglingVAE, decoder: nn.Module, sources: Sequence[ReferenceMel], perturb: Perturbation
+) -> Tensor:
+    """The reconstruction loss of a random source, in a voice that its warping makes."""
+    source = sources[int(torch.randint(len(sources), ()))]
+    speaker = _encode_speaker(model, [_vtlp(source, perturb.centres)])
+    return reconstruction_loss(model, decoder, speaker, perturb)
+
+
+def conversion_losses(
+    model: DisentanglingVAE, decoder: nn.Module, conversion: _Conversion, sources: Sequence[ReferenceMel]
+) -> tuple[Tensor, Tensor]:
+    """The speaker loss and the content loss of a random source segment, converted to the target and synthesized."""
+    losses, voice = conversion.losses, conversion.voice
+    source_mel = sources[int(torch.randint(len(sources), ()))].mel
+    start, frames = _draw_segment(source_mel)
+    source_mel = source_mel[:, :, start : start + frames]
+    with torch.no_grad():
+        source_f0 = model.f0(source_mel)
+        target_f0 = model.target_f0(source_mel, voice)
+        content = model.content(source_mel).mean
+        modulation = model.modulation(source_mel)
+        source_samples = losses.synthesize(source_mel, source_f0)
+    converted = decoder(content, voice.reference, target_f0, frames=frames, modulation=modulation)
+    bands = slice(model.config.encoder_bands)
+    converted = converted + level(source_mel[:, bands]) - level(converted[:, bands])
+    converted_samples = losses.synthesize(converted, target_f0)
+    speaker_loss = losses.speaker_loss(converted_samples, conversion.target_embedding)
+    content_loss = losses.content_loss(converted_samples, source_samples)
+    return speaker_loss, content_loss
+
+
+def limited_voice(model: DisentanglingVAE, references: Sequence[ReferenceMel], *, seed: int = 0) -> Voice:
+    """The voice of one speaker's utterances, with the reference frames of a random part of them if they are many.
+
+    So many utterances that they have `MAX_EXEMPLARS` frames or more are kept: attention to all of half an hour would
+    take long. The embedding and the F0 statistics are of all.
+    """
+    voice = average_voice(model, references)
+    if voice.reference.keys.shape[1] <= MAX_EXEMPLARS:
+        return voice
+    order = list(references)
+    random.Random(seed).shuffle(order)
+    kept, count = [], 0
+    for reference in order:
+        if count < MAX_EXEMPLARS:
+            kept.append(reference)
+            count += -(-reference.mel.shape[2] // 4)
+    exemplars = average_voice(model, kept).reference
+    reference = SpeakerReference(voice.reference.embedding, exemplars.keys, exemplars.values, exemplars.mask)
+    return Voice(reference, voice.f0_statistics)
+
+
+@dataclass(frozen=True)
+class _Utterance:
+    """An utterance at level zero, and what the encoders compute from it.
+
+    `content_mel` is the mel that its content is computed from, with the same time axis.
+    """
+
+    mel: Tensor
+    valid_bands: Tensor
+    f0: F0Contour
+    reference: SpeakerReference
+    content_mel: Tensor
+
+
+@dataclass(frozen=True)
 class _Speaker:
-    """Recordings of one speaker, as the encoders hear them."""
+    """The utterances of one speaker, and the mean of their speaker embeddings, (1, speaker_latent)."""
 
-    @torch.no_grad()
-    def __init__(
-        self, model: DisentanglingVAE, references: Sequence[ReferenceMel], *, bt_voices: Sequence[Voice] = ()
-    ) -> None:
-        """Their words are told from conversions to other voices, the `bt_voices`, where there are some."""
-        self.model = model
-        self.mels = [mel - level(mel[:, : model.config.encoder_bands]) for mel, _ in references]
-        self.valid_bands = [valid_bands for _, valid_bands in references]
-        self.speaker_references = [
-            model.reference(mel, model.content(mel).mean, valid_bands=valid_bands)
-            for mel, valid_bands in zip(self.mels, self.valid_bands, strict=True)
-        ]
-        self.f0s = [model.f0(mel) for mel in self.mels]
-        self.latent = SpeakerReference.join(self.speaker_references).average().latent
-        self.keys = [
-            model.convert(mel, bt_voices[i % len(bt_voices)]) if bt_voices else mel for i, mel in enumerate(self.mels)
-        ]
-        self.lengths = torch.tensor([float(mel.shape[2]) for mel in self.mels])
-
-    def error(self, decoder: nn.Module, perturb: Perturbation) -> Tensor:
-        """L1 of a segment that is drawn, rebuilt with the reference of all the rest."""
-        which = int(torch.multinomial(self.lengths, 1))
-        mel, valid_bands, f0 = self.mels[which], self.valid_bands[which], self.f0s[which]
-        frames = min(SEGMENT, mel.shape[2])
-        start = 4 * int(torch.randint((mel.shape[2] - frames) // 4 + 1, ()))
-        mel, said = (x[:, :, start : start + frames] for x in (mel, self.keys[which]))
-        with torch.no_grad():
-            content = self.model.content(perturb(said)).sample()
-        reference = _leave_out(self.speaker_references, which, start // 4, content.shape[2], self.latent)
-        decoded = decoder(content, reference, f0[:, start // 2 : (start + frames + 1) // 2], frames=frames)
-        error = (decoded - mel).abs().mean(dim=2)
-        return (error * valid_bands).sum() / valid_bands.sum().clamp(min=1)
+    utterances: list[_Utterance]
+    embedding: Tensor
 
 
+@dataclass(frozen=True)
 class _Conversion:
-    """What is to be said in the voice that is learned, and how it is judged before there is an answer to compare."""
+    """What the conversions of all steps have in common: the target's voice, and its embedding by the losses."""
 
-    @torch.no_grad()
-    def __init__(
-        self,
-        model: DisentanglingVAE,
-        losses: ConversionLosses,
-        references: Sequence[ReferenceMel],
-        sources: Sequence[ReferenceMel],
-    ) -> None:
-        self.model, self.losses, self.sources = model, losses, [mel for mel, _ in sources]
-        self.voice = Voice.join(model.voice(mel, valid_bands=valid_bands) for mel, valid_bands in references).average()
-        self.wanted = losses.voice([mel for mel, _ in references])
+    losses: ConversionLosses
+    voice: Voice
+    target_embedding: Tensor
 
-    def error(self, decoder: nn.Module) -> Tensor:
-        """Of a segment that is drawn: how speaker_loss the target it is, and how far from what the source says."""
-        model, mel = self.model, self.sources[int(torch.randint(len(self.sources), ()))]
-        frames = min(SEGMENT, mel.shape[2])
-        start = 4 * int(torch.randint((mel.shape[2] - frames) // 4 + 1, ()))
-        mel = mel[:, :, start : start + frames]
-        with torch.no_grad():
-            f0, target_f0 = model.f0(mel), model.target_f0(mel, self.voice)
-            said, moves = model.content(mel).mean, model.modulation(mel)
-            meant = self.losses.synthesize(mel, f0)
-        converted = decoder(said, self.voice.reference, target_f0, frames=frames, modulation=moves)
-        bands = slice(model.config.encoder_bands)
-        converted = converted + level(mel[:, bands]) - level(converted[:, bands])
-        spoken = self.losses.synthesize(converted, target_f0)
-        return SPEAKER_WEIGHT * self.losses.speaker_loss(
-            spoken, self.wanted
-        ) + CONTENT_WEIGHT * self.losses.content_loss(spoken, meant)
+    @classmethod
+    def to_target(
+        cls, model: DisentanglingVAE, losses: ConversionLosses, references: Sequence[ReferenceMel]
+    ) -> _Conversion:
+        embedding = losses.speaker_embedding([reference.mel for reference in references])
+        return cls(losses, limited_voice(model, references), embedding)
 
 
-def _vtlp(mel: Tensor, valid_bands: Tensor, centres: Tensor) -> ReferenceMel:
-    """The same words, their f0 and tract scaled by a factor that is drawn."""
+@torch.no_grad()
+def _encode_speaker(
+    model: DisentanglingVAE, references: Sequence[ReferenceMel], *, bt_voices: Sequence[Voice] = ()
+) -> _Speaker:
+    """Utterances of one speaker; their content inputs are converted to `bt_voices` in turn, if there are any."""
+    utterances = []
+    for i, reference in enumerate(references):
+        mel, _ = normalize_level(reference.mel, model.config.encoder_bands)
+        utterances.append(
+            _Utterance(
+                mel=mel,
+                valid_bands=reference.valid_bands,
+                f0=model.f0(mel),
+                reference=model.reference(mel, model.content(mel).mean, valid_bands=reference.valid_bands),
+                content_mel=model.convert(mel, bt_voices[i % len(bt_voices)]) if bt_voices else mel,
+            )
+        )
+    joined = SpeakerReference.join(utterance.reference for utterance in utterances).average()
+    return _Speaker(utterances, joined.embedding)
+
+
+def _draw_segment(mel: Tensor) -> tuple[int, int]:
+    """The start, a multiple of 4, and the length of a random segment of a mel (1, n_mels, frames), in frames."""
+    frames = min(SEGMENT_FRAMES, mel.shape[2])
+    return 4 * int(torch.randint((mel.shape[2] - frames) // 4 + 1, ())), frames
+
+
+def _vtlp(utterance: ReferenceMel, centres: Tensor) -> ReferenceMel:
+    """The same content with F0 and formants scaled by a random factor (vocal-tract length perturbation)."""
     factor = torch.exp(torch.empty(1).uniform_(-1, 1) * math.log(1 + WARP))
-    return warp(mel, factor, centres), warp_valid_bands(valid_bands, factor, centres)
+    mel = warp(utterance.mel, factor, centres)
+    return ReferenceMel(mel, warp_valid_bands(utterance.valid_bands, factor, centres))
 
 
-def _leave_out(
-    speaker_references: list[SpeakerReference], which: int, start: int, count: int, latent: Tensor
-) -> SpeakerReference:
-    """All exemplars but `count` from `start` on of one utterance, as one reference (1, …); of many utterances, some."""
-    kept = [torch.ones(reference.keys.shape[1], dtype=torch.bool) for reference in speaker_references]
+def _leave_out(speaker: _Speaker, index: int, start: int, count: int) -> SpeakerReference:
+    """The speaker's reference (1, …) without `count` frames from `start` on of the utterance `index`.
+
+    Where there are more than `MAX_EXEMPLARS` frames, it holds those of this and of random other utterances.
+    """
+    references = [utterance.reference for utterance in speaker.utterances]
+    kept = [torch.ones(reference.keys.shape[1], dtype=torch.bool) for reference in references]
     if sum(map(len, kept)) > MAX_EXEMPLARS:
         room = MAX_EXEMPLARS
         for i in torch.randperm(len(kept)).tolist():
-            kept[i][:] = i == which or room > 0
+            kept[i][:] = i == index or room > 0
             room -= len(kept[i])
-    kept[which][start : start + count] = False
+    kept[index][start : start + count] = False
     if sum(int(mask.sum()) for mask in kept) < MIN_EXEMPLARS:
-        kept[which][:] = True
-    frames = (
-        torch.cat(
-            [getattr(reference, name)[:, mask] for reference, mask in zip(speaker_references, kept, strict=True)], dim=1
-        )
-        for name in ("said", "sound", "exists")
-    )
-    return SpeakerReference(latent, *frames)
+        kept[index][:] = True
+    keys = torch.cat([reference.keys[:, keep] for reference, keep in zip(references, kept, strict=True)], dim=1)
+    values = torch.cat([reference.values[:, keep] for reference, keep in zip(references, kept, strict=True)], dim=1)
+    mask = torch.cat([reference.mask[:, keep] for reference, keep in zip(references, kept, strict=True)], dim=1)
+    return SpeakerReference(speaker.embedding, keys, values, mask)

@@ -1,4 +1,7 @@
-"""Who held_out a conversion, of which nobody knows what it should be: one who hears voices, and one who reads words."""
+"""Two frozen networks that score a conversion without a reference: a speaker encoder and an ASR encoder.
+
+The first measures the similarity to the target, the second whether the content is the source's.
+"""
 
 from __future__ import annotations
 
@@ -10,57 +13,72 @@ from vcvae.features.f0 import F0Contour
 from vcvae.features.mel import MelConfig, MelSpectrogram
 from vcvae.models.frozen.content import ContentNet
 from vcvae.models.frozen.speaker_similarity import SpeakerSimilarityNet
+from vcvae.models.hub import describe
 from vcvae.pretrained import CONTENT, SPEAKER_SIMILARITY, VOCODER
 from vcvae.vocoder import SourceFilterVocoder
 
-MAX_MASKED = 4  # the widest gap in what the speaker_net hears is one in so many of the bands, and of the frames
+MAX_MASKED = 4  # `spec_augment` masks up to one in so many of the bands, and of the frames
 
 
 class ConversionLosses(nn.Module):
-    """A speaker_net and a content_net, frozen, and the vocoder that speaks for both.
+    """The speaker similarity loss and the content loss of synthesized conversions.
 
-    What is judged is what will be heard: no vocoder makes just the mel that it is asked for. Each losses alone is
-    easily pleased: who is to sound like the target mumbles, and who is to be understood stays the source.
+    Both are computed from the vocoder's output, whose mel differs from the mel that it is given. Use both: the speaker
+    loss alone yields unintelligible speech, the content loss alone keeps the source's voice.
     """
 
     def __init__(
         self, speaker_net: SpeakerSimilarityNet, content_net: ContentNet, vocoder: SourceFilterVocoder
     ) -> None:
-        """Raises:
-        VcvaeError: they are made for different mels.
+        """
+        Args:
+            speaker_net: the speaker encoder; its parameters are frozen, as are those of the other two.
+            content_net: the ASR encoder.
+            vocoder: used as for predicted mels; its weights are shared, not copied.
+
+        Raises:
+            VcvaeError: they are made for different mels.
         """
         super().__init__()
-        speaker_net.config.mel.require_equal(vocoder.mel_config, ours="the speaker_net", theirs="its vocoder")
+        speaker_net.config.mel.require_equal(vocoder.mel_config, ours="the speaker network", theirs="the vocoder")
         self.mel_config = speaker_net.config.mel
-        self.speaker_net, self.content_net, self.vocoder = speaker_net, content_net, vocoder.for_predicted_mels()
+        self.speaker_net = speaker_net
+        self.content_net = content_net
+        self.vocoder = vocoder.for_predicted_mels()
         self.analysis = MelSpectrogram(self.mel_config)
         self.eval().requires_grad_(False)
 
     def synthesize(self, mel: Tensor, f0: F0Contour) -> Tensor:
-        """Log-mel (1, n_mels, frames) at a f0 (1, ceil(frames / 2)) → samples (1, frames * hop) to be judged."""
+        """Ln-mel (1, n_mels, frames) and F0 (1, ceil(frames / 2)) → samples (1, frames * hop), differentiably."""
         return self.vocoder.synthesize_for_training(mel, f0)
 
-    def voice(self, mels: list[Tensor]) -> Tensor:
-        """How log-mels (1, n_mels, frames) of a speaker sound, together: (6 · channels,) of unit length."""
+    def speaker_embedding(self, mels: list[Tensor]) -> Tensor:
+        """The mean speaker embedding of ln-mels (1, n_mels, frames), (6 · channels,) of unit length."""
         return F.normalize(torch.cat([self.speaker_net(mel) for mel in mels]).mean(dim=0), dim=0)
 
-    def speaker_loss(self, spoken: Tensor, voice: Tensor) -> Tensor:
-        """1 less the cosine of how samples (1, samples) sound and of a voice (6 · channels,); heard through gaps."""
-        return 1 - (self.speaker_net(spec_augment(self.analysis(spoken)))[0] * voice).sum()
+    def speaker_loss(self, converted: Tensor, target: Tensor) -> Tensor:
+        """1 - the cosine of the embeddings of samples (1, samples), masked at random, and of a target (6 · channels,).
 
-    def content_loss(self, spoken: Tensor, meant: Tensor) -> Tensor:
-        """How far samples (1, samples) are from saying what others, as long, do."""
-        return self.content_net.content_loss(spoken, meant)
+        A speaker-consistency loss, as in YourTTS (Casanova et al. 2022, arXiv:2112.02418).
+        """
+        return 1 - (self.speaker_net(spec_augment(self.analysis(converted)))[0] * target).sum()
+
+    def content_loss(self, converted: Tensor, source: Tensor) -> Tensor:
+        """The distance of the ASR features of two signals (1, samples), time-aligned: 0 for the same content.
+
+        An ASR-consistency loss, as in StarGANv2-VC (Li et al. 2021, arXiv:2107.10394).
+        """
+        return self.content_net.content_loss(converted, source)
 
 
 def spec_augment(mel: Tensor) -> Tensor:
-    """Log-mel (1, n_mels, frames) in which some bands, and for some time all of them, only stay at their mean.
+    """Ln-mel (1, n_mels, frames) with a random range of bands, and one of frames, set to each band's mean.
 
-    What pleases the speaker_net in one place alone is not what another would call the voice, and such places are found
-    soon by whoever learns to please; so where it hears nothing is drawn anew (as in SpecAugment, Park et al. 2019,
-    arXiv:1904.08779).
+    Fine-tuning overfits to single bands of a speaker encoder, and other verification networks do not agree; so bands
+    and frames are masked at random (SpecAugment: Park et al. 2019, arXiv:1904.08779).
     """
-    mean, kept = mel.mean(dim=2, keepdim=True), torch.ones_like(mel)
+    mean = mel.mean(dim=2, keepdim=True)
+    kept = torch.ones_like(mel)
     for dim in (1, 2):
         size = mel.shape[dim]
         width = int(torch.randint(size // MAX_MASKED + 1, ()))
@@ -68,10 +86,17 @@ def spec_augment(mel: Tensor) -> Tensor:
     return mean + (mel - mean) * kept
 
 
-def load_losses(mel: MelConfig) -> ConversionLosses | None:
-    """Those that ship, where they hear this `mel`."""
-    speaker_net = SpeakerSimilarityNet.from_pretrained(SPEAKER_SIMILARITY)
-    if speaker_net.config.mel != mel:
+def load_losses(mel: MelConfig, *, vocoder: SourceFilterVocoder | None = None) -> ConversionLosses | None:
+    """The losses of the released networks; None for a mel that these are not made for.
+
+    Args:
+        mel: of the model that is fine-tuned.
+        vocoder: the released vocoder, where it is loaded already; else it is loaded, too.
+    """
+    if MelConfig(**describe(SPEAKER_SIMILARITY)[1].get("mel", {})) != mel:
         return None
-    content_net = ContentNet.from_pretrained(CONTENT)
-    return ConversionLosses(speaker_net, content_net, SourceFilterVocoder.from_pretrained(VOCODER))
+    return ConversionLosses(
+        SpeakerSimilarityNet.from_pretrained(SPEAKER_SIMILARITY),
+        ContentNet.from_pretrained(CONTENT),
+        vocoder or SourceFilterVocoder.from_pretrained(VOCODER),
+    )

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from vcvae.convert.converter import Encoder
+from vcvae.convert.encoder import Encoder
 from vcvae.metrics.bootstrap import Interval, interval
 from vcvae.metrics.speakers import covariances, probe, retrieval
 from vcvae.progress import Progress, no_progress

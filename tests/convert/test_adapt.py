@@ -77,7 +77,7 @@ def test_the_voice_comes_back_as_it_was_saved(model, speaker, tmp_path):
     again = Voice.load(tmp_path)
     torch.testing.assert_close(again.reference.embedding, voice.reference.embedding)
     torch.testing.assert_close(again.f0_statistics.mean, voice.f0_statistics.mean)
-    torch.testing.assert_close(again.f0_statistics.spread, voice.f0_statistics.spread)
+    torch.testing.assert_close(again.f0_statistics.std, voice.f0_statistics.std)
     torch.testing.assert_close(again.reference.values, voice.reference.values, atol=2e-3, rtol=2e-3)
     assert torch.equal(again.reference.mask, voice.reference.mask)
 

@@ -1,0 +1,172 @@
+"""Recordings to mels and latents: what the encoders of a conversion model compute from audio."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vcvae import audio
+from vcvae.convert import chunks
+from vcvae.environment import find_device
+from vcvae.errors import VcvaeError
+from vcvae.features.mel import MelConfig, MelSpectrogram, bandwidth, valid_band_mask
+from vcvae.models import load_model
+from vcvae.models.conversion.vae import DisentanglingVAE
+from vcvae.models.conversion.voice import Voice
+from vcvae.pretrained import SENTENCES
+
+MAX_SOURCES = 32  # recordings that fine-tuning draws from; in a few hundred steps, more would rarely be drawn
+
+Recording = str | Path | np.ndarray  # a path, or samples (samples,)
+
+
+@dataclass(frozen=True)
+class ReferenceMel:
+    """An utterance as the encoders take it.
+
+    `mel` is its ln-mel (1, n_mels, frames); `valid_bands` (1, n_mels) is 1 for the bands that the recording's
+    bandwidth covers.
+    """
+
+    mel: Tensor
+    valid_bands: Tensor
+
+
+class Encoder:
+    """Computes mels, latents and voices of recordings.
+
+    Example:
+        >>> import numpy as np
+        >>> from vcvae.models.conversion.vae import DisentanglingConfig
+        >>> noise = np.random.default_rng(0).standard_normal(22050).astype(np.float32) / 10
+        >>> Encoder(DisentanglingVAE(DisentanglingConfig(fast_channels=16))).content(noise).shape
+        (64, 22)
+    """
+
+    def __init__(self, model: DisentanglingVAE, *, device: str = "cpu") -> None:
+        """
+        Args:
+            model: the conversion model; it is moved to the device.
+            device: `auto`, `cpu`, `cuda` or `mps`.
+        """
+        self.mel_config = model.config.mel
+        self.device = find_device(device)
+        self.spectrogram = MelSpectrogram(self.mel_config).to(self.device)
+        self.model = model.to(self.device).eval()
+
+    @classmethod
+    def from_pretrained(cls, model: str | Path | None = None, *, device: str = "auto") -> Encoder:
+        """With the model of a folder or Hugging Face repository; by default, the released one."""
+        return cls(load_model(model), device=device)
+
+    @torch.inference_mode()
+    def voice(self, targets: Iterable[Recording], *, sample_rate: int | None = None) -> Voice:
+        """The voice of one speaker's utterances: all their frames as the reference, all else averaged.
+
+        Raises:
+            VcvaeError: a recording that cannot be used, or no recording.
+        """
+        return average_voice(self.model, self.load_references(targets, sample_rate=sample_rate))
+
+    @torch.inference_mode()
+    def content(self, source: Recording, *, sample_rate: int | None = None) -> np.ndarray:
+        """The content latent (the posterior's mean), (content_latent, ceil(frames / 4)) float32."""
+        return self.model.content(self._mel(self._load(source, sample_rate))).mean[0].cpu().numpy()
+
+    def speaker(self, source: Recording, *, sample_rate: int | None = None) -> np.ndarray:
+        """The speaker embedding, (speaker_latent,) float32 of unit length: a dot product of two is a similarity."""
+        embedding = self.voice([source], sample_rate=sample_rate).reference.embedding[0]
+        return self.model.speaker.centred(embedding).cpu().numpy()
+
+    def mel(self, source: Recording, *, sample_rate: int | None = None) -> np.ndarray:
+        """The ln-mel that is the input of all encoders, (n_mels, ceil(samples / hop)) float32."""
+        return self._mel(self._load(source, sample_rate))[0].cpu().numpy()
+
+    def load_references(self, targets: Iterable[Recording], *, sample_rate: int | None = None) -> list[ReferenceMel]:
+        """The mels of a speaker's utterances, without leading and trailing silence.
+
+        Raises:
+            VcvaeError: a recording that cannot be used, or no recording.
+        """
+        references = []
+        for target in targets:
+            references += self._reference_mels(self._load(target, sample_rate, trim=True))
+        if not references:
+            raise VcvaeError("no target utterance; give at least one with --target.")
+        return references
+
+    def load_sources(self, sources: Iterable[Recording] = (), *, sample_rate: int | None = None) -> list[ReferenceMel]:
+        """The mels of recordings that fine-tuning converts: of each the first half minute, without silence at its ends.
+
+        Only the first `MAX_SOURCES` are used; without any, the sentences that come with the package. A recording that
+        cannot be used is left out: its own conversion reports why.
+        """
+        rate = self.mel_config.sample_rate
+        max_samples = chunks.PIECE_FRAMES * self.mel_config.hop
+        references = []
+        for source in list(islice(sources, MAX_SOURCES)) or audio.find(SENTENCES):
+            with suppress(VcvaeError):
+                if isinstance(source, np.ndarray):
+                    start = self._load(source, sample_rate)[:max_samples]
+                else:
+                    start = next(audio.blocks(source, rate, max_samples / rate), np.empty(0, np.float32))
+                references += self.load_references([start], sample_rate=rate)
+        return references
+
+    @torch.inference_mode(False)  # fine-tuning takes gradients of what is computed from them
+    def _reference_mels(self, samples: np.ndarray) -> list[ReferenceMel]:
+        """Samples (samples,) → their mel, in pieces of half a minute, so that memory stays bounded in fine-tuning."""
+        config = self.mel_config
+        valid_bands = valid_band_mask(
+            torch.tensor([bandwidth(samples, config.sample_rate)], device=self.device), config
+        )
+        pieces = np.array_split(samples, max(1, len(samples) // (chunks.PIECE_FRAMES * config.hop)))
+        return [ReferenceMel(self._mel(piece), valid_bands) for piece in pieces]
+
+    def _mel(self, samples: np.ndarray) -> Tensor:
+        return padded_mel(self.spectrogram, samples, device=self.device)
+
+    def _load(self, recording: Recording, sample_rate: int | None, *, trim: bool = False) -> np.ndarray:
+        """Samples (samples,) at the model's rate."""
+        rate = self.mel_config.sample_rate
+        min_samples = self.mel_config.minimum_samples
+        if not isinstance(recording, np.ndarray):
+            return audio.read(recording, rate, trim=trim, min_samples=min_samples)
+        samples = audio.from_array(recording, sample_rate or rate, rate, trim=trim)
+        if len(samples) < min_samples:
+            raise self._too_short("the array", len(samples))
+        return samples
+
+    def _too_short(self, name: str | Path, samples: int) -> VcvaeError:
+        rate = self.mel_config.sample_rate
+        minimum = self.mel_config.minimum_samples / rate
+        return VcvaeError(f"{name}: {samples / rate:.4f} s is too short; give at least {minimum:.4f} s.")
+
+
+def average_voice(model: DisentanglingVAE, references: Sequence[ReferenceMel]) -> Voice:
+    """The voice of one speaker's utterances: all their frames as the reference, all else averaged."""
+    voices = [model.voice(reference.mel, valid_bands=reference.valid_bands) for reference in references]
+    return Voice.join(voices).average()
+
+
+def recording_mel(path: str | Path, config: MelConfig) -> tuple[Tensor, int]:
+    """A recording's ln-mel (n_mels, ceil(samples / hop)), and its number of samples at the mel's rate.
+
+    Raises:
+        VcvaeError: a file that cannot be used.
+    """
+    samples = audio.read(path, config.sample_rate, min_samples=config.minimum_samples)
+    return padded_mel(MelSpectrogram(config), samples)[0], len(samples)
+
+
+def padded_mel(spectrogram: MelSpectrogram, samples: np.ndarray, *, device: torch.device | None = None) -> Tensor:
+    """Samples (samples,), zero-padded to whole hops → ln-mel (1, n_mels, ceil(samples / hop))."""
+    padded = np.pad(samples, (0, -len(samples) % spectrogram.config.hop))
+    return spectrogram(torch.from_numpy(padded).to(device)[None])
