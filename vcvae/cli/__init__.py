@@ -1,46 +1,78 @@
-"""The command line. It parses, calls, and reports; heavy imports wait until a command needs them."""
+"""The command line. It parses, calls, and prints; heavy imports wait until a command needs them."""
 
 from __future__ import annotations
 
 import logging
 import sys
+import warnings
+from typing import Annotated
 
 import typer
 
-from vcvae.cli.inference import convert, decode, denoise, encode, vocode
-from vcvae.cli.info import env, info
-from vcvae.cli.training import adapt, evaluate, export, listener, prepare, reader, run, train
+from vcvae import __version__
+from vcvae.cli import convert, data, evaluate, info, synthesis, training
+from vcvae.cli.console import err, escape_unprintable
 from vcvae.errors import VcvaeError
 
 app = typer.Typer(
-    help="Voice conversion: change who speaks in a recording and keep what is said.",
+    help="Voice conversion: change the speaker of a recording and keep its words.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (
-    *(convert, vocode, encode, decode, denoise),
-    *(prepare, train, evaluate, run, export, listener, reader, adapt),
-    *(info, env),
-):  # in the order of --help
+COMMANDS = (
+    *(convert.convert, convert.adapt),
+    *(synthesis.vocode, synthesis.encode, synthesis.decode, synthesis.denoise),
+    *(data.prepare, training.train, training.export, training.fit, evaluate.evaluate, training.run),
+    *(info.info, info.env),
+)
+for command in COMMANDS:  # in the order of --help
     app.command()(command)
 
 
+def _print_version(value: bool) -> None:
+    if value:
+        print(f"vcvae {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", is_eager=True, callback=_print_version)
+    ] = False,
+) -> None:
+    """Options that stand before a command."""
+
+
+class _ErrorLog(logging.Handler):
+    """Prints the package's warnings above a progress bar, where there is one."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        err.print(f"vcvae: {record.getMessage()}", markup=False, highlight=False, soft_wrap=True)
+
+
 def main() -> None:
-    """The `vcvae` command: errors that a person can mend are one sentence and exit code 2."""
-    handler = logging.StreamHandler()
-    handler.setFormatter(logging.Formatter("vcvae: %(message)s"))
-    logger = logging.getLogger("vcvae")
-    logger.addHandler(handler)
+    """The `vcvae` command: errors that a user can correct are one sentence and exit code 2."""
+    escape_unprintable()
+    package, root = logging.getLogger("vcvae"), logging.getLogger()
+    package_handler, root_handler = _ErrorLog(), logging.NullHandler()
+    package.addHandler(package_handler)
+    root.addHandler(root_handler)  # so that warnings of other packages are not printed
     try:
-        app()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            app()
     except VcvaeError as error:
-        print(f"vcvae: {error}", file=sys.stderr)
-        sys.exit(2)
+        _fail(str(error))
     except OSError as error:  # a name that is too long, say
-        print(f"vcvae: {error.filename or 'the disk'}: {error.strerror or error}.", file=sys.stderr)
-        sys.exit(2)
+        _fail(f"{error.filename or 'the disk'}: {error.strerror or error}.")
     except KeyboardInterrupt:
         sys.exit(130)
     finally:
-        logger.removeHandler(handler)  # one that stayed would write to where this call's errors went
+        package.removeHandler(package_handler)
+        root.removeHandler(root_handler)
+
+
+def _fail(sentence: str) -> None:
+    print(f"vcvae: {sentence}", file=sys.stderr)
+    sys.exit(2)

@@ -1,85 +1,122 @@
-"""What the command line does with folders, tables and failures: many files, one function, one report."""
+"""Many files, one function, one report: what the command line does with folders, tables of pairs and failures."""
 
 from __future__ import annotations
 
-import sys
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
+from vcvae.cli.console import say, show_table
 from vcvae.errors import VcvaeError, disk_errors
 
-# Where there is no terminal, lines are not folded, so that they can be searched.
-out, err = (
-    Console(stderr=error, emoji=False, width=None if (sys.stderr if error else sys.stdout).isatty() else 1000)
-    for error in (False, True)
-)
+if TYPE_CHECKING:
+    from vcvae.progress import Progress
 
-Job = tuple[Path, tuple[Path, ...], Path]
+PAIR = "source, target[;target…] and output with tabs between"
 
 
-def conversions(source: Path | None, targets: list[Path], output: Path | None, pairs: Path | None) -> list[Job]:
-    """What to convert: (source, targets, output), in the order given."""
-    if pairs:
-        if source or targets or output:
-            raise VcvaeError("--pairs: names sources, targets and outputs itself; give nothing beside it.")
-        return _read_pairs(pairs)
-    if not source:
-        raise VcvaeError("convert: give a SOURCE, or a table with --pairs.")
-    if not targets:
-        raise VcvaeError("--target: missing; give a recording of the wanted voice.")
-    results = destinations(source, output, f"to-{targets[0].resolve().stem}")
-    return [(file, tuple(targets), result) for file, result in results]
+@dataclass(frozen=True)
+class Job:
+    """One file to make: from `source`, in `output`, and of a conversion, in the voice of `targets`."""
+
+    source: Path
+    output: Path
+    targets: tuple[Path, ...] = ()
 
 
-def destinations(source: Path, output: Path | None, name: str) -> list[tuple[Path, Path]]:
-    """Each recording of `source`, and where its result goes; `name` marks a result whose place is not given."""
+@dataclass(frozen=True)
+class Batch:
+    """Files to make; a `single` one that was named by itself fails the command, one of several is reported."""
+
+    jobs: list[Job]
+    single: bool
+
+    def check_output(self, force: bool) -> None:
+        """Refuse the output of a single file before anything is loaded.
+
+        Raises:
+            VcvaeError: it exists, or cannot be written.
+        """
+        from vcvae import audio
+
+        if self.single:
+            audio.check_output(self.jobs[0].output, force)
+
+    def run(self, work: Callable[[Job], None], progress: Progress) -> list[tuple[Path, VcvaeError]]:
+        """Do `work` for each job → the sources of those that failed, and why; the others are done.
+
+        Raises:
+            VcvaeError: the single job failed.
+        """
+        if self.single:
+            work(self.jobs[0])
+            return []
+        failures = []
+        for number, job in enumerate(self.jobs):
+            progress(number, len(self.jobs), job.source.name)
+            try:
+                with disk_errors(job.output.parent, "made"):
+                    job.output.parent.mkdir(parents=True, exist_ok=True)
+                work(job)
+            except VcvaeError as error:
+                failures.append((job.source, error))
+        return failures
+
+    def report(self, failures: list[tuple[Path, VcvaeError]], done: str) -> None:
+        """Print what `run` made: the one output, or how many are `done` and which are not.
+
+        Raises:
+            typer.Exit: some failed.
+        """
+        if self.single:
+            say(str(self.jobs[0].output))
+            return
+        say(f"{len(self.jobs) - len(failures)} of {len(self.jobs)} {done}")
+        if failures:
+            show_table("failed", ("source", "why"), failures)
+            raise typer.Exit(1)
+
+
+def read_batch(source: Path, output: Path | None, suffix: str, targets: list[Path] | None = None) -> Batch:
+    """A recording or each recording of a folder, and where its result goes.
+
+    Args:
+        suffix: marks a result whose place is not given: `a.suffix.wav` beside `a.wav`, `folder.suffix` beside `folder`.
+
+    Raises:
+        VcvaeError: a folder without recordings, or an output that cannot be theirs.
+    """
+    targets = tuple(targets or ())
     if not source.is_dir():
-        return [(source, output or source.with_name(f"{source.stem}.{name}.wav"))]
+        return Batch([Job(source, output or source.with_name(f"{source.stem}.{suffix}.wav"), targets)], single=True)
     from vcvae import audio
 
     here = source.resolve()
-    folder = output or here.with_name(f"{here.name}.{name}")
+    folder = output or here.with_name(f"{here.name}.{suffix}")
     if folder.is_file():
         raise VcvaeError(f"{folder}: is a file; the source is a folder, so give a folder.")
     if folder.resolve().is_relative_to(here):
         raise VcvaeError(f"{folder}: lies within {source}, and would be a source the next time; choose another place.")
     files = audio.find(source)
     stems = Counter(file.with_suffix("") for file in files)
-    outputs = []
+    jobs = []
     for file in files:
         # a.wav and a.flac beside each other must not become one a.wav.
-        result = f"{file.stem if stems[file.with_suffix('')] == 1 else file.name}.wav"
-        outputs.append((file, folder / file.relative_to(source).with_name(result)))
-    return outputs
+        name = f"{file.stem if stems[file.with_suffix('')] == 1 else file.name}.wav"
+        jobs.append(Job(file, folder / file.relative_to(source).with_name(name), targets))
+    return Batch(jobs, single=False)
 
 
-def each(jobs: list[tuple], work: Callable[..., None], done: str, *, single: bool) -> None:
-    """Do `work(*job)` for each job, whose last part is its output. A bad file in a folder does not end the others."""
-    failed = []
-    for job in track(jobs, done, shown=not single):
-        try:
-            if not single:
-                _make_folder(job[-1].parent)
-            work(*job)
-        except VcvaeError as error:
-            if single:
-                raise
-            failed.append((job[0], error))
-    if single:
-        say(str(jobs[0][-1]))
-        return
-    say(f"{len(jobs) - len(failed)} of {len(jobs)} {done}")
-    if failed:
-        show("failed", ("source", "why"), failed)
-        raise typer.Exit(1)
+def read_pairs(path: Path) -> Batch:
+    """The conversions that a table lists, one a line: source, target[;target…], output.
 
-
-def _read_pairs(path: Path) -> list[Job]:
+    Raises:
+        VcvaeError: it cannot be read, holds no lines, or one that is wrong.
+    """
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
@@ -90,38 +127,9 @@ def _read_pairs(path: Path) -> list[Job]:
             continue
         fields = [field.strip() for field in line.split("\t")]
         if len(fields) != 3 or not all(fields):
-            raise VcvaeError(f"{path}: line {number} is not source, target[;target…] and output with tabs between.")
+            raise VcvaeError(f"{path}: line {number} is not {PAIR}.")
         source, targets, output = fields
-        jobs.append((Path(source), tuple(Path(t) for t in targets.split(";") if t), Path(output)))
+        jobs.append(Job(Path(source), Path(output), tuple(Path(target) for target in targets.split(";") if target)))
     if not jobs:
-        raise VcvaeError(f"{path}: holds no lines; each is source, target[;target…] and output with tabs between.")
-    return jobs
-
-
-def recordings(target: Path) -> list[Path]:
-    from vcvae import audio
-
-    with disk_errors(target, "read"):
-        return audio.find(target) if target.is_dir() else [target]
-
-
-def _make_folder(folder: Path) -> None:
-    with disk_errors(folder, "made"):
-        folder.mkdir(parents=True, exist_ok=True)
-
-
-def track(items, description: str, *, shown: bool = True):
-    import rich.progress
-
-    return rich.progress.track(items, description, console=err, disable=not (shown and err.is_terminal), transient=True)
-
-
-def show(title: str, columns: tuple[str, ...], rows) -> None:
-    table = Table(*columns, title=title)
-    for row in rows:
-        table.add_row(*map(str, row))
-    err.print(table, markup=False)
-
-
-def say(text: str) -> None:
-    out.print(text, markup=False, highlight=False, soft_wrap=True)
+        raise VcvaeError(f"{path}: holds no lines; each is {PAIR}.")
+    return Batch(jobs, single=False)

@@ -10,13 +10,14 @@ import yaml
 from safetensors import safe_open
 
 from vcvae.errors import VcvaeError
-from vcvae.models.hub import CONFIG, SCALE_SUFFIX, WEIGHTS, describe, fetch
+from vcvae.models.hub import CONFIG, SCALE_SUFFIX, WEIGHTS, fetch
+from vcvae.models.hub import describe as read_config
 from vcvae.models.packed import DIGITS, PER_BYTE
 
 CARD_LINES = 3
 
 
-def info(source: str | Path) -> list[tuple[str, str]]:
+def describe(source: str | Path) -> list[tuple[str, str]]:
     """Name → what there is to say, of a model (a folder or a Hugging Face repository) or of a run's folder.
 
     Raises:
@@ -30,7 +31,7 @@ def info(source: str | Path) -> list[tuple[str, str]]:
 
 
 def _model(source: str | Path) -> list[tuple[str, str]]:
-    kind, values, _ = describe(source)
+    kind, values, _ = read_config(source)
     weights = fetch(source, WEIGHTS)
     parts, types = Counter(), Counter()
     try:

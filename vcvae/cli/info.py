@@ -1,4 +1,4 @@
-"""The commands that say what is there."""
+"""The commands that describe what is there: info and env."""
 
 from __future__ import annotations
 
@@ -6,27 +6,28 @@ from typing import Annotated
 
 import typer
 
-from vcvae.cli.batch import say
+from vcvae.cli.console import say
 
 
 def info(
     model: Annotated[
-        str | None, typer.Argument(help="A model's folder or repository, or a run's folder; else the model that ships.")
+        str | None,
+        typer.Argument(help="Folder or repository of a model, or folder of a run; by default, the released model."),
     ] = None,
 ) -> None:
-    """Print what a model or a training run is: sizes, parameters, mel, card; step and last figures."""
-    from vcvae.cli.describe import info
+    """Describe a model or a training run: sizes, parameters, mel, card; step and last figures."""
+    from vcvae.cli.describe import describe
 
     if model is None:
         from vcvae.pretrained import CONVERSION
 
         model = str(CONVERSION)
-    for name, value in info(model):
+    for name, value in describe(model):
         say(f"{name}: {value}")
 
 
 def env() -> None:
-    """Print versions, devices and threads: what a bug report needs."""
+    """Print versions, devices and threads, for a bug report."""
     from vcvae.environment import environment
 
     for name, value in environment().items():

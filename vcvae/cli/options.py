@@ -1,4 +1,4 @@
-"""Options that several commands have, and what is asked of their values."""
+"""Options that several commands share, and checks of their values."""
 
 from __future__ import annotations
 
@@ -15,21 +15,27 @@ def finite(value: float) -> float:
     return value
 
 
-def named(text: str) -> Path:
+def non_empty_path(text: str) -> Path:
     if not text:
         raise typer.BadParameter("an empty path; is a variable not set?")
     return Path(text)
 
 
-Model = Annotated[str | None, typer.Option(help="Folder or Hugging Face repository; the model that ships by default.")]
-Speaks = Annotated[
+Model = Annotated[str | None, typer.Option(help="Folder or Hugging Face repository; by default, the released model.")]
+Vocoder = Annotated[
     str | None,
     typer.Option(
         "--vocoder",
-        help="neural (which ships), griffin-lim, or neural:, vocos:, bigvgan: with a SOURCE, or hifigan:PATH.",
+        help="neural (the released one), griffin-lim, or neural:, vocos:, bigvgan: with a folder or repository, "
+        "or hifigan:PATH.",
     ),
 ]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
-Seed = Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Of the phases that Griffin-Lim starts from.")]
-Output = Annotated[Path | None, typer.Option("--output", "-o", help="WAV or FLAC; a folder where the source is one.")]
+VocoderSeed = Annotated[
+    int, typer.Option("--seed", min=0, max=2**63 - 1, help="Random seed of Griffin-Lim's initial phases.")
+]
+Output = Annotated[
+    Path | None,
+    typer.Option("--output", "-o", help="WAV or FLAC file; a folder where SOURCE is one; by default, beside SOURCE."),
+]
 Force = Annotated[bool, typer.Option("--force", help="Overwrite outputs that exist.")]

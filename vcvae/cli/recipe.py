@@ -1,81 +1,90 @@
-"""Running a recipe: its steps one after another, each a command that could be typed, those that are done left out."""
+"""Running a recipe: its steps one after another, each a `vcvae` command; finished steps are skipped.
+
+Paths in a recipe are relative to the current folder, or begin with {recipe}, the recipe's own folder, or with
+{repository}, two levels above it: so recipes that use recordings of the repository run from any folder.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shlex
 import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
 from pydantic import Field
 
+import vcvae
 from vcvae.config import Config, read_yaml
 from vcvae.errors import VcvaeError, disk_errors, replacing
 
-FILE, DONE = "recipe.yaml", "steps.json"
+FILE = "recipe.yaml"
+FINISHED = "steps.json"
+CLONE = Path(vcvae.__file__).parents[1]  # the repository, where the package is installed editable
 
 
 class Step(Config):
     """One command of a recipe."""
 
-    name: str = Field(description="by which --from and --to call it")
+    name: str = Field(description="name of the step, for --from and --to")
     command: str = Field(description="what comes after `vcvae`")
-    makes: list[str] = Field(min_length=1, description="files and folders that are there once it is done")
+    makes: list[str] = Field(min_length=1, description="files and folders that exist once the step is finished")
+
+
+@dataclass(frozen=True)
+class ResolvedStep:
+    """A step as it is run: the words of its command, and the paths that it makes."""
+
+    name: str
+    words: list[str]
+    makes: list[str]
 
 
 class Recipe(Config):
     """The steps from a corpus to a model, as recipe.yaml has them.
 
-    In commands and what they make, {corpus}, {source} and {output} are these, and {recipe} is the recipe's folder.
+    In commands and outputs, {corpus}, {source} and {output} stand for the values of these keys; {recipe} and
+    {repository}, also in `source`, for the folders of the recipe and of the repository.
     """
 
-    about: str = Field(description="what it makes, in a sentence")
-    corpus: str = Field(description="as `vcvae prepare` calls it")
-    source: str = Field(description="where the corpus lies; --source says otherwise")
-    output: str = Field(description="folder of all that it makes, with a note of the steps that are done")
+    about: str = Field(description="what the recipe makes, in one sentence")
+    corpus: str = Field(description="name of the corpus for `vcvae prepare`")
+    source: str = Field(description="folder of the corpus; --source replaces it")
+    output: str = Field(description="folder of all outputs, and of the list of finished steps")
     steps: list[Step] = Field(min_length=1, description="in order")
 
-    def resolved(self, folder: Path, source: Path | None = None) -> list[tuple[str, list[str], list[str]]]:
-        """For each step its name, the words of its command, and what it makes."""
-        meant = {
-            "corpus": self.corpus,
-            "source": source or self.source,
-            "output": self.output,
-            "recipe": folder,
-        }
-        return [
-            (
-                step.name,
-                [word.format(**meant) for word in shlex.split(step.command)],
-                [made.format(**meant) for made in step.makes],
-            )
-            for step in self.steps
-        ]
+    def resolved(self, folder: Path, source: Path) -> list[ResolvedStep]:
+        """The steps, with the names in braces replaced."""
+        names = {"corpus": self.corpus, "source": source, "output": self.output, **_folders(folder)}
+        resolved = []
+        for step in self.steps:
+            words = [word.format(**names) for word in shlex.split(step.command)]
+            outputs = [made.format(**names) for made in step.makes]
+            resolved.append(ResolvedStep(step.name, words, outputs))
+        return resolved
 
     @classmethod
-    def read(cls, place: Path) -> Recipe:
-        """That of a folder, or a file.
+    def read(cls, file: Path) -> Recipe:
+        """The recipe that a YAML file holds.
 
         Raises:
-            VcvaeError: there is none, or it is not one.
+            VcvaeError: it cannot be read, or is no recipe.
         """
-        if not place.exists():
-            raise VcvaeError(f"{place}: is not there; give the folder of a recipe, such as recipes/mini.")
-        file = place / FILE if place.is_dir() else place
         recipe = cls.parse(read_yaml(file), where=str(file))
         names = [step.name for step in recipe.steps]
         if len(set(names)) < len(names):
-            raise VcvaeError(f"{file}: two steps have one name; each needs its own.")
+            raise VcvaeError(f"{file}: two steps have the same name; each needs its own.")
         return recipe
 
 
 def run(
-    place: Path,
+    recipe: Path,
     say: Callable[[str], None],
     *,
     first: str | None = None,
@@ -83,56 +92,99 @@ def run(
     source: Path | None = None,
     launch: Path | None = None,
 ) -> None:
-    """Do the steps of the recipe in a folder, `first` to `last`, but for those that are done.
+    """Run the steps of a recipe, `first` to `last`, except the finished ones.
 
-    A step is done where a run of it has ended well, with the same command and configurations, and what it makes is
-    there. What comes after one that was done again is done again. A `first` is always done.
+    A step is finished if it has ended without an error, with the same command and configurations, and its outputs
+    exist. Once a step is run, all steps after it are run again. A `first` is always run.
 
-    `launch` is an accelerate configuration, by which the training steps are then run.
+    Args:
+        recipe: the recipe's folder, or its file; a name like recipes/mini is also found in the clone of the repository
+            that the package is installed from.
+        source: folder of the corpus, where it is not the one that the recipe names.
+        launch: an accelerate configuration, with which the training steps are launched.
 
     Raises:
-        VcvaeError: no such recipe or step, or a step that failed: the same call goes on there.
+        VcvaeError: no such recipe or step, or a step that failed: the same call resumes there.
     """
-    recipe = Recipe.read(place)
-    folder = place if place.is_dir() else place.parent
-    steps = _between(recipe.resolved(folder, source), first, last, place)
-    output = Path(recipe.output)
+    file = find_recipe(recipe)
+    folder = file.parent
+    values = Recipe.read(file)
+    source = source or _source_of(values, folder, recipe)
+    steps = _between(values.resolved(folder, source), first, last, recipe)
+    output = Path(values.output)
     with disk_errors(output):
         output.mkdir(parents=True, exist_ok=True)
-    say(f"{place}: {recipe.about}")
-    again = first is not None
-    for number, (name, words, makes) in enumerate(steps, 1):
-        title, done = f"[{number}/{len(steps)}] {name}", _done(output)
-        is_done = done.get(name) == _fingerprint(words) and all(map(_complete, makes))
-        if is_done and not again:
-            say(f"{title}: done before")
+    say(f"{recipe}: {values.about}")
+    must_run = first is not None
+    for number, step in enumerate(steps, 1):
+        title = f"[{number}/{len(steps)}] {step.name}"
+        finished = _read_finished(output)
+        is_finished = finished.get(step.name) == _fingerprint(step.words) and all(map(_is_complete, step.makes))
+        if is_finished and not must_run:
+            say(f"{title}: finished before")
             continue
-        again = True
-        say(f"{title}: vcvae {shlex.join(words)}")
-        if is_done and words[0] == "train":
-            say(f"{makes[0]}: is a finished run, and stays as it is; remove it, to train anew on what comes before")
-        _note(output, {other: mark for other, mark in done.items() if other != name})
-        code = _call(words, launch)
-        missing = [made for made in makes if not _complete(made)]
+        must_run = True
+        say(f"{title}: vcvae {shlex.join(step.words)}")
+        if is_finished and step.words[0] == "train":
+            say(f"{step.makes[0]}: is a finished run and stays as it is; remove it to train again")
+        _write_finished(output, {name: mark for name, mark in finished.items() if name != step.name})
+        code = _call(step.words, launch)
+        missing = [path for path in step.makes if not _is_complete(path)]
         if code or missing:
-            reason = f"exit code {code}" if code else f"{missing[0]} is not there, or not whole"
+            reason = f"exit code {code}" if code else f"{missing[0]} is missing or incomplete"
             raise VcvaeError(
-                f"{place}: the step '{name}' did not end well ({reason}); mend it and run the same command, to go on "
-                "from there."
+                f"{recipe}: the step '{step.name}' failed ({reason}); correct the cause and run the same command to "
+                "resume there."
             )
-        _note(output, _done(output) | {name: _fingerprint(words)})
-    say(f"{place}: done")
+        _write_finished(output, _read_finished(output) | {step.name: _fingerprint(step.words)})
+    say(f"{recipe}: finished")
 
 
-def _between(steps: list[tuple], first: str | None, last: str | None, place: Path) -> list[tuple]:
-    names = [name for name, *_ in steps]
+def find_recipe(recipe: Path) -> Path:
+    """The file of a recipe: relative to the current folder, or to the clone that the package is installed from.
+
+    Raises:
+        VcvaeError: it is in neither.
+    """
+    for place in (recipe, CLONE / recipe):
+        if place.exists():
+            return place / FILE if place.is_dir() else place
+    if recipe.parts[:1] == ("recipes",) and not (CLONE / "recipes").is_dir():
+        raise VcvaeError(
+            f"{recipe}: not in the current folder, and recipes are not part of the installed package; clone the "
+            "repository, and run the recipe there."
+        )
+    raise VcvaeError(f"{recipe}: no such recipe; give the folder of one, such as recipes/mini.")
+
+
+def _folders(folder: Path) -> dict[str, str]:
+    return {"recipe": str(folder), "repository": os.path.normpath(folder / ".." / "..")}
+
+
+def _source_of(values: Recipe, folder: Path, recipe: Path) -> Path:
+    """The folder of the corpus that the recipe names.
+
+    Raises:
+        VcvaeError: it should lie in the repository, and does not.
+    """
+    source = Path(values.source.format(**_folders(folder)))
+    if "{repository}" in values.source and not source.exists():
+        raise VcvaeError(
+            f"{recipe}: its recordings, {source}, are missing; they are part of the repository: clone it, and run the "
+            "recipe there, or give other recordings with --source."
+        )
+    return source
+
+
+def _between(steps: list[ResolvedStep], first: str | None, last: str | None, recipe: Path) -> list[ResolvedStep]:
+    names = [step.name for step in steps]
     for option, name in (("--from", first), ("--to", last)):
         if name is not None and name not in names:
-            raise VcvaeError(f"{option} {name}: {place} has no such step; it has {', '.join(names)}.")
+            raise VcvaeError(f"{option} {name}: {recipe} has no such step; it has {', '.join(names)}.")
     start = names.index(first) if first else 0
     end = names.index(last) + 1 if last else len(names)
     if end <= start:
-        raise VcvaeError(f"--from {first}: comes after --to {last}; it should come before, or be the same.")
+        raise VcvaeError(f"--from {first}: comes after --to {last}; it must come before, or be the same.")
     return steps[start:end]
 
 
@@ -142,22 +194,22 @@ def _call(words: list[str], launch: Path | None) -> int:
         python += ["-m", "accelerate.commands.launch", "--config_file", str(launch)]
     process = subprocess.Popen([*python, "-m", "vcvae", *words])
 
-    def pass_on(*_signal) -> None:  # Ctrl-C reaches both, SIGTERM only this one
+    def terminate(*_signal) -> None:  # Ctrl-C reaches both processes, SIGTERM only this one
         process.terminate()
         raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGTERM, pass_on)
+    previous_handler = signal.signal(signal.SIGTERM, terminate)
     try:
         return process.wait()
     except KeyboardInterrupt:
-        process.wait()  # it was interrupted, too, and saves the step at hand
+        process.wait()  # it was interrupted, too, and saves its state
         raise
     finally:
-        signal.signal(signal.SIGTERM, before)
+        signal.signal(signal.SIGTERM, previous_handler)
 
 
-def _complete(made: str) -> bool:
-    """Whether it is there; of the folder of a training run, whether the last step was reached."""
+def _is_complete(made: str) -> bool:
+    """Whether the path exists; for the folder of a training run, whether the last step was validated."""
     path = Path(made)
     config = path / "config.yaml"
     if not config.is_file():
@@ -170,18 +222,18 @@ def _complete(made: str) -> bool:
 
 def _fingerprint(words: list[str]) -> str:
     """Of a command and of the configurations that it names."""
-    told = [read_yaml(word) if word.endswith(".yaml") else word for word in words]
-    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]
+    contents = [read_yaml(word) if word.endswith(".yaml") else word for word in words]
+    return hashlib.sha256(json.dumps(contents, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def _done(output: Path) -> dict[str, str]:
-    """Step → what it was, of those that have ended well."""
+def _read_finished(output: Path) -> dict[str, str]:
+    """Step → its fingerprint, of the finished steps."""
     try:
-        return json.loads((output / DONE).read_text(encoding="utf-8"))
+        return json.loads((output / FINISHED).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
 
 
-def _note(output: Path, done: dict[str, str]) -> None:
-    with replacing(output / DONE) as file:
-        file.write((json.dumps(done, indent=2) + "\n").encode())
+def _write_finished(output: Path, finished: dict[str, str]) -> None:
+    with replacing(output / FINISHED) as file:
+        file.write((json.dumps(finished, indent=2) + "\n").encode())

@@ -1,0 +1,109 @@
+"""What the command line prints: results on standard output; tables, progress and failures on standard error."""
+
+from __future__ import annotations
+
+import io
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from vcvae.progress import Progress
+
+UNFOLDED = 1000  # columns where there is no terminal: lines are not folded, so that they can be searched
+ANNOUNCE_AFTER = 5.0  # seconds of fine-tuning from which the rest is estimated, where no bar can be shown
+
+
+def _console(*, stderr: bool) -> Console:
+    stream = sys.stderr if stderr else sys.stdout
+    return Console(stderr=stderr, emoji=False, width=None if stream.isatty() else UNFOLDED)
+
+
+out = _console(stderr=False)
+err = _console(stderr=True)
+
+
+def escape_unprintable() -> None:
+    """Characters that the encoding of standard output or error cannot hold are escaped from here on."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def say(text: str) -> None:
+    out.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+def show_table(title: str, columns: tuple[str, ...], rows: Iterable[tuple]) -> None:
+    table = Table(*columns, title=title)
+    for row in rows:
+        table.add_row(*(str(cell) for cell in row))
+    err.print(table, markup=False)
+
+
+@contextmanager
+def progress_bars() -> Iterator[Callable[[str], Progress]]:
+    """A function that adds a bar with a description, and gives the callback that moves it.
+
+    Bars are on a terminal only. A bar whose total is not known yet moves to and fro.
+    """
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bars
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Bars(*columns, console=err, transient=True, redirect_stdout=False, disable=not err.is_terminal) as bars:
+
+        def add_bar(description: str) -> Progress:
+            task = bars.add_task(description, total=None)
+
+            def update(done: int, total: int | None, description: str) -> None:
+                bars.update(task, completed=done, total=total, description=description, visible=done != total)
+
+            return update
+
+        yield add_bar
+
+
+@contextmanager
+def progress_bar(description: str) -> Iterator[Progress]:
+    """One bar, and the callback that moves it."""
+    with progress_bars() as add_bar:
+        yield add_bar(description)
+
+
+def finetuning_progress(add_bar: Callable[[str], Progress]) -> Progress:
+    """A callback that adds a bar when fine-tuning begins; without a terminal, it prints one line with the time left."""
+    bar = None
+    start, first_done = 0.0, 0
+    announced = err.is_terminal
+
+    def update(done: int, total: int | None, description: str) -> None:
+        nonlocal bar, start, first_done, announced
+        if bar is None:
+            bar = add_bar(description)
+            start, first_done = time.monotonic(), done
+        bar(done, total, description)
+        elapsed = time.monotonic() - start
+        if announced or total is None or elapsed < ANNOUNCE_AFTER:
+            return
+        announced = True
+        left = _duration(elapsed / (done - first_done) * (total - done))
+        err.print(f"fine-tuning: {total} steps, about {left} left (--steps 0 skips it)", highlight=False)
+
+    return update
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"
+
+
+def track(items, description: str):
+    """Yield the items, and show on a terminal how many are done."""
+    import rich.progress
+
+    return rich.progress.track(items, description, console=err, disable=not err.is_terminal, transient=True)

@@ -1,0 +1,76 @@
+"""The command that makes a corpus ready for training."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from vcvae.cli.console import say, show_table, track
+from vcvae.cli.options import finite
+from vcvae.defaults import MINIMUM_SECONDS
+
+
+def prepare(
+    corpus: Annotated[
+        str,
+        typer.Argument(help="vctk, libritts, libritts-r, librispeech, cmu-arctic, aishell3, commonvoice or folder."),
+    ],
+    source: Annotated[Path, typer.Argument(help="Folder of the corpus; of `folder`: SOURCE/speaker/*.wav|flac|mp3|…")],
+    destination: Annotated[Path, typer.Argument(help="Folder for the prepared audio and its manifests.")],
+    jobs: Annotated[int, typer.Option(min=1, help="Number of processes.")] = max(1, (os.cpu_count() or 2) - 1),
+    minimum: Annotated[
+        float, typer.Option(min=0, callback=finite, help="Shortest recording that is used, seconds.")
+    ] = MINIMUM_SECONDS,
+    dev: Annotated[
+        int | None, typer.Option(min=0, help="Speakers for validation; by default, a tenth, at most 64.")
+    ] = None,
+    test: Annotated[
+        int | None, typer.Option(min=0, help="Speakers for the final test; by default, as many as --dev.")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Random seed of the choice of these speakers.")] = 0,
+    parallel: Annotated[
+        str | None,
+        typer.Option(help="Name prefix of speakers with time-aligned parallel utterances, whose silences are kept."),
+    ] = None,
+    download: Annotated[bool, typer.Option("--download", help="Fetch the corpus into SOURCE first.")] = False,
+    shar: Annotated[bool, typer.Option("--shar", help="Also write shards that can be streamed from a URL.")] = False,
+) -> None:
+    """Prepare a corpus for training: mono FLAC at 22.05 kHz, trimmed, measured, listed, and split by speaker."""
+    from vcvae.data.corpora import LeftOut
+    from vcvae.data.prepare import REPORT, Preparation
+    from vcvae.features.mel import MelConfig
+
+    if download:
+        from vcvae.data.download import download
+
+        download(corpus, source)
+    work = Preparation(
+        corpus,
+        source,
+        destination,
+        sample_rate=MelConfig().sample_rate,
+        minimum_seconds=minimum,
+        dev=dev,
+        test=test,
+        seed=seed,
+        jobs=jobs,
+        parallel=parallel,
+    )
+    left_out = [result for result in track(work, "preparing") if isinstance(result, LeftOut)]
+    if left_out:
+        show_table("left out", ("file", "why"), left_out[:20])
+        say(f"{len(left_out)} files left out, listed in {destination / REPORT}")
+    splits = ", ".join(f"{name} {len(speakers)}" for name, speakers in work.splits.items())
+    say(f"{destination}: {len(work) - len(left_out)} utterances; speakers: {splits}")
+    if shar:
+        from vcvae.data.shar import Export
+
+        for name, speakers in work.splits.items():
+            if speakers:
+                export = Export(destination / name, jobs=jobs)
+                for _ in track(export, f"sharding {name}"):
+                    pass
+                say(f"{export.folder}: {len(export)} shard{'s' * (len(export) > 1)}")

@@ -1,0 +1,163 @@
+"""The commands that use a model's parts: vocode, encode, decode and denoise."""
+
+from __future__ import annotations
+
+from enum import Enum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from vcvae.cli.batch import Job, read_batch
+from vcvae.cli.console import progress_bars, say
+from vcvae.cli.options import Device, Force, Model, Output, Vocoder, VocoderSeed, non_empty_path
+from vcvae.defaults import CODE_BITS
+from vcvae.errors import VcvaeError, check_absent, replacing
+
+
+class Kind(str, Enum):
+    """What `vcvae encode` writes."""
+
+    speaker = "speaker"
+    content = "content"
+    mel = "mel"
+    code = "code"
+
+
+def vocode(
+    source: Annotated[
+        Path, typer.Argument(help="A recording, a mel (.npy), or a folder of recordings.", parser=non_empty_path)
+    ],
+    output: Output = None,
+    vocoder: Vocoder = None,
+    device: Device = "auto",
+    seed: VocoderSeed = 0,
+    force: Force = False,
+) -> None:
+    """Copy synthesis: compute the mel of SOURCE and synthesize it, to judge the vocoder alone."""
+    batch = read_batch(source, output, "copy")
+    batch.check_output(force)
+    from vcvae import audio
+    from vcvae.convert.copy_synthesis import vocode
+    from vcvae.environment import find_device
+    from vcvae.vocoder import load_vocoder
+
+    with progress_bars() as add_bar:
+        progress = add_bar("vocoding")
+        loaded = load_vocoder(vocoder, seed=seed).to(find_device(device)).eval()
+
+        def vocode_one(job: Job) -> None:
+            audio.check_output(job.output, force)
+            audio.write(job.output, vocode(job.source, loaded), loaded.mel_config.sample_rate, force=force)
+
+        failures = batch.run(vocode_one, progress)
+    batch.report(failures, "vocoded")
+
+
+def encode(
+    kind: Annotated[
+        Kind,
+        typer.Argument(
+            help="speaker: the speaker latent, (speaker_latent,); content: the mean of the content latent, "
+            "(content_latent, frames); mel: the log-mel spectrogram, (n_mels, frames); code: an auto-encoder's latent, "
+            "which `vcvae decode` synthesizes."
+        ),
+    ],
+    source: Annotated[Path, typer.Argument(help="A recording.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="A .npy file; for a code, a .npz file.")],
+    bits: Annotated[int, typer.Option(help="Bits for each value of a code: 8 or 16.")] = CODE_BITS,
+    model: Model = None,
+    device: Device = "auto",
+    force: Force = False,
+) -> None:
+    """Write the speaker latent, content latent or mel of a recording, float32, or its code."""
+    if kind is Kind.code:
+        _write_code(source, output, bits, model, force)
+    else:
+        _write_array(kind, source, output, model, device, force)
+
+
+def _write_array(kind: Kind, source: Path, output: Path, model: str | None, device: str, force: bool) -> None:
+    if output.suffix != ".npy":
+        raise VcvaeError(f"{output}: an array is written as .npy; end the name so.")
+    check_absent(output, force)
+    import numpy as np
+
+    from vcvae.convert.encoder import Encoder
+
+    encoder = Encoder.from_pretrained(model, device=device)
+    encoders = {Kind.speaker: encoder.speaker, Kind.content: encoder.content, Kind.mel: encoder.mel}
+    array = encoders[kind](source)
+    with replacing(output) as file:
+        np.save(file, array)
+    say(f"{output}: float32 {array.shape}")
+
+
+def _write_code(source: Path, output: Path, bits: int, model: str | None, force: bool) -> None:
+    from vcvae.convert import codec
+    from vcvae.convert.encoder import recording_mel
+    from vcvae.models import load_autoencoder
+
+    encoder = load_autoencoder(model)
+    mel, _ = recording_mel(source, encoder.config.mel)
+    code = codec.encode(encoder, mel)
+    codec.write(output, code, bits=bits, force=force)
+    rate = codec.bits_per_second(code, bits, encoder.config.mel.frame_rate) / 1000
+    say(f"{output}: {code.values.shape[0]} × {code.values.shape[1]} values of {bits} bits, {rate:.2f} kbit/s")
+
+
+def decode(
+    source: Annotated[Path, typer.Argument(help="A .npz file that `vcvae encode code` wrote.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="WAV or FLAC file.")],
+    model: Annotated[str, typer.Option(help="Folder or Hugging Face repository of the auto-encoder that encoded it.")],
+    vocoder: Vocoder = None,
+    seed: VocoderSeed = 0,
+    force: Force = False,
+) -> None:
+    """Synthesize speech from a code."""
+    from vcvae import audio
+    from vcvae.convert import codec
+    from vcvae.convert.copy_synthesis import synthesize
+    from vcvae.models import load_autoencoder
+    from vcvae.vocoder import load_vocoder
+
+    audio.check_output(output, force)
+    decoder = load_autoencoder(model)
+    config = decoder.config.mel
+    mel = codec.decode(decoder, codec.read(source))
+    loaded = load_vocoder(vocoder, config, seed=seed).for_predicted_mels().eval()
+    audio.write(output, synthesize(loaded, mel), config.sample_rate, force=force)
+    say(str(output))
+
+
+def denoise(
+    source: Annotated[Path, typer.Argument(help="A recording, or a folder of them.", parser=non_empty_path)],
+    model: Annotated[str, typer.Option(help="Folder or Hugging Face repository of a denoising auto-encoder.")],
+    output: Output = None,
+    vocoder: Vocoder = None,
+    seed: VocoderSeed = 0,
+    force: Force = False,
+) -> None:
+    """Remove noise and reverberation from SOURCE by a denoising auto-encoder."""
+    batch = read_batch(source, output, "clean")
+    batch.check_output(force)
+    from vcvae import audio
+    from vcvae.convert.copy_synthesis import synthesize
+    from vcvae.convert.encoder import recording_mel
+    from vcvae.models import load_autoencoder
+    from vcvae.vocoder import load_vocoder
+
+    with progress_bars() as add_bar:
+        progress = add_bar("denoising")
+        denoiser = load_autoencoder(model, denoising=True)
+        config = denoiser.config.mel
+        loaded = load_vocoder(vocoder, config, seed=seed).for_predicted_mels().eval()
+
+        def denoise_one(job: Job) -> None:
+            audio.check_output(job.output, force)
+            noisy, samples = recording_mel(job.source, config)
+            clean = synthesize(loaded, denoiser.denoise(noisy))[:samples]
+            audio.write(job.output, clean, config.sample_rate, force=force)
+
+        failures = batch.run(denoise_one, progress)
+    batch.report(failures, "denoised")
