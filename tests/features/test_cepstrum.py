@@ -4,13 +4,13 @@ import torch
 from vcvae.features.cepstrum import align, cepstrum, from_cepstrum
 
 
-def test_all_the_cepstra_are_the_mel():
+def test_cepstrum_of_full_order_is_the_mel():
     x = torch.randn(80, 20)
     torch.testing.assert_close(from_cepstrum(cepstrum(x, 79), 80), x, atol=1e-4, rtol=0)
     torch.testing.assert_close(cepstrum(torch.full((80, 3), 2.0))[1:], torch.zeros(24, 3), atol=1e-5, rtol=0)
 
 
-def test_alignment_undoes_a_warp_of_time():
+def test_align_undoes_a_warp_of_time():
     truth = np.random.default_rng(0).standard_normal((5, 30))
     repeats = np.random.default_rng(1).integers(1, 4, 30)
     i, j = align(truth, truth.repeat(repeats, axis=1))
@@ -18,9 +18,8 @@ def test_alignment_undoes_a_warp_of_time():
     np.testing.assert_array_equal(j, np.arange(repeats.sum()))
 
 
-def test_it_can_be_trained_through_though_inference_asked_first():
+def test_cepstrum_has_a_gradient_even_if_first_called_in_inference_mode():
     with torch.inference_mode():
         cepstrum(torch.zeros(1, 37, 3))
-    mel = torch.zeros(1, 37, 3, requires_grad=True)
-    cepstrum(mel).sum().backward()
-    assert mel.grad.abs().sum() > 0
+    mel = torch.zeros(1, 37, 3, dtype=torch.double, requires_grad=True)
+    assert torch.autograd.gradcheck(cepstrum, mel, atol=1e-4)

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from vcvae.features.f0 import BINS, F0Contour, from_bins
+from vcvae.features.f0 import F0_BINS, F0Contour, from_bins
 from vcvae.models.distributions import Gaussian
 from vcvae.training import losses
 
@@ -54,16 +54,16 @@ def test_pitch_is_least_at_the_truth():
     voiced = 20 * (measured.voicing - 0.5)
 
     def loss(place, voiced):
-        scores = -0.5 * (torch.arange(BINS, dtype=torch.float) - place).square().expand(1, 6, BINS)
+        scores = -0.5 * (torch.arange(F0_BINS, dtype=torch.float) - place).square().expand(1, 6, F0_BINS)
         return losses.f0(scores, voiced, measured)
 
     right = loss(30.0, voiced)
     assert right < loss(31.0, voiced)
     assert right < loss(30.0, -voiced)
-    scores = torch.zeros(1, 6, BINS)
-    scores[:, 3:] = 1e3 * torch.randn(1, 3, BINS)  # where unvoiced, the bins do not matter
+    scores = torch.zeros(1, 6, F0_BINS)
+    scores[:, 3:] = 1e3 * torch.randn(1, 3, F0_BINS)  # where unvoiced, the bins do not matter
     torch.testing.assert_close(
-        losses.f0(scores, voiced, measured), losses.f0(torch.zeros(1, 6, BINS), voiced, measured)
+        losses.f0(scores, voiced, measured), losses.f0(torch.zeros(1, 6, F0_BINS), voiced, measured)
     )
 
 

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from tests.corpus import EAR
-from vcvae.features.fbank import BANDS
+from vcvae.features.fbank import FBANK_BANDS
 from vcvae.models.frozen.ecapa import EcapaTrunk, EcapaTrunkConfig
 from vcvae.training.packing import _round, _value, compensated, pack, steps
 
@@ -16,7 +16,7 @@ def make(packed=False, seed=0):
 def heard():
     """Bands that move together, along six directions."""
     torch.manual_seed(1)
-    return [20 * torch.randn(1, 6, 60).mT.matmul(torch.randn(6, BANDS)).mT for _ in range(4)]
+    return [20 * torch.randn(1, 6, 60).mT.matmul(torch.randn(6, FBANK_BANDS)).mT for _ in range(4)]
 
 
 def test_it_is_nearly_the_same_network(heard):
@@ -26,7 +26,7 @@ def test_it_is_nearly_the_same_network(heard):
             module.running_mean.normal_()
             module.running_var.uniform_(0.5, 2)
     pack(whole, packed, heard)
-    new = 20 * torch.randn(2, BANDS, 70)
+    new = 20 * torch.randn(2, FBANK_BANDS, 70)
     assert torch.cosine_similarity(packed(new), whole(new)).min() > 0.98
     assert not any(module._forward_pre_hooks for module in whole.modules())
 

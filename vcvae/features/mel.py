@@ -1,4 +1,4 @@
-"""The log-mel front end, in HiFi-GAN's convention, so that public vocoders of that mel fit."""
+"""Log-mel spectrograms in HiFi-GAN's convention, so that public vocoders can be used; their level and bandwidth."""
 
 from __future__ import annotations
 
@@ -12,22 +12,24 @@ from torch.nn import functional as F
 from vcvae.config import Config
 from vcvae.errors import VcvaeError
 
-# A frequency is in use where its mean level is above both of these: dB below the strongest one, under which codecs and
-# resamplers leave their remains, and dB of full scale in one bin, where the rounding noise of 16-bit audio lies at -77.
+# The bandwidth ends where the mean level falls below either of these: dB relative to the strongest frequency (below it,
+# codecs and resamplers leave residues), and dB of full scale in one bin (16-bit rounding noise lies at -77).
 RELATIVE_FLOOR, ABSOLUTE_FLOOR = -75.0, -71.0
+# Mean and standard deviation of a log-mel of speech at level zero (see `normalize_level`), over bands and frames.
+MEL_MEAN, MEL_STD = -4.5, 2.0
 
 
 class MelConfig(Config):
-    """What a log-mel spectrogram means. Saved with every set of weights; two parts that meet must agree on it."""
+    """Parameters of a log-mel spectrogram. Saved with all weights; networks that work together must agree on it."""
 
     sample_rate: int = Field(22050, gt=0, description="Hz")
-    n_fft: int = Field(1024, gt=0, description="samples; the transform's length")
-    window: int = Field(1024, gt=0, description="samples; the Hann window's length")
+    n_fft: int = Field(1024, gt=0, description="samples; length of the Fourier transform")
+    window: int = Field(1024, gt=0, description="samples; length of the Hann window")
     hop: int = Field(256, gt=0, description="samples between frames: 86.1 frames per second")
     n_mels: int = Field(80, gt=0, description="Slaney bands of equal area")
     f_min: float = Field(0.0, ge=0, description="Hz; lower edge of the lowest band")
     f_max: float = Field(8000.0, gt=0, description="Hz; upper edge of the highest band")
-    floor: float = Field(1e-5, gt=0, description="magnitude below which nothing is heard: ln(1e-5) = -11.5")
+    floor: float = Field(1e-5, gt=0, description="smallest magnitude; ln(1e-5) = -11.5")
 
     @model_validator(mode="after")
     def _holds_together(self) -> MelConfig:
@@ -39,7 +41,7 @@ class MelConfig(Config):
 
     @property
     def minimum_samples(self) -> int:
-        """The shortest signal whose edges can be reflected, in samples."""
+        """The shortest signal that can be reflect-padded, in samples."""
         return (self.n_fft - self.hop) // 2 + 1
 
     @property
@@ -48,7 +50,7 @@ class MelConfig(Config):
         return self.sample_rate / self.hop
 
     def require_equal(self, other: MelConfig, *, ours: str, theirs: str) -> None:
-        """Raise a VcvaeError that names the first field in which two parts disagree."""
+        """Raise a VcvaeError that names the first field in which two configurations differ."""
         for name in type(self).model_fields:
             a, b = getattr(self, name), getattr(other, name)
             if a != b:
@@ -59,7 +61,7 @@ class MelConfig(Config):
 
 
 class MelSpectrogram(nn.Module):
-    """Waveforms to natural-log mel magnitudes.
+    """Waveforms → natural-log mel magnitudes.
 
     Frame t is centred on sample `t * hop + hop / 2`: both ends are reflect-padded by (n_fft - hop) / 2 and the
     transform is not centred, as in Kong et al. 2020 (HiFi-GAN, arXiv:2010.05646), so `frames = samples // hop`.
@@ -101,17 +103,37 @@ class MelSpectrogram(nn.Module):
 def level(mel: Tensor, mask: Tensor | None = None) -> Tensor:
     """The level of log-mels (batch, bands, frames): ln of the root of their mean energy, (batch, 1, 1).
 
-    A gain of g adds ln g. Pauses weigh nothing, being quiet.
+    A gain of g adds ln g. `mask` (batch, frames, 1) weights the frames.
     """
     energy = torch.exp(2 * mel).sum(dim=1)
     weight = torch.ones_like(energy) if mask is None else mask[..., 0]
     return 0.5 * torch.log((energy * weight).sum(dim=1) / weight.sum(dim=1))[:, None, None]
 
 
-def bandwidth(samples: np.ndarray, sample_rate: int) -> float:
-    """The highest frequency (Hz) that a recording uses: the last at which its mean spectrum is above the floors.
+def normalize_level(mel: Tensor, bands: int, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """Log-mels (batch, n_mels, frames) → the same at level zero, and their level, (batch, 1, 1), in nepers.
 
-    Only the louder half of the frames counts. MP3s and up-sampled files claim a rate that they do not fill.
+    The level is that of the lowest `bands` bands, so that it does not depend on the recording's bandwidth.
+    `mask` (batch, frames, 1) is 1 for the frames that count.
+
+    Example:
+        >>> mel, gain = normalize_level(torch.zeros(1, 80, 5), 60)
+        >>> mel.shape, round(gain.item(), 3)
+        (torch.Size([1, 80, 5]), 2.047)
+    """
+    gain = level(mel[:, :bands], mask)
+    return mel - gain, gain
+
+
+def standardize(mel: Tensor) -> Tensor:
+    """Log-mels at level zero, of any shape → about zero mean and unit variance, as the networks take them."""
+    return (mel - MEL_MEAN) / MEL_STD
+
+
+def bandwidth(samples: np.ndarray, sample_rate: int) -> float:
+    """The bandwidth (Hz) of a recording: the highest frequency at which its mean spectrum is above both floors.
+
+    Only the louder half of the frames counts. MP3s and up-sampled files have less than half their sample rate.
     """
     power = np.abs(librosa.stft(samples, n_fft=1024, hop_length=512)) ** 2
     energy = power.sum(axis=0)
@@ -121,11 +143,11 @@ def bandwidth(samples: np.ndarray, sample_rate: int) -> float:
 
 
 def band_centres(config: MelConfig) -> Tensor:
-    """The middle of each band, (n_mels,) in Hz."""
+    """Centre frequencies of the bands, (n_mels,) in Hz."""
     edges = librosa.mel_frequencies(config.n_mels + 2, fmin=config.f_min, fmax=config.f_max)
     return torch.tensor(edges[1:-1], dtype=torch.float32)
 
 
 def valid_band_mask(bandwidth: Tensor, config: MelConfig) -> Tensor:
-    """Bandwidths (batch,) in Hz → (batch, n_mels), 1 for a band whose centre the recording reaches."""
+    """Bandwidths (batch,) in Hz → valid bands (batch, n_mels): 1 where the centre is within the bandwidth, else 0."""
     return (band_centres(config).to(bandwidth.device) <= bandwidth[:, None]).float()

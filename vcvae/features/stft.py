@@ -1,6 +1,6 @@
-"""Short-time spectra and back, in the project's framing: frame t is centred on sample t · hop + hop / 2.
+"""Short-time Fourier transform, its inverse, and filters; frame t is centred on sample t · hop + hop / 2.
 
-The hop must divide the window, and the window is the transform's length.
+The hop must divide the window, whose length is that of the transform.
 """
 
 from __future__ import annotations
@@ -9,13 +9,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-FARTHEST = 20.0  # the largest gain, or its inverse, of one step towards a mel: what is silent is not to be torn up
+MAX_MEL_CORRECTION = 20.0  # largest gain, or its inverse, of one step of `toward_mel`; spares silent bins
 
 
 def transform(samples: Tensor, window: Tensor, hop: int, *, mirrored: bool = False) -> Tensor:
     """Samples (batch, frames · hop) → complex spectra (batch, frames, bins).
 
-    Beyond its ends the signal is silent, or, if it is longer than what is missing there, `mirrored`, as for the mel.
+    The signal is zero-padded, or, with `mirrored` and where it is long enough, reflect-padded as for the mel.
     """
     pad = (len(window) - hop) // 2
     mode = "reflect" if mirrored and samples.shape[-1] > pad else "constant"
@@ -24,9 +24,9 @@ def transform(samples: Tensor, window: Tensor, hop: int, *, mirrored: bool = Fal
 
 
 def inverse(spectra: Tensor, window: Tensor, hop: int) -> Tensor:
-    """Complex spectra (batch, frames, bins) → the samples (batch, frames · hop) whose spectra are nearest to them.
+    """Complex spectra (batch, frames, bins) → the samples (batch, frames · hop) with the nearest spectra.
 
-    Griffin & Lim 1984, eq. 6: windowed once more, overlapped, added, and divided by the sum of the squared windows.
+    Griffin & Lim 1984, eq. 6: windowed again, overlap-added, and divided by the sum of the squared windows.
     """
     frames = torch.fft.irfft(spectra, len(window)) * window
     power = window.square().expand(1, frames.shape[1], -1)
@@ -34,20 +34,21 @@ def inverse(spectra: Tensor, window: Tensor, hop: int) -> Tensor:
 
 
 def toward_mel(magnitude: Tensor, mel: Tensor, filters: Tensor, *, floor: float = 1e-5) -> Tensor:
-    """Magnitudes (…, bins, frames) → magnitudes of the same detail, whose mel is nearer to `mel` (…, n_mels, frames).
+    """Magnitudes (…, bins, frames) → the same detail with a mel nearer to `mel` (…, n_mels, frames).
 
-    A multiplicative update for the Kullback-Leibler divergence (Lee and Seung 2001, "Algorithms for non-negative matrix
-    factorization"). Mels are magnitudes, not logarithms; `filters` (n_mels, bins). Bins that no band covers are kept.
+    One multiplicative update for the Kullback-Leibler divergence (Lee & Seung 2001, "Algorithms for non-negative
+    matrix factorization"). Mels are magnitudes, not logarithms; `filters` (n_mels, bins). Bins outside all bands are
+    unchanged.
     """
     bins = filters.sum(dim=0)[:, None]
-    wanted = (mel / (filters @ magnitude).clamp(min=floor)).clamp(1 / FARTHEST, FARTHEST)
-    return magnitude * torch.where(bins > 0, filters.T @ wanted / bins.clamp(min=1e-9), 1.0)
+    ratio = (mel / (filters @ magnitude).clamp(min=floor)).clamp(1 / MAX_MEL_CORRECTION, MAX_MEL_CORRECTION)
+    return magnitude * torch.where(bins > 0, filters.T @ ratio / bins.clamp(min=1e-9), 1.0)
 
 
 def minimum_phase(log_gain: Tensor) -> Tensor:
-    """Log-gains (…, bins) → the phases of the filter whose energy comes earliest, (…, bins), as a vocal tract's does.
+    """Log-gains (…, bins) → the phases of the minimum-phase filter, (…, bins).
 
-    Through the cepstrum, folded onto its causal half: Oppenheim & Schafer, Discrete-Time Signal Processing, ch. 13.
+    By folding the cepstrum onto its causal half: Oppenheim & Schafer, Discrete-Time Signal Processing, ch. 13.
     """
     length = 2 * (log_gain.shape[-1] - 1)
     fold = torch.zeros(length, device=log_gain.device, dtype=log_gain.dtype)
@@ -57,7 +58,7 @@ def minimum_phase(log_gain: Tensor) -> Tensor:
 
 
 def _overlap_add(frames: Tensor, hop: int) -> Tensor:
-    """(batch, frames, length) → (batch, frames · hop), what reaches beyond the first and last hop cut away."""
+    """(batch, frames, length) → (batch, frames · hop); samples before the first and after the last hop are cut."""
     batch, count, length = frames.shape
     parts = length // hop
     slots = frames.reshape(batch, count, parts, hop)
@@ -67,12 +68,12 @@ def _overlap_add(frames: Tensor, hop: int) -> Tensor:
 
 
 def low_pass(samples: Tensor, bandwidth: Tensor, sample_rate: int) -> Tensor:
-    """Without what lies above each item's bandwidth (batch,), in Hz: what is unknown is not to be judged."""
+    """Remove from samples (batch, samples) the frequencies above each item's bandwidth (batch,), in Hz."""
     spectrum = torch.fft.rfft(samples)
     frequencies = torch.linspace(0, sample_rate / 2, spectrum.shape[-1], device=samples.device)
     return torch.fft.irfft(spectrum * (frequencies <= bandwidth[:, None]), samples.shape[-1])
 
 
 def moving_average(values: Tensor, count: int) -> Tensor:
-    """(batch, channels, frames) → each the mean of `count` frames around it, an odd number; ends are held."""
+    """(batch, channels, frames) → the mean over `count` frames around each, an odd number; ends are repeated."""
     return F.avg_pool1d(F.pad(values, (count // 2, count // 2), mode="replicate"), count, stride=1)

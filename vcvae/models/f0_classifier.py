@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from vcvae.features.f0 import BINS, F0Contour, from_bins
+from vcvae.features.f0 import F0_BINS, F0Contour, from_bins
 from vcvae.models.layers import Convolution, FrameNorm, Mask, ResidualBlock, halved, masked
 
 
@@ -29,7 +29,7 @@ class F0Classifier(nn.Module):
             ResidualBlock(channels, kernel=kernel, norm=FrameNorm(channels)) for _ in range(blocks)
         )
         self.norm = FrameNorm(channels)
-        self.head = nn.Linear(channels, BINS + 1)
+        self.head = nn.Linear(channels, F0_BINS + 1)
 
     def logits(self, x: Tensor, mask: Mask = None) -> tuple[Tensor, Tensor]:
         """x (batch, frames, bands), about zero, with a spread of about one → scores of the bins
@@ -49,7 +49,7 @@ class F0Classifier(nn.Module):
 
         It is finer than a bin, and deaf to the octave errors far from it.
         """
-        place = torch.arange(BINS, device=scores.device)
+        place = torch.arange(F0_BINS, device=scores.device)
         near = (place - scores.argmax(dim=-1, keepdim=True)).abs() <= 3
         weight = scores.masked_fill(~near, -torch.inf).softmax(dim=-1)
         return F0Contour(from_bins((weight * place).sum(dim=-1)), voiced.sigmoid())

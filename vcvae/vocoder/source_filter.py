@@ -32,7 +32,7 @@ from vcvae.config import Config
 from vcvae.errors import VcvaeError
 from vcvae.features.f0 import F0Contour
 from vcvae.features.mel import MelConfig, MelSpectrogram
-from vcvae.features.stft import FARTHEST, inverse, minimum_phase, moving_average, toward_mel, transform
+from vcvae.features.stft import MAX_MEL_CORRECTION, inverse, minimum_phase, moving_average, toward_mel, transform
 from vcvae.models.f0_classifier import F0Classifier
 from vcvae.models.hub import PretrainedModel
 from vcvae.vocoder import excitation
@@ -43,6 +43,8 @@ NOISE = 2**17  # samples until the noise repeats: 6 s
 SMOOTH = (1500.0, 4500.0)  # Hz: below it the pulses' gains are smoothed in full, beyond it not at all
 SLOWLY = 5  # mel frames, 58 ms: what a calibration lacks is averaged over as many
 PIECE = 2048  # mel frames that are spoken at once, so that memory does not grow with the length: 24 s
+# Mean and standard deviation by which this network's log-mel input, which keeps its level, is standardized.
+INPUT_MEAN, INPUT_STD = -5.0, 2.0
 
 # Log-gain of the pulses, of the breath and of the noise, and the phase of the first two: (batch, …, bins) each.
 Filters = tuple[Tensor, Tensor, Tensor, Tensor]
@@ -172,7 +174,7 @@ class FilterHead(nn.Module):
 
     def correct_gains(self, filters: Filters, lacking: Tensor) -> Filters:
         """The same with gains that are larger by what the ln-mel lacks, (batch, n_mels, frames); the phases stay."""
-        most = math.log(FARTHEST)
+        most = math.log(MAX_MEL_CORRECTION)
         added = self._read(moving_average(lacking.clamp(-most, most), SLOWLY))
         *gains, turn = filters
         return *((gain + added).clamp(max=LOUDEST) for gain in gains), turn
@@ -255,12 +257,12 @@ class SourceFilterVocoder(Vocoder, PretrainedModel, config=SourceFilterVocoderCo
 
     def f0_logits(self, mel: Tensor) -> tuple[Tensor, Tensor]:
         """Mel → scores of the f0's bins (batch, ceil(frames / 2), bins) and of being voiced, as logits."""
-        return self.f0.logits((mel.transpose(1, 2) + 5) / 2)
+        return self.f0.logits((mel.transpose(1, 2) - INPUT_MEAN) / INPUT_STD)
 
     def predict_filters(self, mel: Tensor, f0: F0Contour) -> Filters:
         """Mel (batch, n_mels, frames) and its f0, a value per mel frame → the filters."""
         told = torch.stack([(f0.log_f0 - 7.2) / 0.5, f0.voicing], dim=1)
-        heard = torch.cat([(mel + 5) / 2, told], dim=1)
+        heard = torch.cat([(mel - INPUT_MEAN) / INPUT_STD, told], dim=1)
         return self.head(self.backbone(heard.transpose(1, 2)), mel, gain_smoothing=self.post_processing.gain_smoothing)
 
     def random_sources(self, contour: F0Contour) -> Sources:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from vcvae.features.cepstrum import CEPSTRA, from_cepstrum
+from vcvae.features.cepstrum import CEPSTRUM_ORDER, from_cepstrum
 from vcvae.models.conversion.modulation import EnvelopeModulation
 
 RATE, CUTOFF = 86.0, 4.0  # Hz
@@ -38,7 +38,7 @@ def test_gain_and_a_fixed_filter_leave_no_trace():
 
 
 def test_harmonics_leave_no_trace():
-    assert modulation(moving(8.0, quefrency=CEPSTRA + 3)).abs().max() < 1e-4
+    assert modulation(moving(8.0, quefrency=CEPSTRUM_ORDER + 3)).abs().max() < 1e-4
 
 
 def test_padding_leaves_no_trace():

@@ -7,7 +7,7 @@ import torch
 
 from vcvae import load_model
 from vcvae.errors import VcvaeError
-from vcvae.features.f0 import HIGHEST, LOWEST, F0Statistics
+from vcvae.features.f0 import MAX_F0, MIN_F0, F0Statistics
 from vcvae.features.mel import level
 from vcvae.models.conversion.vae import (
     ContentEncoder,
@@ -171,7 +171,7 @@ def test_the_contour_moves_to_the_voice(model):
         target_f0 = model.target_f0(
             mel, replace(voice, f0_statistics=f0_statistics), f0_statistics=here, pitch_shift=shift
         )
-        torch.testing.assert_close(target_f0.log_f0, expected.clamp(math.log2(LOWEST), math.log2(HIGHEST)))
+        torch.testing.assert_close(target_f0.log_f0, expected.clamp(math.log2(MIN_F0), math.log2(MAX_F0)))
         model.convert(mel, voice, target_f0=target_f0)
         assert seen[-1] is target_f0
     model.convert(mel, voice)
@@ -184,7 +184,7 @@ def test_the_average_of_voices_is_a_voice(model):
     average = replace(voices, f0_statistics=statistics).average()
     torch.testing.assert_close(average.reference.embedding.norm(dim=-1), torch.ones(1))
     assert average.f0_statistics.mean.item() == pytest.approx(7.5)
-    assert average.f0_statistics.spread.item() == pytest.approx(0.2)
+    assert average.f0_statistics.std.item() == pytest.approx(0.2)
     assert average.reference.keys.shape == (1, 3 * 10, CONFIG.content_latent)
 
 

@@ -6,7 +6,7 @@ import torch
 from tests.corpus import EAR
 from vcvae.errors import VcvaeError
 from vcvae.evaluate.plugins import VERIFIERS
-from vcvae.features.fbank import BANDS, filterbank
+from vcvae.features.fbank import FBANK_BANDS, filterbank
 from vcvae.models.frozen import ecapa
 from vcvae.models.frozen.ecapa import (
     CHECKPOINT,
@@ -23,10 +23,10 @@ SMALL = EcapaConfig(**EAR)
 def test_the_filter_bank_finds_a_tone_in_its_band():
     top = 2595 * math.log10(1 + 8000 / 700)
     for band in (10, 40, 70):  # counted from 0; triangles are even on the mel scale
-        hertz = 700 * (10 ** ((band + 1) * top / (BANDS + 1) / 2595) - 1)
+        hertz = 700 * (10 ** ((band + 1) * top / (FBANK_BANDS + 1) / 2595) - 1)
         tone = 0.1 * torch.sin(2 * math.pi * hertz * torch.arange(16000) / 16000)
         bands = filterbank(tone[None])
-        assert bands.shape == (1, BANDS, 101)
+        assert bands.shape == (1, FBANK_BANDS, 101)
         assert int(bands[0, :, 50].argmax()) == band
         louder = filterbank(10 * tone[None])
         torch.testing.assert_close(louder[0, band] - bands[0, band], torch.full((101,), 20.0), atol=1e-2, rtol=0)
@@ -63,8 +63,8 @@ def test_pooling_that_weighs_all_frames_alike_is_mean_and_deviation():
 
 def test_levels_of_bands_do_not_count_and_short_sounds_are_heard():
     network = EcapaTDNN(SMALL)
-    bands = 20 * torch.randn(2, BANDS, 40)
-    torch.testing.assert_close(network(bands + 9 * torch.randn(2, BANDS, 1)), network(bands), atol=1e-4, rtol=1e-4)
+    bands = 20 * torch.randn(2, FBANK_BANDS, 40)
+    torch.testing.assert_close(network(bands + 9 * torch.randn(2, FBANK_BANDS, 1)), network(bands), atol=1e-4, rtol=1e-4)
     assert network(bands[:, :, :1]).isfinite().all()
 
 

@@ -94,12 +94,12 @@ def test_conversions_go_to_the_speaker_before_in_that_speakers_register(batch, s
     (_, rebuilt, contour), (_, converted, moved) = decoded
     assert len(converted.latent) == max(1, round(share * 12))
     f0_statistics = contour.statistics()
-    mean, spread = (x.reshape(4, 3).nanmean(0) for x in (f0_statistics.mean, f0_statistics.spread))
+    mean, spread = (x.reshape(4, 3).nanmean(0) for x in (f0_statistics.mean, f0_statistics.std))
     for i in range(len(converted.latent)):
         source, target = i % 3, (i - 1) % 3
         torch.testing.assert_close(converted.latent[i], rebuilt.latent[3 * (i // 3) + target])
         here, there = (F0Statistics(mean[[who]], spread[[who]]) for who in (source, target))
-        torch.testing.assert_close(moved.log_f0[[i]], contour[[i]].move(here, there).log_f0)
+        torch.testing.assert_close(moved.log_f0[[i]], contour[[i]].transfer(here, there).log_f0)
 
 
 def test_what_is_disguised_is_heard_in_another_voice_and_rebuilt_as_it_was(batch):

@@ -5,7 +5,6 @@ from tests.corpus import make_corpus
 from tests.synthetic import speak
 from vcvae.errors import VcvaeError
 from vcvae.features.mel import MelConfig, MelSpectrogram, valid_band_mask
-from vcvae.features.stft import low_pass
 from vcvae.models.conversion.vae import DisentanglingConfig, DisentanglingVAE
 from vcvae.training.discriminators.waveform import DiscriminatorOutput
 from vcvae.training.loop import load_run, train
@@ -75,14 +74,6 @@ def test_what_is_above_a_recordings_bandwidth_is_not_judged(batch, monkeypatch):
         above = torch.fft.rfft(samples)[:, int(8192 * 8100 / 22050) :].abs().sum(dim=1)
         assert (above[[1, 2]] < 0.1).all()
         assert above[3] > 1
-
-
-def test_low_pass_keeps_what_is_below():
-    tones = torch.stack([torch.sin(torch.arange(4410) * 2 * torch.pi * f / 22050) for f in (1000, 9000)])
-    mixed = tones.sum(0).expand(2, -1)
-    found = low_pass(mixed, torch.tensor([5000.0, 11025.0]), 22050)
-    torch.testing.assert_close(found[0], tones[0], atol=1e-3, rtol=0)
-    torch.testing.assert_close(found[1], mixed[1], atol=1e-3, rtol=0)
 
 
 @pytest.fixture

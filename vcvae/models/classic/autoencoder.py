@@ -16,7 +16,7 @@ from torch import Tensor
 
 from vcvae.config import Config
 from vcvae.errors import VcvaeError
-from vcvae.features.mel import MelConfig
+from vcvae.features.mel import MEL_MEAN, MEL_STD, MelConfig
 from vcvae.models.classic.backbones import BODIES, begin_as_principal_components
 from vcvae.models.distributions import LIKELIHOODS, Gaussian, Likelihood, Point
 from vcvae.models.hub import PretrainedModel
@@ -36,8 +36,8 @@ class AutoEncoderConfig(Config):
     channels: int = Field(192, gt=0, description="width of every layer")
     blocks: int = Field(2, ge=0, description="residual blocks (frames), convolutions or layers at each rate")
     kernel: int = Field(3, ge=1, description="frames or pixels; width of a block's convolution")
-    centre: float = Field(-4.5, description="what is subtracted from x first")
-    spread: float = Field(2.0, gt=0, description="… and what it is then divided by")
+    centre: float = Field(MEL_MEAN, description="what is subtracted from x first")
+    spread: float = Field(MEL_STD, gt=0, description="… and what it is then divided by")
     likelihood: Literal["laplace", "normal"] = Field("laplace", description="of x given the code: laplace or normal")
 
 

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from vcvae.config import Config
 from vcvae.errors import VcvaeError
-from vcvae.features.cepstrum import CEPSTRA, align, cepstrum, from_cepstrum
+from vcvae.features.cepstrum import CEPSTRUM_ORDER, align, cepstrum, from_cepstrum
 from vcvae.features.mel import MelConfig
 from vcvae.models.classic.gmm import GaussianMixture, GaussianMixtureConfig
 from vcvae.models.hub import PretrainedModel
@@ -27,7 +27,7 @@ class GMMConversionConfig(Config):
     """Sizes of a converter for one pair of speakers."""
 
     mel: MelConfig = MelConfig()
-    cepstra: int = Field(CEPSTRA, gt=0, description="of the envelope that are converted, from the second on")
+    cepstra: int = Field(CEPSTRUM_ORDER, gt=0, description="of the envelope that are converted, from the second on")
     components: int = Field(32, gt=0, description="Gaussians of the joint density")
 
 

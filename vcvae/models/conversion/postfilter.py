@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from vcvae.features.mel import standardize
 from vcvae.models.layers import AdaptiveInstanceNorm, Mask, ResidualBlock, masked
 
 NOISE = 16  # numbers that a frame draws
@@ -55,7 +56,7 @@ class Postfilter(nn.Module):
         else:
             noise = self.noise[torch.arange(frames, device=median.device) % PERIOD]
         told = self.expand(features).reshape(batch, -1, self.input.out_features)[:, :frames]
-        x = masked(self.input((torch.cat([median, moved], dim=2) + 4.5) / 2) + told + self.noise_input(noise), mask)
+        x = masked(self.input(standardize(torch.cat([median, moved], dim=2))) + told + self.noise_input(noise), mask)
         for block in self.blocks:
             x = block(x, mask, style)
         return masked(moved + self.head(F.gelu(self.norm(x, mask, style))), mask)

@@ -25,8 +25,8 @@ from torch.nn import functional as F
 
 from vcvae.config import Config
 from vcvae.errors import VcvaeError
-from vcvae.features.f0 import BINS, F0Contour, F0Statistics
-from vcvae.features.mel import MelConfig, level
+from vcvae.features.f0 import F0_BINS, F0Contour, F0Statistics
+from vcvae.features.mel import MEL_MEAN, MelConfig, level, normalize_level, standardize
 from vcvae.models.conversion.modulation import EnvelopeModulation
 from vcvae.models.conversion.postfilter import Postfilter
 from vcvae.models.conversion.voice import SpeakerReference, Voice
@@ -99,8 +99,7 @@ def _at_level_zero(mel: Tensor, lengths: Tensor | None, config: DisentanglingCon
             "vcvae.MelSpectrogram makes one from a waveform."
         )
     mask = frame_mask(lengths, mel.shape[2])
-    # Speech at level zero has bands around -4.5, with a spread of about 2.
-    x = (mel - level(mel[:, : config.encoder_bands], mask) + 4.5) / 2
+    x = standardize(normalize_level(mel, config.encoder_bands, mask)[0])
     return masked(x.transpose(1, 2), mask), mask
 
 
@@ -259,11 +258,11 @@ class Decoder(nn.Module):
             CrossAttention(slow, **sizes) for _ in range(config.decoder_slow_blocks if config.reference_heads else 0)
         )
         self.expand = nn.Linear(slow, 2 * fast)
-        self.f0 = Convolution(BINS, fast, kernel=3)
+        self.f0 = Convolution(F0_BINS, fast, kernel=3)
         self.fast = blocks(config.decoder_fast_blocks, fast)
         self.norm = AdaptiveInstanceNorm(fast, slow)
         self.head = nn.Linear(fast, 2 * config.mel.n_mels)
-        nn.init.constant_(self.head.bias, -4.5)
+        nn.init.constant_(self.head.bias, MEL_MEAN)
         self.postfilter = None
         if config.postfilter_blocks:
             self.postfilter = Postfilter(
@@ -352,8 +351,8 @@ class DisentanglingVAE(PretrainedModel, config=DisentanglingConfig):
     ) -> EnvelopeModulation:
         """How the envelopes of mels (batch, n_mels, frames) move, more quickly than a cutoff in Hz."""
         mask, frame_rate = frame_mask(lengths, mel.shape[2]), self.config.mel.frame_rate
-        gain = level(mel[:, : self.config.encoder_bands], mask)
-        return EnvelopeModulation.of(mel - gain, mask, cutoff=(cutoff or self.config.modulation_cutoff) / frame_rate)
+        normalized, _ = normalize_level(mel, self.config.encoder_bands, mask)
+        return EnvelopeModulation.of(normalized, mask, cutoff=(cutoff or self.config.modulation_cutoff) / frame_rate)
 
     def target_f0(
         self,
@@ -370,7 +369,7 @@ class DisentanglingVAE(PretrainedModel, config=DisentanglingConfig):
         `pitch_shift` is in semitones, on top of the move to the voice's f0_statistics.
         """
         f0 = self.f0(mel, lengths)
-        return f0.move(f0_statistics or f0.statistics(), voice.f0_statistics).shift(pitch_shift / 12).within_range()
+        return f0.transfer(f0_statistics or f0.statistics(), voice.f0_statistics).shift(pitch_shift / 12).within_range()
 
     def convert(
         self, mel: Tensor, voice: Voice, *, lengths: Tensor | None = None, target_f0: F0Contour | None = None

@@ -1,4 +1,4 @@
-"""The discriminators of conversions: is this mel speech, and does it sound like that speaker?"""
+"""Discriminators of mels, conditioned on the speaker: for the conversion model and for its postfilter."""
 
 from __future__ import annotations
 
@@ -9,22 +9,24 @@ from torch.nn import functional as F
 from torch.nn.utils.parametrizations import weight_norm
 
 from vcvae.config import Config
+from vcvae.features.mel import standardize
 from vcvae.models.layers import Convolution
 
 
 class MelDiscriminatorConfig(Config):
-    """Sizes of the discriminator."""
+    """Sizes of `MelDiscriminator`."""
 
-    channels: int = Field(192, gt=0, description="width of every layer")
-    kernel: int = Field(5, gt=0, description="frames")
-    strides: tuple[int, ...] = Field((2, 1, 2, 1), description="of each layer")
+    channels: int = Field(192, gt=0, description="channels of every layer")
+    kernel: int = Field(5, gt=0, description="kernel size, frames")
+    strides: tuple[int, ...] = Field((2, 1, 2, 1), description="stride of each layer, frames")
 
 
 class MelDiscriminator(nn.Module):
-    """Scores stretches of a mel, once for being speech and once more for being the speaker's.
+    """Projection discriminator of groups of mel frames: an unconditional score plus one for the speaker.
 
-    The two are the unconditional part and the inner product of Miyato & Koyama 2018 (arXiv:1802.05637). One that is
-    shown true speech with a wrong speaker, too (Reed et al. 2016, arXiv:1605.05396), cannot ignore the second.
+    The sum of a linear output and an inner product with the speaker embedding (Miyato & Koyama 2018, arXiv:1802.05637).
+    Real mels with the wrong speaker should be among its fakes (Reed et al. 2016, arXiv:1605.05396), so that it cannot
+    ignore the speaker.
     """
 
     def __init__(self, config: MelDiscriminatorConfig, *, n_mels: int, speaker_latent: int) -> None:
@@ -34,12 +36,12 @@ class MelDiscriminator(nn.Module):
             Convolution(a, b, kernel=config.kernel, stride=stride)
             for a, b, stride in zip(widths, widths[1:], config.strides, strict=False)
         )
-        self.speech = nn.Linear(config.channels, 1)
-        self.speaker = nn.Linear(speaker_latent, config.channels)
+        self.unconditional = nn.Linear(config.channels, 1)
+        self.projection = nn.Linear(speaker_latent, config.channels)
 
     def features(self, mel: Tensor, valid_bands: Tensor) -> list[Tensor]:
-        """Level-zero mels (batch, n_mels, frames), valid_bands bands (batch, n_mels) → each layer's (batch, …, channels)."""
-        x = ((mel + 4.5) / 2 * valid_bands[..., None]).transpose(1, 2)
+        """Level-normalized log-mels (batch, n_mels, frames), valid bands (batch, n_mels) → of each layer (batch, …, channels)."""
+        x = (standardize(mel) * valid_bands[..., None]).transpose(1, 2)
         features = []
         for layer in self.layers:
             x = F.leaky_relu(layer(x), 0.1)
@@ -47,45 +49,44 @@ class MelDiscriminator(nn.Module):
         return features
 
     def score(self, features: list[Tensor], speaker: Tensor) -> Tensor:
-        """What `features` gave, speaker latents (batch, speaker_latent) → scores (batch, …): 1 for true, 0 for not."""
+        """Output of `features`, speaker embeddings (batch, speaker_latent) → scores (batch, …): 1 is real, 0 is fake."""
         x = features[-1]
-        return self.speech(x)[..., 0] + torch.einsum("btc,bc->bt", x, self.speaker(speaker)) / x.shape[-1] ** 0.5
+        return self.unconditional(x)[..., 0] + torch.einsum("btc,bc->bt", x, self.projection(speaker)) / x.shape[-1] ** 0.5
 
 
-class PatchCriticConfig(Config):
-    """Sizes of the patch discriminator."""
+class PatchDiscriminatorConfig(Config):
+    """Sizes of `PatchDiscriminator`."""
 
-    channels: tuple[int, ...] = Field((16, 32, 64, 128), description="of each layer")
+    channels: tuple[int, ...] = Field((16, 32, 64, 128), description="channels of each layer")
     strides: tuple[tuple[int, int], ...] = Field(
-        ((1, 2), (1, 2), (2, 2), (2, 2)), description="frames and bands, of each layer"
+        ((1, 2), (1, 2), (2, 2), (2, 2)), description="stride of each layer, (frames, bands)"
     )
 
 
 class PatchDiscriminator(nn.Module):
-    """Scores patches of a mel, some frames by some bands: it sees the grain that a discriminator of whole frames overlooks.
+    """Projection discriminator of patches of a mel, a few frames by a few bands, for its fine detail.
 
-    The patches of Isola et al. 2017 (pix2pix, arXiv:1611.07004, section 3.2.2), judged as `MelDiscriminator` judges. A patch
-    is told where in frequency it lies, and which of it is valid_bands.
+    Patches as in pix2pix (Isola et al. 2017, arXiv:1611.07004, section 3.2.2), scores as in `MelDiscriminator`. The
+    position in frequency and the valid bands are further input channels.
     """
 
-    def __init__(self, config: PatchCriticConfig, *, n_mels: int, speaker_latent: int) -> None:
+    def __init__(self, config: PatchDiscriminatorConfig, *, n_mels: int, speaker_latent: int) -> None:
         super().__init__()
         widths = [3, *config.channels]
         self.layers = nn.ModuleList(
             weight_norm(nn.Conv2d(a, b, 5 if i == 0 else 3, stride, padding=2 if i == 0 else 1))
             for i, (a, b, stride) in enumerate(zip(widths, widths[1:], config.strides, strict=False))
         )
-        self.speech = nn.Linear(config.channels[-1], 1)
-        self.speaker = nn.Linear(speaker_latent, config.channels[-1])
-        self.register_buffer("place", torch.linspace(-1, 1, n_mels), persistent=False)
+        self.unconditional = nn.Linear(config.channels[-1], 1)
+        self.projection = nn.Linear(speaker_latent, config.channels[-1])
+        self.register_buffer("frequency", torch.linspace(-1, 1, n_mels), persistent=False)
 
     def features(self, mel: Tensor, valid_bands: Tensor) -> list[Tensor]:
-        """Level-zero mels (batch, n_mels, frames), valid_bands bands (batch, n_mels) → each layer's (batch, channels, …)."""
-        valid_bands = valid_bands[:, None, None].expand(-1, 1, mel.shape[2], -1)
-        heard = (mel.transpose(1, 2)[:, None] + 4.5) / 2
-        x = torch.cat([heard * valid_bands, self.place.expand_as(valid_bands), valid_bands], dim=1).to(
-            memory_format=torch.channels_last
-        )
+        """Level-normalized log-mels (batch, n_mels, frames), valid bands (batch, n_mels) → of each layer (batch, channels, …)."""
+        valid = valid_bands[:, None, None].expand(-1, 1, mel.shape[2], -1)
+        standardized = standardize(mel.transpose(1, 2)[:, None])
+        x = torch.cat([standardized * valid, self.frequency.expand_as(valid), valid], dim=1)
+        x = x.to(memory_format=torch.channels_last)
         features = []
         for layer in self.layers:
             x = F.leaky_relu(layer(x), 0.1)
@@ -93,7 +94,7 @@ class PatchDiscriminator(nn.Module):
         return features
 
     def score(self, features: list[Tensor], speaker: Tensor) -> Tensor:
-        """What `features` gave, speaker latents (batch, speaker_latent) → scores (batch, …): 1 for true, 0 for not."""
+        """Output of `features`, speaker embeddings (batch, speaker_latent) → scores (batch, …): 1 is real, 0 is fake."""
         x = features[-1].flatten(2)
-        weight = self.speaker(speaker) / x.shape[1] ** 0.5
-        return self.speech(x.transpose(1, 2))[..., 0] + torch.einsum("bcp,bc->bp", x, weight)
+        weight = self.projection(speaker) / x.shape[1] ** 0.5
+        return self.unconditional(x.transpose(1, 2))[..., 0] + torch.einsum("bcp,bc->bp", x, weight)
