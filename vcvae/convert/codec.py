@@ -102,7 +102,7 @@ def read(path: str | Path) -> Code:
     except OSError as error:
         raise VcvaeError(f"{path}: cannot be read ({error.strerror or error}).") from None
     except Exception:  # of the archive, or of what is missing in it
-        raise VcvaeError(f"{path}: not a code that 'vcvae encode --code' wrote.") from None
+        raise VcvaeError(f"{path}: not a code that 'vcvae encode code' wrote.") from None
     if values.ndim != 2 or code.frames < 1 or not np.isfinite(values).all():
-        raise VcvaeError(f"{path}: not a code that 'vcvae encode --code' wrote.")
+        raise VcvaeError(f"{path}: not a code that 'vcvae encode code' wrote.")
     return code
