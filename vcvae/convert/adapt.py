@@ -18,7 +18,7 @@ from vcvae.convert.finetune import finetune, limited_voice
 from vcvae.convert.losses import load_losses
 from vcvae.defaults import VOICE_STEPS
 from vcvae.errors import VcvaeError, disk_errors
-from vcvae.features.mel import level
+from vcvae.features.mel import normalize_level
 from vcvae.models.conversion.vae import DisentanglingVAE
 from vcvae.models.conversion.voice import Voice
 from vcvae.models.hub import check_vacant
@@ -134,7 +134,7 @@ def _reconstruction_l1(model: DisentanglingVAE, voice: Voice, held_out: Sequence
     error = 0.0
     weight = 0.0
     for reference in held_out:
-        mel = reference.mel - level(reference.mel[:, : model.config.encoder_bands])
+        mel, _ = normalize_level(reference.mel, model.config.encoder_bands)
         decoded = model.decoder(model.content(mel).mean, voice.reference, model.f0(mel), frames=mel.shape[2])
         error += ((decoded - mel).abs().sum(dim=2) * reference.valid_bands).sum().item()
         weight += reference.valid_bands.sum().item() * mel.shape[2]

@@ -260,7 +260,7 @@ class Converter(Encoder):
 
         `statistics` are those of the whole source.
         """
-        return source_f0.move(statistics, voice.f0_statistics).shift(pitch_shift / 12).within_range()
+        return source_f0.transfer(statistics, voice.f0_statistics).shift(pitch_shift / 12).within_range()
 
     def decode(self, source_mel: Tensor, voice: Voice, target_f0: F0Contour) -> Tensor:
         """Source ln-mel (1, n_mels, frames) → converted ln-mel, like it, as quiet as the source in its pauses."""
