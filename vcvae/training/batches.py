@@ -1,4 +1,4 @@
-"""Batches for a run: which examples make them, by how many processes, and what happens where one cannot be read."""
+"""Training batches: their order over processes and resumed runs, and what happens when a file cannot be read."""
 
 from __future__ import annotations
 
@@ -14,39 +14,40 @@ from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 from vcvae.errors import VcvaeError
 from vcvae.training.task import Batch
 
-MAX_RETRIES = 20  # examples that are tried in place of one that cannot be read
-RETRY_OFFSET = 2**40  # between the numbers of these: further than any run goes
+MAX_RETRIES = 20  # examples tried in turn, the first included, before an unreadable one is an error
+RETRY_OFFSET = 2**40  # between their numbers; more than the examples of any run
 
 logger = logging.getLogger("vcvae")
 
 
 class SkipUnreadable(Dataset):
-    """The same examples; for one that cannot be read another is drawn, the same at each run. A warning says so, once.
+    """A dataset in which an unreadable example is replaced by another, the same one in every run, with one warning.
 
-    A run of days is worth more than a file. A disk that is gone is another matter: after some failures in a row the
-    last one is raised.
+    One broken file should not end a run of days. When a whole disk is gone, `MAX_RETRIES` failures in a row raise.
     """
 
     def __init__(self, data: Dataset) -> None:
-        self.data, self.told = data, set()
+        self.data, self.warned = data, set()
 
     def __getitem__(self, n: int) -> dict[str, np.ndarray]:
-        for other in range(MAX_RETRIES):
+        for attempt in range(MAX_RETRIES):
             try:
-                return self.data[n + other * RETRY_OFFSET]
+                return self.data[n + attempt * RETRY_OFFSET]
             except (VcvaeError, sf.LibsndfileError, OSError, ValueError) as error:
                 reason = str(error)
-                if reason not in self.told:
-                    logger.warning("%s Other examples take the place of those that need it.", reason)
-                self.told.add(reason)
-        raise VcvaeError(f"{reason} Nor could {MAX_RETRIES - 1} other examples be read; run the same command to go on.")
+                if reason not in self.warned:
+                    logger.warning("%s Other examples are used in its place.", reason)
+                self.warned.add(reason)
+        raise VcvaeError(
+            f"{reason} {MAX_RETRIES - 1} other examples could not be read either; run the same command to resume."
+        )
 
 
 class ResumableBatchSampler(Sampler):
-    """The example numbers of each batch of one process, without end: all processes together take one after the other.
+    """The example numbers of each batch of one process, without end; the batches of all processes are consecutive.
 
-    `first` is the number of examples that the run has seen. With it alone a run goes on with any number of processes
-    and any size of batch, and no example comes twice or is left out.
+    `first` is the number of examples that the run has used so far. It is all that a run needs to resume, with any
+    number of processes and any batch size, without repeating or omitting an example.
     """
 
     def __init__(self, size: int, first: int, *, process: int = 0, processes: int = 1) -> None:
@@ -60,53 +61,53 @@ class ResumableBatchSampler(Sampler):
 
 
 def batches(
-    data: Dataset, positions: ResumableBatchSampler, *, workers: int, device: torch.device
+    data: Dataset, sampler: ResumableBatchSampler, *, workers: int, device: torch.device
 ) -> Generator[Batch, None, None]:
-    """Batches on `device`, read by so many other processes; `close()` ends these.
+    """Batches on `device`, read by `workers` other processes; `close()` of the generator ends these.
 
     Raises:
-        VcvaeError: no audio can be read any more, or a process that reads it was killed.
+        VcvaeError: `MAX_RETRIES` examples in a row cannot be read, or a process that reads audio was killed.
     """
     loader = DataLoader(
         SkipUnreadable(data),
-        batch_sampler=positions,
+        batch_sampler=sampler,
         num_workers=workers,
         prefetch_factor=4 if workers else None,
         pin_memory=device.type == "cuda",
-        worker_init_fn=_leave_signals_to_the_parent,
+        worker_init_fn=_ignore_signals,
     )
-    return _moved(iter(loader), device)  # it draws a random number, so it begins here and not within a step
+    return _on_device(iter(loader), device)  # iter() draws a random number, so it is called here and not within a step
 
 
-def _moved(read: Iterator[Batch], device: torch.device) -> Generator[Batch, None, None]:
+def _on_device(loader: Iterator[Batch], device: torch.device) -> Generator[Batch, None, None]:
     try:
-        for batch in read:
-            yield to(batch, device)
-    except VcvaeError as error:  # from a worker, its message comes with the traceback
+        for batch in loader:
+            yield to_device(batch, device)
+    except VcvaeError as error:  # raised in a worker, its message includes the traceback
         raise VcvaeError(str(error).strip().splitlines()[-1].removeprefix("vcvae.errors.VcvaeError: ")) from None
     finally:
-        # Readers ignore SIGTERM: one that is still there when Python exits would be waited for, for ever.
-        getattr(read, "_shutdown_workers", lambda: None)()
+        # Workers ignore SIGTERM, so Python would wait forever at its exit for one that still runs.
+        getattr(loader, "_shutdown_workers", lambda: None)()
 
 
-def first(data: Dataset, examples: int, *, size: int, device: torch.device) -> Iterator[Batch]:
-    """The first examples, in batches; they are read when they are asked for."""
-    steady = SkipUnreadable(data)
+def first_batches(data: Dataset, examples: int, *, size: int, device: torch.device) -> Iterator[Batch]:
+    """The first `examples` examples in batches of `size`, each read when it is needed."""
+    readable = SkipUnreadable(data)
     for i in range(0, examples, size):
-        yield to(default_collate([steady[n] for n in range(i, i + size)]), device)
+        yield to_device(default_collate([readable[n] for n in range(i, i + size)]), device)
 
 
-def to(batch: Batch, device: torch.device) -> Batch:
-    """The batch on a device."""
+def to_device(batch: Batch, device: torch.device) -> Batch:
+    """The batch, with all its tensors on `device`."""
     return {name: value.to(device, non_blocking=True) for name, value in batch.items()}
 
 
-def is_a_killed_reader(error: RuntimeError) -> bool:
-    """Whether torch says by this that a process that reads audio has died; it may say so at any time."""
+def is_killed_worker(error: RuntimeError) -> bool:
+    """Whether torch reports by this error, which it may raise at any time, that a data-loading process has died."""
     return "DataLoader worker" in str(error)
 
 
-def _leave_signals_to_the_parent(_worker: int) -> None:
-    # Ctrl-C reaches the whole process group; readers must live on until the step at hand is done.
+def _ignore_signals(_worker: int) -> None:
+    # Ctrl-C reaches the whole process group, but workers must live until the current step is done.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)

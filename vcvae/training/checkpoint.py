@@ -1,4 +1,4 @@
-"""Checkpoints, written whole or not at all: the last, to go on as if nothing had happened, and those that were best."""
+"""Checkpoints, written atomically: the last one, from which a run resumes, and the best ones."""
 
 from __future__ import annotations
 
@@ -10,33 +10,34 @@ import torch
 
 from vcvae.errors import VcvaeError, disk_errors, replacing
 
-NAME, BEST = "checkpoint.pt", "best"
-DESCRIBES = {"task", "step", "voices", "corpus", "config", "validation"}  # what a model can be made of
-GOES_ON = DESCRIBES | {"optimizers", "examples"}  # what a run can go on from
+NAME = "checkpoint.pt"
+BEST = "best"  # the folder of the best checkpoints
+MODEL_KEYS = {"task", "step", "voices", "corpus", "config", "validation"}  # needed to export a model
+RESUME_KEYS = MODEL_KEYS | {"optimizers", "examples"}  # needed to resume a run
 
 
 def save(folder: Path, state: dict[str, Any]) -> None:
-    """Write `state` (tensors, numbers, strings and containers of them) to the run's folder.
+    """Write `state` (tensors, numbers, strings and containers of them) as the last checkpoint of the run in `folder`.
 
     Raises:
-        VcvaeError: it cannot be written, on a full disk for example; the last checkpoint is then as it was.
+        VcvaeError: it cannot be written, on a full disk for example; the previous checkpoint is then unchanged.
     """
     _write(folder / NAME, state)
 
 
 def load(folder: Path, *, mmap: bool = False) -> dict[str, Any] | None:
-    """The state last saved, on the CPU, or None where there is none yet; `mmap` leaves weights on the disk till used.
+    """The last checkpoint, on the CPU, or None if there is none; with `mmap` weights are read only when used.
 
     Raises:
         VcvaeError: the file is not a checkpoint.
     """
-    return _read(folder / NAME, GOES_ON, mmap=mmap) if (folder / NAME).exists() else None
+    return _read(folder / NAME, RESUME_KEYS, mmap=mmap) if (folder / NAME).exists() else None
 
 
 def save_best(folder: Path, state: dict[str, Any], *, keep: int, by: str) -> None:
-    """Keep `state` if it is among the `keep` best of a run by a figure of its validation, and only those.
+    """Keep `state` if it is among the `keep` best of the run by a validation figure; remove those that no longer are.
 
-    `by` is 'lowest' or 'highest' and the figure's name. What only going on needs is left out.
+    `by` is 'lowest' or 'highest' and the name of the figure. Only `MODEL_KEYS` are kept, not the optimizers.
 
     Raises:
         VcvaeError: it cannot be written.
@@ -48,21 +49,21 @@ def save_best(folder: Path, state: dict[str, Any], *, keep: int, by: str) -> Non
     name = f"step-{state['step']:08}.pt"
     kept = [(cost, path) for cost, path in _ranked(folder, by) if path.name != name]
     if len(kept) < keep or _cost(state, by) < kept[keep - 1][0]:
-        _write(folder / BEST / name, {key: state[key] for key in DESCRIBES})
+        _write(folder / BEST / name, {key: state[key] for key in MODEL_KEYS})
         for _, path in kept[keep - 1 :]:
             path.unlink()
 
 
 def load_best(folder: Path, by: str) -> dict[str, Any] | None:
-    """The best state that a run has kept, by a figure of its validation, or None."""
+    """The best checkpoint of a run by a validation figure, or None if there is none."""
     ranked = _ranked(folder, by)
-    return _read(ranked[0][1], DESCRIBES) if ranked else None
+    return _read(ranked[0][1], MODEL_KEYS) if ranked else None
 
 
 def _ranked(folder: Path, by: str) -> list[tuple[float, Path]]:
-    """The kept ones, the best first, each with what its figure costs. (Mapped: their weights are not read for that.)"""
+    """(cost, path) of the best checkpoints, best first. They are memory-mapped, so their weights are not read."""
     kept = (folder / BEST).glob("step-*.pt")
-    return sorted((_cost(_read(path, DESCRIBES, mmap=True), by), path) for path in kept)
+    return sorted((_cost(_read(path, MODEL_KEYS, mmap=True), by), path) for path in kept)
 
 
 def _cost(state: dict[str, Any], by: str) -> float:
@@ -71,7 +72,7 @@ def _cost(state: dict[str, Any], by: str) -> float:
 
 
 def _write(path: Path, state: dict[str, Any]) -> None:
-    with replacing(path, advice="make room there and run the same command, to go on from the last checkpoint") as file:
+    with replacing(path, advice="make room there and run the same command, to resume from the last checkpoint") as file:
         torch.save(state, file)
 
 
@@ -79,9 +80,9 @@ def _read(path: Path, keys: set[str], *, mmap: bool = False) -> dict[str, Any]:
     try:
         state = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
         if not isinstance(state, dict) or not keys <= state.keys():
-            raise TypeError("it holds something else")
+            raise TypeError("it lacks keys of a checkpoint")
         return state
     except Exception as error:
         raise VcvaeError(
-            f"{path}: cannot be read as a checkpoint ({str(error).splitlines()[0]}); remove it to start the run anew."
+            f"{path}: cannot be read as a checkpoint ({str(error).splitlines()[0]}); remove it to start the run again."
         ) from None

@@ -1,4 +1,4 @@
-"""What every training run has, whatever it trains: data, length, optimizer, and where it is kept."""
+"""The configuration that all training tasks share: data, length, optimizer, logging and checkpoints."""
 
 from __future__ import annotations
 
@@ -13,13 +13,15 @@ from vcvae.config import Config
 Precision = Annotated[Literal["no", "bf16", "fp16"], BeforeValidator(lambda value: "no" if value is False else value)]
 Speed = Annotated[float, Field(ge=0.5, le=2)]
 Decay = Annotated[float, Field(ge=0, lt=1)]
+# Marks the fields that may differ when a run is resumed.
+MAY_CHANGE = {"may_change": True}
 
 
 class DataConfig(Config):
-    """Prepared folders (`vcvae prepare`), or shards in a folder or at a URL. No speaker of one must be in the other."""
+    """Prepared folders (`vcvae prepare`), or shards in a folder or at a URL. The two must share no speaker."""
 
-    train: str = Field(description="folder of the speakers to learn from")
-    dev: str = Field(description="folder of unseen speakers, for validation only")
+    train: str = Field(description="folder of the training speakers")
+    dev: str = Field(description="folder of other speakers, used for validation only")
 
     @property
     def to_learn_from(self) -> dict[str, str | None]:
@@ -40,45 +42,61 @@ class ParallelDataConfig(DataConfig):
 
 
 class OptimizerConfig(Config):
-    """AdamW (Loshchilov & Hutter 2019, arXiv:1711.05101), linear warm-up, then a cosine down to a share of the rate."""
+    """AdamW (Loshchilov & Hutter 2019, arXiv:1711.05101) with linear warm-up, then cosine decay."""
 
-    learning_rate: float = Field(8e-4, gt=0, description="at the end of the warm-up")
-    final: float = Field(0.05, ge=0, le=1, description="share of the rate that is left at the last step")
-    warmup: int = Field(500, ge=0, description="steps")
-    betas: tuple[Decay, Decay] = Field((0.9, 0.99), description="decay of the gradient's two moments")
-    weight_decay: float = Field(0.01, ge=0, description="share of each weight that a unit of rate takes away")
-    clip: float = Field(1.0, gt=0, description="largest norm of the gradient")
+    learning_rate: float = Field(8e-4, gt=0, description="peak learning rate, reached at the end of the warm-up")
+    final_share: float = Field(0.05, ge=0, le=1, description="learning rate at the last step, as a share of the peak")
+    warmup: int = Field(500, ge=0, description="steps of linear warm-up")
+    betas: tuple[Decay, Decay] = Field((0.9, 0.99), description="decay of the two moments of the gradient")
+    weight_decay: float = Field(0.01, ge=0, description="decoupled weight decay, per unit of learning rate")
+    clip: float = Field(1.0, gt=0, description="largest norm of the gradient; a longer one is scaled down")
 
-    def rate(self, step: int, steps: int) -> float:
-        """The learning rate at a step of a run of `steps`."""
+    def learning_rate_at(self, step: int, steps: int) -> float:
+        """The learning rate at `step` of a run of `steps` steps."""
         if step < self.warmup:
             return self.learning_rate * (step + 1) / self.warmup
         progress = min(1.0, (step - self.warmup) / max(1, steps - self.warmup))
-        share = self.final + (1 - self.final) * 0.5 * (1 + math.cos(math.pi * progress))
+        share = self.final_share + (1 - self.final_share) * 0.5 * (1 + math.cos(math.pi * progress))
         return self.learning_rate * share
 
 
 class RunConfig(Config):
-    """The keys that all tasks share."""
+    """The keys that all tasks share. Fields marked `may_change` may differ when a run is resumed."""
 
-    task: str = Field(description="what is trained")
-    output: str = Field(description="folder of the run; the same command again goes on from what it holds")
-    data: DataConfig
-    seed: int = Field(0, ge=0, description="of weights, data and noise")
-    steps: int = Field(20000, gt=0, description="optimizer steps")
-    batch_speakers: int = Field(8, gt=1, description="speakers in a batch of one process")
-    segments: int = Field(2, gt=1, description="of each of these")
-    segment_frames: int = Field(128, gt=15, description="mel frames of a segment: 1.5 s")
-    speeds: tuple[Speed, ...] = Field((1.0,), description="each speaker at each of these speeds is a speaker")
-    accumulate: int = Field(1, gt=0, description="batches whose gradients make one step")
-    precision: Precision = Field("no", description="mixed precision: no, bf16 (for recent GPUs) or fp16")
-    workers: int = Field(1, ge=0, description="processes that read audio")
-    optimizer: OptimizerConfig = OptimizerConfig()
-    log_every: int = Field(50, gt=0, description="steps between scalars")
-    validate_every: int = Field(1000, gt=0, description="steps between validations")
-    validation_speakers: int = Field(
-        64, gt=1, description="speakers in a validation; one that comes again has other segments"
+    task: str = Field(description="name of the training task")
+    output: str = Field(description="folder of the run; the same command resumes it", json_schema_extra=MAY_CHANGE)
+    data: DataConfig = Field(json_schema_extra=MAY_CHANGE)
+    seed: int = Field(0, ge=0, description="seed of initial weights, data order and noise")
+    steps: int = Field(20000, gt=0, description="optimizer steps", json_schema_extra=MAY_CHANGE)
+    batch_speakers: int = Field(8, gt=1, description="speakers per batch and process", json_schema_extra=MAY_CHANGE)
+    segments: int = Field(2, gt=1, description="segments per speaker in a batch")
+    segment_frames: int = Field(128, gt=15, description="mel frames per segment; 128 are 1.5 s")
+    speeds: tuple[Speed, ...] = Field(
+        (1.0,), description="playback speeds; a speaker at each speed counts as another speaker"
     )
-    keep_best: int = Field(1, ge=0, description="checkpoints kept beside the last, those that validated best")
-    best_by: str = Field(description="the figure of a validation that says which")
-    checkpoint_every: int = Field(250, gt=0, description="steps between checkpoints: what a killed run can lose")
+    accumulate: int = Field(
+        1, gt=0, description="batches whose gradients are averaged for one step", json_schema_extra=MAY_CHANGE
+    )
+    precision: Precision = Field("no", description="mixed precision: no, bf16 (recent GPUs) or fp16")
+    workers: int = Field(1, ge=0, description="processes that read audio", json_schema_extra=MAY_CHANGE)
+    optimizer: OptimizerConfig = Field(OptimizerConfig(), json_schema_extra=MAY_CHANGE)
+    log_every: int = Field(50, gt=0, description="steps between log lines", json_schema_extra=MAY_CHANGE)
+    validate_every: int = Field(1000, gt=0, description="steps between validations", json_schema_extra=MAY_CHANGE)
+    validation_speakers: int = Field(
+        64,
+        gt=1,
+        description="speakers in a validation; beyond the number in data.dev, speakers repeat with other segments",
+        json_schema_extra=MAY_CHANGE,
+    )
+    keep_best: int = Field(
+        1, ge=0, description="checkpoints kept beside the last: the best by best_by", json_schema_extra=MAY_CHANGE
+    )
+    best_by: str = Field(
+        description="validation figure by which checkpoints are compared", json_schema_extra=MAY_CHANGE
+    )
+    checkpoint_every: int = Field(
+        250,
+        gt=0,
+        description="steps between checkpoints; a killed run loses at most these",
+        json_schema_extra=MAY_CHANGE,
+    )

@@ -1,4 +1,4 @@
-"""From a run's folder to a model that can be given away: weights, configuration, and a card that says how they came."""
+"""Exporting a training run as a model: weights, configuration, and a model card that states how it was trained."""
 
 from __future__ import annotations
 
@@ -10,43 +10,45 @@ from vcvae.errors import VcvaeError
 from vcvae.models.hub import CONFIG, check_vacant
 from vcvae.training import checkpoint
 from vcvae.training.config import RunConfig
-from vcvae.training.loop import last_state, load_task
+from vcvae.training.run_folder import last_checkpoint, load_task
 
 
 def export(run: Path, destination: Path, *, best: bool = False, small: bool = False, force: bool = False) -> int:
-    """Write what a run has made as a model: safetensors, config.json, and a card; returns its step.
+    """Write the model of a run: safetensors, config.json, and a model card; returns the step of its checkpoint.
 
-    The weights are float16, or, for a `small` one, bytes (`models.pretrained.quantize_int8`).
-
-    It is the last checkpoint's, or that of the `best` validation. A README.md that is there already stays as it is:
-    its author may have written on.
+    The checkpoint is the last one, or with `best` the best one by the run's `best_by`. The weights are float16, or with
+    `small` int8 (`vcvae.models.hub.quantize_int8`). A README.md that is already there is kept: its author may have
+    edited it.
 
     Raises:
-        VcvaeError: no run in `run`, no best checkpoint, a model in `destination`, or one that cannot be written.
+        VcvaeError: no run in `run`, no best checkpoint, a model in `destination` (without `force`), or it cannot be
+            written.
     """
     check_vacant(destination, force)
-    saved = last_state(run)
+    saved = last_checkpoint(run)
     config, task = load_task(saved, run)
     if best:
         saved = checkpoint.load_best(run, config.best_by)
         if saved is None:
             raise VcvaeError(
-                f"{run}: no best checkpoint is kept here yet; a run with keep_best keeps it as it validates."
+                f"{run}: no best checkpoint here yet; a run with keep_best > 0 saves one at its first validation."
             )
         task.load_state_dict(saved["task"])
     model = task.released
-    model.release(destination, card=card(type(model).__name__, model, saved, config, run), small=small)
+    model.release(destination, card=model_card(type(model).__name__, model, saved, config, run), small=small)
     return saved["step"]
 
 
-def card(kind: str, model: Any, saved: dict[str, Any], config: RunConfig, run: Path) -> str:
-    """A model card in Markdown: what is known of how the weights were made, and what only their author can add."""
-    seen = saved["validation"]
-    figures = "".join(f"| {name} | {value:.4g} |\n" for name, value in seen["figures"].items())
-    made = _environment(run)
-    versions = ", ".join(f"{name} {made[name]}" for name in ("vcvae", "torch", "python") if name in made)
-    if "git_commit" in made:
-        versions += f"; commit {made['git_commit'][:12]}" + (" with changes" if made["git_dirty"] == "yes" else "")
+def model_card(kind: str, model: Any, saved: dict[str, Any], config: RunConfig, run: Path) -> str:
+    """A model card in Markdown: how the weights were trained, and what their author has to add."""
+    validation = saved["validation"]
+    figures = "".join(f"| {name} | {value:.4g} |\n" for name, value in validation["figures"].items())
+    environment = _environment(run)
+    versions = ", ".join(f"{name} {environment[name]}" for name in ("vcvae", "torch", "python") if name in environment)
+    if "git_commit" in environment:
+        versions += f"; commit {environment['git_commit'][:12]}" + (
+            " with changes" if environment["git_dirty"] == "yes" else ""
+        )
     return (
         "---\nlibrary_name: vcvae\npipeline_tag: audio-to-audio\n---\n"
         f"# {kind}\n\n"
@@ -56,17 +58,18 @@ def card(kind: str, model: Any, saved: dict[str, Any], config: RunConfig, run: P
         f"| data | {saved['corpus']} ({config.data.train}) |\n"
         f"| command | `vcvae train config.yaml`, with the configuration below |\n"
         f"| length | {saved['step']:,} of {config.steps:,} steps |\n"
-        f"| made with | {versions or 'not known'} |\n\n"
+        f"| made with | {versions or 'unknown'} |\n\n"
         "## Validation\n\n"
         + (
-            f"On unseen speakers ({config.data.dev}), at step {seen['step']:,}:\n\n| figure | value |\n|---|---|\n"
+            f"On the validation speakers ({config.data.dev}), at step {validation['step']:,}:\n\n"
+            "| figure | value |\n|---|---|\n"
             f"{figures}"
             if figures
-            else "None was made yet.\n"
+            else "None yet.\n"
         )
         + "\n## Licence, limits, use\n\n"
-        "For its author to add: under what licence it is given, where its data come from, what it was not tried on, "
-        "and whose consent its use needs.\n\n"
+        "For its author to add: its licence, the source of its data, what it was not tested on, and whose consent its "
+        "use needs.\n\n"
         f"## Configuration\n\n```yaml\n{saved['config']}```\n"
     )
 

@@ -1,4 +1,4 @@
-"""What a run writes while it lasts: figures as text for everyone, and TensorBoard's events for eyes and ears."""
+"""Writing the log of a training run: figures as JSON lines, and TensorBoard events with mels and audio."""
 
 from __future__ import annotations
 
@@ -10,27 +10,30 @@ from torch import Tensor
 
 from vcvae.errors import VcvaeError, disk_errors, replacing
 from vcvae.features.mel import MelConfig
+from vcvae.training.run_folder import FIGURES, read_figures
 from vcvae.training.task import ValidationResult
-
-FIGURES = "figures.jsonl"
 
 
 class Log:
-    """`figures.jsonl`, a line a step that was logged; and TensorBoard's event files: the same figures, mels, sounds."""
+    """Writes `figures.jsonl`, one line per logged step, and TensorBoard event files with the same figures."""
 
     def __init__(self, folder: Path, step: int, config: MelConfig) -> None:
-        """For a run that stands at `step`: what was written after it, by a run that was killed, is taken back."""
+        """For a run that resumes at `step`: lines that a killed run wrote after it are removed.
+
+        Raises:
+            VcvaeError: the log cannot be written.
+        """
         from torch.utils.tensorboard import SummaryWriter
 
         self.folder, self.config = folder, config
         with disk_errors(folder):
-            kept = [line for line in read(folder) if line["step"] <= step]
+            kept = [line for line in read_figures(folder) if line["step"] <= step]
             with replacing(folder / FIGURES) as file:
                 file.write("".join(json.dumps(line) + "\n" for line in kept).encode())
             self.writer = SummaryWriter(str(folder / "tensorboard"), purge_step=step)
 
     def figures(self, group: str, values: dict[str, float], step: int) -> None:
-        """Figures by name, of a group: train or dev.
+        """Write figures by name; `group` is train or dev.
 
         Raises:
             VcvaeError: they cannot be written.
@@ -41,51 +44,42 @@ class Log:
             for name, value in values.items():
                 self.writer.add_scalar(f"{group}/{name}", value, step)
 
-    def findings(self, found: ValidationResult, step: int) -> None:
-        """A validation: its figures, its mels as pictures and by Griffin-Lim, its sounds.
+    def validation(self, result: ValidationResult, step: int) -> None:
+        """Write a validation: its figures, its mels as images and as audio by Griffin-Lim, and its audio.
 
         Raises:
             VcvaeError: they cannot be written.
         """
         from vcvae.vocoder.griffin_lim import GriffinLim
 
-        self.figures("dev", found.figures, step)
-        vocoder, sounds = GriffinLim(self.config), dict(found.sounds)
+        self.figures("dev", result.figures, step)
+        vocoder = GriffinLim(self.config)
+        audio = dict(result.audio)
         with disk_errors(self.folder):
-            for name, mel in found.mels.items():
+            for name, mel in result.mels.items():
                 mel = mel.cpu()
                 grey = ((mel - mel.min()) / (mel.max() - mel.min()).clamp(min=1e-6)).flip(0)
                 self.writer.add_image(f"mel/{name}", grey[None], step)
-                sounds.setdefault(name, vocoder(mel[None]))
-            for name, samples in sounds.items():
-                self._sound(name, samples, step)
+                audio.setdefault(name, vocoder(mel[None]))
+            for name, samples in audio.items():
+                self._write_audio(name, samples, step)
 
-    def _sound(self, name: str, samples: Tensor, step: int) -> None:
-        loudest = samples.abs().max().clamp(min=1e-6)
-        self.writer.add_audio(f"audio/{name}", samples / loudest, step, self.config.sample_rate)
+    def _write_audio(self, name: str, samples: Tensor, step: int) -> None:
+        peak = samples.abs().max().clamp(min=1e-6)
+        self.writer.add_audio(f"audio/{name}", samples / peak, step, self.config.sample_rate)
 
     def close(self) -> None:
+        """Flush and close the event file."""
         with disk_errors(self.folder):
             self.writer.close()
 
 
-def read(folder: Path) -> list[dict]:
-    """The lines of a run's figures, each with `step`, `group` and figures by name; none where none was written yet."""
-    try:
-        lines = (folder / FIGURES).read_text(encoding="utf-8").splitlines()
-    except FileNotFoundError:
-        return []
-    found = []
-    for line in lines:
-        try:
-            found.append(json.loads(line))
-        except ValueError:  # the line at which a run was killed
-            continue
-    return found
-
-
 def require_tensorboard() -> None:
-    """Raise a VcvaeError where TensorBoard is missing: better before a run than in it."""
+    """Check before a run that TensorBoard is installed.
+
+    Raises:
+        VcvaeError: it is not.
+    """
     if importlib.util.find_spec("tensorboard") is None:
         raise VcvaeError(
             "training writes TensorBoard logs; install vcvae with its extra 'train', or tensorboard alone."

@@ -1,8 +1,8 @@
-"""The training loop: any task, any device, one process or many, stopped and resumed at will.
+"""The training loop: any task, any device, one or several processes, resumable.
 
-Everything random in a step is drawn from (seed, step, process), and example n from (seed, n); a resumed run therefore
-needs the weights, the optimizer's state, the step and the number of examples seen, and nothing else, to be the run that
-was never stopped. It may go on with another number of processes: no example then comes twice or is left out.
+All randomness in a step depends on (seed, step, process) only, and example n of the data on (seed, n). A resumed run
+therefore needs only the weights, the optimizer states, the step, and the number of examples used so far to equal an
+uninterrupted one. It may resume with another number of processes: no example is repeated or omitted.
 """
 
 from __future__ import annotations
@@ -20,96 +20,55 @@ import torch
 import yaml
 from accelerate import Accelerator
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from vcvae.data.load import load
 from vcvae.environment import environment, git_state
 from vcvae.errors import VcvaeError, disk_errors
 from vcvae.training import checkpoint
-from vcvae.training.batches import ResumableBatchSampler, batches, first, is_a_killed_reader
+from vcvae.training.batches import ResumableBatchSampler, batches, first_batches, is_killed_worker
 from vcvae.training.config import RunConfig
 from vcvae.training.log import Log, require_tensorboard
-from vcvae.training.stopping import Stop, Stopped
-from vcvae.training.task import Batch, Task
+from vcvae.training.progress import format_figures, progress_bar
+from vcvae.training.stopping import Stopped, StopRequest
+from vcvae.training.task import Batch
 from vcvae.training.tasks import TASKS, parse
-from vcvae.training.tasks.gmm import ParallelConfig, fit
 
-BEGINNING = 64  # examples that a task may look at before the first step
-FREE_TO_CHANGE = {
-    "output",
-    "data",
-    "steps",
-    "batch_speakers",
-    "accumulate",
-    "workers",
-    "log_every",
-    "validate_every",
-    "validation_speakers",
-    "checkpoint_every",
-    "keep_best",
-    "best_by",
-    "optimizer",
-}
+SETUP_EXAMPLES = 64  # examples that a task sees in its setup, before the first step
 
 
-def train(config: RunConfig | ParallelConfig, console: Console | None = None) -> Path:
-    """Train as `config` says, or go on from where its output folder stands; returns that folder.
+def train(config: RunConfig, console: Console | None = None) -> Path:
+    """Train `config`, or resume the run in its output folder; returns that folder.
 
     Raises:
-        VcvaeError: data that is not prepared, an output that holds a run of another configuration, a precision that
-            cannot be had; and, with the last checkpoint as it was, so that the same command goes on from there: a loss
-            that is not finite, a full disk, a process that read audio and was killed.
-        Stopped: by Ctrl-C or SIGTERM; the step at hand is done and saved.
+        VcvaeError: the data are not prepared, the output folder holds a run of another configuration, or the precision
+            is not available. Also, with the last checkpoint intact so that the same command resumes: a loss is not
+            finite, the disk is full, or a process that reads audio was killed.
+        Stopped: by Ctrl-C or SIGTERM, after the current step was completed and saved.
     """
-    console = console or Console()
-    if isinstance(config, ParallelConfig):
-        return fit(config, console)
     require_tensorboard()
-    return _Run(config, console).train()
+    return Trainer(config, console or Console()).train()
 
 
-class _Run:
-    """A task, the optimizers of its parameter_groups, and the step at which they stand."""
+class Trainer:
+    """A task, one optimizer for each of its parameter groups, and the state of the run."""
 
     def __init__(self, config: RunConfig, console: Console) -> None:
         self.config, self.console, self.folder = config, console, Path(config.output)
-        self.accelerator = _accelerator(config.precision)
-        mel = config.model.mel
-        self.data, self.dev = (
-            load(
-                place,
-                batch=config.batch_speakers,
-                segment=config.segment_frames * mel.hop,
-                count=config.segments,
-                sample_rate=mel.sample_rate,
-                speeds=speeds,
-                seed=config.seed,
-                **options,
-            )
-            for place, speeds, options in (
-                (config.data.train, config.speeds, config.data.to_learn_from),
-                (config.data.dev, (1.0,), {}),
-            )
-        )
+        self.accelerator = _make_accelerator(config.precision)
+        self.data = self._load_data(config.data.train, speeds=config.speeds, **config.data.to_learn_from)
+        self.dev = self._load_data(config.data.dev, speeds=(1.0,))
         torch.manual_seed(config.seed)
         self.task = TASKS[config.task][1](config, self.data.voices)
-        self.step = self.examples = 0
+        self.step = 0
+        self.examples = 0  # used so far, by all processes together
         self.validation = {"step": 0, "figures": {}}
         saved = checkpoint.load(self.folder)
         if saved:
-            _require_same(config, parse(yaml.safe_load(saved["config"]), where=str(self.folder)), self.folder)
-            if saved["voices"] != self.data.voices:
-                raise VcvaeError(
-                    f"{config.data.train}: holds {self.data.voices} voices, where the run in {self.folder} began with "
-                    f"{saved['voices']}; give the same data, or another output."
-                )
-            self.task.load_state_dict(saved["task"])
-            self.step, self.examples, self.validation = saved["step"], saved["examples"], saved["validation"]
-            if self.accelerator.scaler and saved["scaler"]:
-                self.accelerator.scaler.load_state_dict(saved["scaler"])
+            self._resume(saved)
         self.task.to(self.accelerator.device)
         if not saved:
-            self.task.begin(first(self.data, BEGINNING, size=config.batch_speakers, device=self.accelerator.device))
+            device = self.accelerator.device
+            self.task.setup(first_batches(self.data, SETUP_EXAMPLES, size=config.batch_speakers, device=device))
         self.parameter_groups = self.task.parameter_groups()
         self.optimizers = {}
         for name, parameters in self.parameter_groups.items():
@@ -124,92 +83,121 @@ class _Run:
                 optimizer.load_state_dict(saved["optimizers"][name])
             self.optimizers[name] = self.accelerator.prepare(optimizer)
 
+    def _load_data(self, place: str, **options: Any):
+        config = self.config
+        return load(
+            place,
+            batch=config.batch_speakers,
+            segment=config.segment_frames * config.model.mel.hop,
+            count=config.segments,
+            sample_rate=config.model.mel.sample_rate,
+            seed=config.seed,
+            **options,
+        )
+
+    def _resume(self, saved: dict[str, Any]) -> None:
+        config = self.config
+        _require_same(config, parse(yaml.safe_load(saved["config"]), where=str(self.folder)), self.folder)
+        if saved["voices"] != self.data.voices:
+            raise VcvaeError(
+                f"{config.data.train}: holds {self.data.voices} voices, but the run in {self.folder} was started with "
+                f"{saved['voices']}; give the same data, or another output."
+            )
+        self.task.load_state_dict(saved["task"])
+        self.step, self.examples, self.validation = saved["step"], saved["examples"], saved["validation"]
+        if self.accelerator.scaler and saved["scaler"]:
+            self.accelerator.scaler.load_state_dict(saved["scaler"])
+
     @property
-    def leads(self) -> bool:
-        """Whether this process is the one that writes."""
+    def is_main(self) -> bool:
+        """Whether this process is the one that validates, logs and saves."""
         return self.accelerator.is_main_process
 
     def train(self) -> Path:
-        """Run to the end, or until `Stopped`."""
-        log = self._begin() if self.leads else None
+        """Run to the last step, or until `Stopped`; returns the run's folder."""
+        log = self._start() if self.is_main else None
         try:
-            self._steps(log)
+            self._run_steps(log)
         except RuntimeError as error:
-            if not is_a_killed_reader(error):
+            if not is_killed_worker(error):
                 raise
             raise VcvaeError(
-                f"{self.folder}: a process that reads audio was killed at step {self.step}, for want of memory "
-                "perhaps; run the same command to go on from the last checkpoint (--set workers=0 reads without it)."
+                f"{self.folder}: a process that reads audio was killed at step {self.step}, perhaps for lack of "
+                "memory; run the same command to resume from the last checkpoint (--set workers=0 reads without it)."
             ) from None
         stopped = self.step < self.config.steps
         if log:
             log.close()
             if stopped:
-                self.console.print(f"{self.folder}: stopped at step {self.step}; run the same command to go on.")
+                self.console.print(f"{self.folder}: stopped at step {self.step}; run the same command to resume.")
         self.accelerator.end_training()
         if stopped:
             raise Stopped
         return self.folder
 
-    def _steps(self, log: Log | None) -> None:
+    def _run_steps(self, log: Log | None) -> None:
         config, accelerator, console = self.config, self.accelerator, self.console
         size, device = config.batch_speakers, accelerator.device
-        places = {"process": accelerator.process_index, "processes": accelerator.num_processes}
-        positions = ResumableBatchSampler(size, self.examples, **places)
-        reading = batches(self.data, positions, workers=config.workers, device=device)
-        unseen = list(first(self.dev, config.validation_speakers, size=size, device=device))
-        frames = self.examples_a_step * config.segments * config.segment_frames
-        sums, since, began = defaultdict(float), 0, time.perf_counter()
-        with closing(reading), Stop() as stop, _progress(console, self.leads) as progress:
+        sampler = ResumableBatchSampler(
+            size, self.examples, process=accelerator.process_index, processes=accelerator.num_processes
+        )
+        train_batches = batches(self.data, sampler, workers=config.workers, device=device)
+        dev_batches = list(first_batches(self.dev, config.validation_speakers, size=size, device=device))
+        frames_per_step = self.examples_per_step * config.segments * config.segment_frames
+        sums, count, start = defaultdict(float), 0, time.perf_counter()
+        with (
+            closing(train_batches),
+            StopRequest() as stop,
+            progress_bar(console, visible=self.is_main) as progress,
+        ):
             bar = progress.add_task("training", total=config.steps, completed=self.step, rate="")
             stopping = False
             while self.step < config.steps and not stopping:
-                for name, value in self._advance(reading).items():
+                for name, value in self._take_step(train_batches).items():
                     sums[name] += value
-                since += 1
+                count += 1
                 if self.step % config.log_every == 0:
-                    means = self._mean({name: value / since for name, value in sums.items()})
+                    means = self._mean_over_processes({name: value / count for name, value in sums.items()})
                     if log:
-                        means["frames_per_second"] = since * frames / (time.perf_counter() - began)
-                        log.figures("train", means | {"learning_rate": self._rate(self.step - 1)}, self.step)
+                        means["frames_per_second"] = count * frames_per_step / (time.perf_counter() - start)
+                        log.figures("train", means | {"learning_rate": self._learning_rate(self.step - 1)}, self.step)
                         progress.update(bar, rate=f"{means['frames_per_second']:,.0f} frames/s")
                         if not console.is_terminal:
-                            console.print(_line(self.step, means), soft_wrap=True)
-                    sums, since, began = defaultdict(float), 0, time.perf_counter()
+                            console.print(format_figures(self.step, means), soft_wrap=True)
+                    sums, count, start = defaultdict(float), 0, time.perf_counter()
                 if self.step % config.validate_every == 0 or self.step == config.steps:
                     if log:
-                        self._validate(unseen, log)
+                        self._validate(dev_batches, log)
                     accelerator.wait_for_everyone()
-                    began = time.perf_counter()
-                # All processes stop at one step, whichever of them was asked.
-                if stop.asked:
+                    start = time.perf_counter()
+                # All processes must stop at the same step, whichever of them received the signal.
+                if stop.requested:
                     accelerator.set_trigger()
                 stopping = accelerator.check_trigger()
                 if self.step % config.checkpoint_every == 0 or self.step == config.steps or stopping:
-                    if self.leads:
+                    if self.is_main:
                         checkpoint.save(self.folder, self._state())
                     accelerator.wait_for_everyone()
                 progress.update(bar, completed=self.step)
 
     @property
-    def examples_a_step(self) -> int:
-        """Of all processes together."""
+    def examples_per_step(self) -> int:
+        """Examples that all processes together use in one optimizer step."""
         return self.config.batch_speakers * self.config.accumulate * self.accelerator.num_processes
 
-    def _mean(self, values: dict[str, float]) -> dict[str, float]:
-        """Over all processes."""
+    def _mean_over_processes(self, values: dict[str, float]) -> dict[str, float]:
         mean = torch.tensor(list(values.values()), dtype=torch.float32, device=self.accelerator.device)
         return dict(zip(values, self.accelerator.reduce(mean, "mean").tolist(), strict=True))
 
-    def _validate(self, unseen: list[Batch], log: Log) -> None:
-        found = self.task.validate(unseen)
-        self.validation = {"step": self.step, "figures": found.figures}
-        log.findings(found, self.step)
-        self.console.print(_line(self.step, found.figures), soft_wrap=True)
+    def _validate(self, dev_batches: list[Batch], log: Log) -> None:
+        result = self.task.validate(dev_batches)
+        self.validation = {"step": self.step, "figures": result.figures}
+        log.validation(result, self.step)
+        self.console.print(format_figures(self.step, result.figures), soft_wrap=True)
         checkpoint.save_best(self.folder, self._state(), keep=self.config.keep_best, by=self.config.best_by)
 
-    def _begin(self) -> Log:
-        """Make the run's folder, say what is about to happen, and open the log."""
+    def _start(self) -> Log:
+        """Make the run's folder, print a summary of the run, and open the log."""
         with disk_errors(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
             values = yaml.safe_dump(self.config.model_dump(mode="json"), sort_keys=False)
@@ -221,30 +209,30 @@ class _Run:
             for name, parameters in self.parameter_groups.items()
         )
         if self.step >= self.config.steps:
-            checkpoint.save(self.folder, self._state())  # an export shall find the keys as they are given now
-            stands = f"done, at step {self.step}."
+            checkpoint.save(self.folder, self._state())  # so that an export has the keys as they are given now
+            status = f"done, at step {self.step}."
         else:
-            stands = f"going on from step {self.step}." if self.step else "starting."
+            status = f"resuming at step {self.step}." if self.step else "starting."
         self.console.print(
-            f"{self.folder}: {self._corpus()}, {sizes} on "
-            f"{self.accelerator.num_processes} × {self.accelerator.device.type}; {stands}"
+            f"{self.folder}: {self._corpus_size()}, {sizes} on "
+            f"{self.accelerator.num_processes} × {self.accelerator.device.type}; {status}"
         )
         return log
 
-    def _corpus(self) -> str:
+    def _corpus_size(self) -> str:
         hours = self.data.samples / self.config.model.mel.sample_rate / 3600
         length = f"{hours:.1f} h" if hours >= 1 else f"{60 * hours:.1f} min"
         return f"{len(self.data.speakers)} speakers, {length}"
 
-    def _rate(self, step: int) -> float:
-        return self.config.optimizer.rate(step, self.config.steps)
+    def _learning_rate(self, step: int) -> float:
+        return self.config.optimizer.learning_rate_at(step, self.config.steps)
 
-    def _advance(self, reading: Iterator[Batch]) -> dict[str, float]:
-        """One step of every player; the means of what was measured on the way."""
-        config, accelerator, found = self.config, self.accelerator, defaultdict(float)
+    def _take_step(self, train_batches: Iterator[Batch]) -> dict[str, float]:
+        """One step of every optimizer; returns the loss terms and gradient norms by name."""
+        config, accelerator, measured = self.config, self.accelerator, defaultdict(float)
         for part in range(config.accumulate):
             _seed(config.seed, self.step * config.accumulate + part, accelerator.process_index)
-            batch = next(reading)
+            batch = next(train_batches)
             with accelerator.autocast():
                 totals, terms = self.task(batch, self.step)
             for name, total in totals.items():
@@ -252,7 +240,7 @@ class _Run:
                     values = ", ".join(f"{term} {value.item():.3g}" for term, value in terms.items())
                     raise VcvaeError(
                         f"{self.folder}: the loss is not finite at step {self.step} ({values}); lower "
-                        "optimizer.learning_rate and run the same command, to go on from the last checkpoint."
+                        "optimizer.learning_rate and run the same command to resume from the last checkpoint."
                     )
                 terms[f"total_{name}"] = total.detach()
             last = list(totals)[-1]
@@ -261,16 +249,16 @@ class _Run:
                     total / config.accumulate, inputs=self.parameter_groups[name], retain_graph=name != last
                 )
             for name, value in terms.items():
-                found[name] += value.item() / config.accumulate
+                measured[name] += value.item() / config.accumulate
         for name in totals:
-            found[f"gradient_{name}"] = self._descend(name)
+            measured[f"gradient_{name}"] = self._update(name)
         self.task.after_step()
         self.step += 1
-        self.examples += self.examples_a_step
-        return found
+        self.examples += self.examples_per_step
+        return measured
 
-    def _descend(self, name: str) -> float:
-        """Step one player's optimizer along the gradient's mean over all processes; returns the gradient's norm."""
+    def _update(self, name: str) -> float:
+        """Step the optimizer of a parameter group with the mean gradient of all processes; returns its norm."""
         optimizer, parameters = self.optimizers[name], self.parameter_groups[name]
         gradients = [p.grad for p in parameters if p.grad is not None]
         if self.accelerator.num_processes > 1:
@@ -280,7 +268,7 @@ class _Run:
         self.accelerator.unscale_gradients(optimizer)
         norm = torch.nn.utils.clip_grad_norm_(parameters, self.config.optimizer.clip)
         for group in optimizer.param_groups:
-            group["lr"] = self._rate(self.step) * self.task.lr_scale(name)
+            group["lr"] = self._learning_rate(self.step) * self.task.lr_scale(name)
         optimizer.step()
         optimizer.zero_grad()
         return norm.item()
@@ -293,81 +281,43 @@ class _Run:
             "step": self.step,
             "examples": self.examples,
             "voices": self.data.voices,
-            "corpus": self._corpus(),
+            "corpus": self._corpus_size(),
             "validation": self.validation,
             "config": yaml.safe_dump(self.config.model_dump(mode="json")),
         }
-
-
-def load_run(folder: Path) -> tuple[RunConfig, Task]:
-    """The configuration and the task of a run, as its last checkpoint has them.
-
-    Raises:
-        VcvaeError: no checkpoint in `folder`.
-    """
-    return load_task(last_state(folder), folder)
-
-
-def last_state(folder: Path) -> dict[str, Any]:
-    """What the last checkpoint of a run holds.
-
-    Raises:
-        VcvaeError: no checkpoint in `folder`.
-    """
-    saved = checkpoint.load(folder)
-    if saved is None:
-        raise VcvaeError(f"{folder}: no checkpoint here; give the output folder of a training run.")
-    return saved
-
-
-def load_task(saved: dict[str, Any], folder: Path) -> tuple[RunConfig, Task]:
-    """The configuration and the task that a checkpoint of the run in `folder` describes."""
-    config = parse(yaml.safe_load(saved["config"]), where=str(folder))
-    task = TASKS[config.task][1](config, saved["voices"])
-    task.load_state_dict(saved["task"])
-    return config, task.eval()
 
 
 def _seed(seed: int, batch: int, process: int) -> None:
     torch.manual_seed(int(np.random.SeedSequence([seed, batch, process]).generate_state(1)[0]))
 
 
-def _accelerator(precision: str) -> Accelerator:
+def _make_accelerator(precision: str) -> Accelerator:
     """Raises:
-    VcvaeError: there is no such precision here, or a run before in this process had another.
+    VcvaeError: the precision is not available, or an earlier run in this process used another.
     """
-    here = torch.accelerator.is_available()
-    if precision == "fp16" and not here:
-        raise VcvaeError("precision: fp16 needs a GPU, and none is found; give bf16 or no.")
+    has_accelerator = torch.accelerator.is_available()
+    if precision == "fp16" and not has_accelerator:
+        raise VcvaeError("precision: fp16 needs a GPU, and none is available; give bf16 or no.")
     try:
-        # Where there is no accelerator, several processes are to find each other on the CPU.
-        return Accelerator(mixed_precision=precision, cpu=not here)
+        # Without a GPU, several processes communicate on the CPU.
+        return Accelerator(mixed_precision=precision, cpu=not has_accelerator)
     except ValueError as error:
         raise VcvaeError(
-            f"precision: {precision} cannot be had ({error}); give another, or start a process of its own for each run."
+            f"precision: {precision} is not available ({error}); give another, or start each run in its own process."
         ) from None
 
 
 def _require_same(config: RunConfig, saved: RunConfig, folder: Path) -> None:
+    """Check that only keys differ whose fields are marked `may_change`.
+
+    Raises:
+        VcvaeError: another key differs.
+    """
+    fields = RunConfig.model_fields.items()
+    may_change = {key for key, field in fields if (field.json_schema_extra or {}).get("may_change")}
     for key in type(config).model_fields:
-        if key not in FREE_TO_CHANGE and getattr(saved, key, None) != getattr(config, key):
+        if key not in may_change and getattr(saved, key, None) != getattr(config, key):
             raise VcvaeError(
-                f"{folder}: holds a run whose '{key}' differs from this configuration's; "
-                "choose another output, or restore the key to go on."
+                f"{folder}: holds a run with another value of '{key}' than this configuration; "
+                "choose another output, or restore the key to resume."
             )
-
-
-def _line(step: int, values: dict[str, float]) -> str:
-    return f"step {step:>7}  " + "  ".join(f"{name} {value:.4g}" for name, value in values.items())
-
-
-def _progress(console: Console, shown: bool) -> Progress:
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[rate]}"),
-        TimeRemainingColumn(),
-        console=console,
-        disable=not (shown and console.is_terminal),
-    )

@@ -13,7 +13,7 @@ from vcvae.models.distributions import Gaussian
 
 
 def reconstruction(decoded: Tensor, mel: Tensor, valid_bands: Tensor) -> Tensor:
-    """Mean |x̂ − x| over the valid bands: the negative log-likelihood of a Laplace decoder of fixed scale, up to constants.
+    """Mean |x̂ − x| over the valid bands: up to constants, the negative log-likelihood of a Laplace decoder.
 
     Log-mels (batch, n_mels, frames); `valid_bands` (batch, n_mels) is 1 below the recording's bandwidth, else 0.
     """
@@ -29,7 +29,8 @@ def kl(posterior: Gaussian) -> Tensor:
 def contrastive(embeddings: Tensor, speakers: Tensor, *, temperature: float) -> Tensor:
     """Supervised contrastive loss: embeddings of one speaker attract each other and repel those of other speakers.
 
-    Embeddings (batch, dimensions) of unit length, speaker numbers (batch,). Khosla et al. 2020 (arXiv:2004.11362, eq. 2).
+    Embeddings (batch, dimensions) of unit length, speaker numbers (batch,). Khosla et al. 2020 (arXiv:2004.11362,
+    eq. 2).
     """
     itself = torch.eye(len(embeddings), dtype=torch.bool, device=embeddings.device)
     similarity = (embeddings @ embeddings.T / temperature).masked_fill(itself, -torch.inf)
@@ -95,10 +96,10 @@ def generator_loss(fake: list[Tensor]) -> Tensor:
 
 
 def feature_matching(real: list[Tensor], fake: list[Tensor]) -> Tensor:
-    """L1 distance of discriminator features of real and generated inputs, relative to the real features' mean magnitude.
+    """L1 distance of the discriminator features of real and generated inputs, relative to those of the real ones.
 
-    One tensor for each layer. Larsen et al. 2016 (arXiv:1512.09300); relative, as in Défossez et al. 2022 (arXiv:2210.13438,
-    eq. 5).
+    One tensor for each layer. Larsen et al. 2016 (arXiv:1512.09300); relative, as in Défossez et al. 2022
+    (arXiv:2210.13438, eq. 5).
     """
     terms = []
     for a, b in zip(real, fake, strict=True):

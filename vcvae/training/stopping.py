@@ -1,4 +1,4 @@
-"""How a training is asked to stop, and how it says that it has."""
+"""Stopping a training by a signal: the request, and the exception that reports it."""
 
 from __future__ import annotations
 
@@ -7,32 +7,32 @@ import time
 
 
 class Stopped(KeyboardInterrupt):
-    """Whoever trains was asked to stop, and has saved where it stands: what would come after a training must not."""
+    """Training was stopped by a signal after saving a checkpoint; callers must not go on as if it had finished."""
 
 
-class Stop:
-    """Turns Ctrl-C or SIGTERM into a request to stop after the step at hand; a second Ctrl-C is obeyed at once.
+class StopRequest:
+    """Turns Ctrl-C or SIGTERM into a request to stop after the current step; a second Ctrl-C interrupts at once.
 
-    Launchers pass on what they are told, so one signal may come twice: what comes within `PATIENCE` is the same.
+    Launchers forward signals, so one may arrive twice: those within `SAME_SIGNAL_SECONDS` count as one.
     """
 
-    PATIENCE = 2.0  # seconds
+    SAME_SIGNAL_SECONDS = 2.0
 
-    def __enter__(self) -> Stop:
-        self.since = None
-        self.before = {s: signal.signal(s, self._ask) for s in (signal.SIGINT, signal.SIGTERM)}
+    def __enter__(self) -> StopRequest:
+        self.requested_at = None
+        self.previous_handlers = {s: signal.signal(s, self._request) for s in (signal.SIGINT, signal.SIGTERM)}
         return self
 
     @property
-    def asked(self) -> bool:
-        return self.since is not None
+    def requested(self) -> bool:
+        return self.requested_at is not None
 
-    def _ask(self, number: int, _frame) -> None:
+    def _request(self, number: int, _frame) -> None:
         now = time.monotonic()
-        if self.asked and number == signal.SIGINT and now - self.since > self.PATIENCE:
+        if self.requested and number == signal.SIGINT and now - self.requested_at > self.SAME_SIGNAL_SECONDS:
             raise KeyboardInterrupt
-        self.since = self.since or now
+        self.requested_at = self.requested_at or now
 
     def __exit__(self, *_exc) -> None:
-        for number, handler in self.before.items():
+        for number, handler in self.previous_handlers.items():
             signal.signal(number, handler)

@@ -1,4 +1,4 @@
-"""What the loop asks of whatever is trained."""
+"""The interface between the training loop and what it trains."""
 
 from __future__ import annotations
 
@@ -14,49 +14,49 @@ Batch = dict[str, Tensor]
 
 @dataclass(frozen=True)
 class ValidationResult:
-    """What a validation found: figures, log-mels (n_mels, frames) to look at and samples (samples,) to listen to."""
+    """Figures by name, and examples for TensorBoard: log-mels (n_mels, frames) and audio (samples,)."""
 
     figures: dict[str, float]
     mels: dict[str, Tensor] = field(default_factory=dict)
-    sounds: dict[str, Tensor] = field(default_factory=dict)
+    audio: dict[str, Tensor] = field(default_factory=dict)
 
 
 class Task(nn.Module):
-    """The modules of a run, what a batch costs each of them, and how they are judged.
+    """The networks of a run, their losses on a batch, and their validation.
 
-    Parameters belong to *parameter_groups*: one in ordinary training, two in adversarial training (generator and
-    discriminator). Each player has an optimizer of its own and descends its own total; the totals of one forward pass
-    may share parts of the graph.
+    Parameters are divided into named groups: one in ordinary training, two in adversarial training (generator and
+    discriminator). Each group has its own optimizer and its own total loss; the totals of one forward pass may share
+    parts of the graph.
     """
 
     def __init__(self, config: RunConfig, speakers: int) -> None:
-        """What `config` describes, for data with so many `speakers`, who are numbered from 0."""
+        """Build the networks of `config` for data with `speakers` speakers, numbered from 0."""
         super().__init__()
         self.config = config
 
-    def begin(self, batches: Iterator[Batch]) -> None:
-        """Called before the first step of a run, with some of what is to be learned from, the same in every process."""
+    def setup(self, batches: Iterator[Batch]) -> None:
+        """Called once before the first step of a run, with a few training batches, the same in every process."""
 
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
-        """The parameters of each player."""
+        """The parameters of each group, by its name."""
         raise NotImplementedError
 
-    def lr_scale(self, player: str) -> float:
-        """The player's learning rate, in units of the run's."""
+    def lr_scale(self, group: str) -> float:
+        """The learning rate of a parameter group, in units of the run's."""
         return 1.0
 
     def forward(self, batch: Batch, step: int) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """What each player descends in this step (one that is missing rests), and the terms to log."""
+        """The total loss of each parameter group (a group without one is not updated), and the loss terms to log."""
         raise NotImplementedError
 
     def after_step(self) -> None:
         """Called after each step of the optimizers."""
 
     def validate(self, batches: list[Batch]) -> ValidationResult:
-        """Judge on unseen speakers."""
+        """Evaluate on speakers that are not in the training data."""
         raise NotImplementedError
 
     @property
     def released(self) -> nn.Module:
-        """The model that an export keeps."""
+        """The model that `vcvae export` writes."""
         raise NotImplementedError

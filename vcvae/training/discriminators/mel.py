@@ -40,7 +40,10 @@ class MelDiscriminator(nn.Module):
         self.projection = nn.Linear(speaker_latent, config.channels)
 
     def features(self, mel: Tensor, valid_bands: Tensor) -> list[Tensor]:
-        """Level-normalized log-mels (batch, n_mels, frames), valid bands (batch, n_mels) → of each layer (batch, …, channels)."""
+        """Level-normalized log-mels (batch, n_mels, frames), valid bands (batch, n_mels) → features.
+
+        One tensor for each layer, (batch, frames / strides so far, channels).
+        """
         x = (standardize(mel) * valid_bands[..., None]).transpose(1, 2)
         features = []
         for layer in self.layers:
@@ -49,9 +52,11 @@ class MelDiscriminator(nn.Module):
         return features
 
     def score(self, features: list[Tensor], speaker: Tensor) -> Tensor:
-        """Output of `features`, speaker embeddings (batch, speaker_latent) → scores (batch, …): 1 is real, 0 is fake."""
+        """Output of `features`, speaker embeddings (batch, speaker_latent) → scores (batch, …); 1 is real, 0 fake."""
         x = features[-1]
-        return self.unconditional(x)[..., 0] + torch.einsum("btc,bc->bt", x, self.projection(speaker)) / x.shape[-1] ** 0.5
+        return (
+            self.unconditional(x)[..., 0] + torch.einsum("btc,bc->bt", x, self.projection(speaker)) / x.shape[-1] ** 0.5
+        )
 
 
 class PatchDiscriminatorConfig(Config):
@@ -82,7 +87,10 @@ class PatchDiscriminator(nn.Module):
         self.register_buffer("frequency", torch.linspace(-1, 1, n_mels), persistent=False)
 
     def features(self, mel: Tensor, valid_bands: Tensor) -> list[Tensor]:
-        """Level-normalized log-mels (batch, n_mels, frames), valid bands (batch, n_mels) → of each layer (batch, channels, …)."""
+        """Level-normalized log-mels (batch, n_mels, frames), valid bands (batch, n_mels) → features.
+
+        One tensor for each layer, (batch, channels, frames / strides so far, bands / strides so far).
+        """
         valid = valid_bands[:, None, None].expand(-1, 1, mel.shape[2], -1)
         standardized = standardize(mel.transpose(1, 2)[:, None])
         x = torch.cat([standardized * valid, self.frequency.expand_as(valid), valid], dim=1)
@@ -94,7 +102,7 @@ class PatchDiscriminator(nn.Module):
         return features
 
     def score(self, features: list[Tensor], speaker: Tensor) -> Tensor:
-        """Output of `features`, speaker embeddings (batch, speaker_latent) → scores (batch, …): 1 is real, 0 is fake."""
+        """Output of `features`, speaker embeddings (batch, speaker_latent) → scores (batch, …); 1 is real, 0 fake."""
         x = features[-1].flatten(2)
         weight = self.projection(speaker) / x.shape[1] ** 0.5
         return self.unconditional(x.transpose(1, 2))[..., 0] + torch.einsum("bcp,bc->bp", x, weight)

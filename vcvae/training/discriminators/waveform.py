@@ -1,4 +1,4 @@
-"""The discriminators of adversarial vocoder training. They are kept slim, as most of a step's cost is theirs."""
+"""Discriminators of waveforms, for vocoder training. They are small, because they dominate the cost of a step."""
 
 from __future__ import annotations
 
@@ -14,24 +14,28 @@ from vcvae.config import Config
 
 
 class DiscriminatorOutput(NamedTuple):
-    """Scores, and the layers' features on the way to them, of one discriminator after the other."""
+    """Scores of each discriminator, and feature maps of all their layers, in order."""
 
     scores: list[Tensor]
     features: list[Tensor]
 
 
-class DiscriminatorConfig(Config):
-    """Sizes of the discriminators. About those of HiFi-GAN and Vocos are in `recipes/vocoder/large.yaml`."""
+class WaveformDiscriminatorConfig(Config):
+    """Sizes of the discriminators. `recipes/vocoder/large.yaml` has about those of HiFi-GAN and Vocos."""
 
-    periods: tuple[int, ...] = Field((2, 3, 5, 7, 11), description="samples; primes, so that they see little twice")
-    period_channels: tuple[int, ...] = Field((8, 16, 32, 64), description="of each layer, strided by 3 in time")
-    windows: tuple[int, ...] = Field((2048, 1024, 512), description="samples; the spectrograms' windows")
-    spectrum_channels: tuple[int, ...] = Field((16, 16, 32, 32), description="of each layer")
-    spectrum_strides: tuple[int, ...] = Field((4, 2, 2, 2), description="bins; of each layer, in frequency")
+    periods: tuple[int, ...] = Field((2, 3, 5, 7, 11), description="periods in samples; primes, which overlap least")
+    period_channels: tuple[int, ...] = Field(
+        (8, 16, 32, 64), description="channels of each layer of a period discriminator"
+    )
+    windows: tuple[int, ...] = Field((2048, 1024, 512), description="window lengths of the spectrograms, samples")
+    spectrum_channels: tuple[int, ...] = Field(
+        (16, 16, 32, 32), description="channels of each layer of a spectrum discriminator"
+    )
+    spectrum_strides: tuple[int, ...] = Field((4, 2, 2, 2), description="stride of each of these layers, bins")
 
 
 class PeriodDiscriminator(nn.Module):
-    """Judges every `period`-th sample: what the others cannot see is the waveform's periodic pattern.
+    """Multi-period discriminator for one period: convolutions over every `period`-th sample.
 
     Kong et al. 2020 (HiFi-GAN, arXiv:2010.05646), section 2.3.
     """
@@ -52,10 +56,10 @@ class PeriodDiscriminator(nn.Module):
 
 
 class SpectrumDiscriminator(nn.Module):
-    """Judges complex spectra, their magnitudes compressed as loudness is.
+    """Discriminator of complex spectra for one window length, with magnitudes compressed by a power of 0.3.
 
-    Several resolutions: Jang et al. 2021 (UnivNet, arXiv:2106.07889); complex spectra: Défossez et al. 2022 (EnCodec,
-    arXiv:2210.13438).
+    Several resolutions as in UnivNet (Jang et al. 2021, arXiv:2106.07889); complex spectra as in EnCodec (Défossez et
+    al. 2022, arXiv:2210.13438).
     """
 
     def __init__(self, window: int, channels: tuple[int, ...], strides: tuple[int, ...]) -> None:
@@ -75,10 +79,10 @@ class SpectrumDiscriminator(nn.Module):
         return _run_layers(parts * (parts.square().sum(dim=1, keepdim=True) + 1e-6).pow(-0.35), self.layers, self.score)
 
 
-class Discriminators(nn.ModuleList):
-    """All of them."""
+class WaveformDiscriminators(nn.ModuleList):
+    """All period and spectrum discriminators of a configuration."""
 
-    def __init__(self, config: DiscriminatorConfig) -> None:
+    def __init__(self, config: WaveformDiscriminatorConfig) -> None:
         super().__init__(
             [
                 *(PeriodDiscriminator(period, config.period_channels) for period in config.periods),
@@ -90,9 +94,11 @@ class Discriminators(nn.ModuleList):
         )
 
     def forward(self, samples: Tensor) -> DiscriminatorOutput:
-        """Samples (batch, samples) → what all of them say."""
-        verdicts = [discriminator(samples) for discriminator in self]
-        return DiscriminatorOutput([s for v in verdicts for s in v.scores], [f for v in verdicts for f in v.features])
+        """Samples (batch, samples) → scores and features of all discriminators."""
+        outputs = [discriminator(samples) for discriminator in self]
+        scores = [score for output in outputs for score in output.scores]
+        features = [feature for output in outputs for feature in output.features]
+        return DiscriminatorOutput(scores, features)
 
 
 def _run_layers(x: Tensor, layers: nn.ModuleList, score: nn.Module) -> DiscriminatorOutput:

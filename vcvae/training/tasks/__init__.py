@@ -1,4 +1,4 @@
-"""What can be trained, by the name that a configuration's `task` gives."""
+"""The training tasks, by the name in a configuration's key `task`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ from vcvae.training.tasks.autoencoders import (
     VAETask,
 )
 from vcvae.training.tasks.conversion import ConversionConfig, ConversionTask
-from vcvae.training.tasks.gmm import ParallelConfig
 from vcvae.training.tasks.postfilter import PostfilterConfig, PostfilterTask
 from vcvae.training.tasks.vocoder import VocoderConfig, VocoderTask
 
@@ -27,16 +26,15 @@ TASKS = {
     "denoising": (DenoisingRun, DenoisingTask),
     "vae": (VAERun, VAETask),
 }
-CONFIGS = {name: config for name, (config, _) in TASKS.items()} | {"gmm_conversion": ParallelConfig}
 
 
-def parse(values: dict[str, Any], *, where: str) -> RunConfig | ParallelConfig:
-    """The configuration that nested `values` describe; their `task` says of which kind.
+def parse(values: dict[str, Any], *, where: str) -> RunConfig:
+    """The configuration with the nested `values`, of the class that belongs to their `task`.
 
     Raises:
         VcvaeError: an unknown task, an unknown key, a wrong value.
     """
     name = values.get("task")
-    if not isinstance(name, str) or name not in CONFIGS:
-        raise VcvaeError(f"{where}: the key 'task' must be one of: {', '.join(CONFIGS)} (it is {name!r}).")
-    return CONFIGS[name].parse(values, where=where)
+    if not isinstance(name, str) or name not in TASKS:
+        raise VcvaeError(f"{where}: the key 'task' must be one of: {', '.join(TASKS)} (it is {name!r}).")
+    return TASKS[name][0].parse(values, where=where)

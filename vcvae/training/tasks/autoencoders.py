@@ -1,4 +1,4 @@
-"""Training the line of models that the converter grew from: the plain auto-encoder, the denoising one, the VAE."""
+"""Training the classic models: auto-encoder, denoising auto-encoder, and VAE of log-mels."""
 
 from __future__ import annotations
 
@@ -21,19 +21,21 @@ from vcvae.training.task import Batch, Task, ValidationResult
 class AutoEncoderRun(RunConfig):
     """A run that trains an auto-encoder."""
 
-    task: Literal["autoencoder"] = Field("autoencoder", description="what is trained: autoencoder")
+    task: Literal["autoencoder"] = Field("autoencoder", description="name of the training task: autoencoder")
     model: AutoEncoderConfig = AutoEncoderConfig()
-    gain: tuple[float, float] = Field((-12.0, 6.0), description="dB; range of the random gain of a segment")
-    ema_decay: float = Field(0.999, ge=0, lt=1, description="decay of the averaged weights, which are what is released")
+    gain: tuple[float, float] = Field((-12.0, 6.0), description="dB; range of each segment's random gain")
+    ema_decay: float = Field(
+        0.999, ge=0, lt=1, description="decay of the EMA of the weights, which is what is exported"
+    )
     best_by: Literal["lowest reconstruction_l1"] = Field(
-        "lowest reconstruction_l1", description="the figure of a validation that says which"
+        "lowest reconstruction_l1", description="validation figure by which checkpoints are compared"
     )
 
 
 class DenoisingRun(AutoEncoderRun):
     """A run that trains a denoising auto-encoder."""
 
-    task: Literal["denoising"] = Field("denoising", description="what is trained: denoising")
+    task: Literal["denoising"] = Field("denoising", description="name of the training task: denoising")
     model: AutoEncoderConfig = AutoEncoderConfig(latent=128)
     corruption: CorruptionConfig = CorruptionConfig()
 
@@ -41,91 +43,95 @@ class DenoisingRun(AutoEncoderRun):
 class VAERun(AutoEncoderRun):
     """A run that trains a VAE."""
 
-    task: Literal["vae"] = Field("vae", description="what is trained: vae")
-    beta: float = Field(1.0, ge=0, description="weight of the KL; at 1 the total is minus the bound")
-    kl_warmup: int = Field(2000, ge=0, description="steps over which that weight rises from 0")
-    free_bits: float = Field(0.0, ge=0, description="nats a value of the code that cost nothing")
+    task: Literal["vae"] = Field("vae", description="name of the training task: vae")
+    beta: float = Field(1.0, ge=0, description="weight of the KL; with 1 the total is the negative ELBO")
+    kl_warmup: int = Field(2000, ge=0, description="steps over which the KL weight rises from 0")
+    free_bits: float = Field(0.0, ge=0, description="nats per latent value below which the KL is not penalized")
 
 
 class AutoEncoderTask(Task):
-    """The model, its running average, and minus the log-likelihood of a copy."""
+    """An auto-encoder, its EMA, and the negative log-likelihood of its input."""
 
-    kind: type[AutoEncoder] = AutoEncoder
+    model_class: type[AutoEncoder] = AutoEncoder
 
     def __init__(self, config: AutoEncoderRun, speakers: int) -> None:
         super().__init__(config, speakers)
         self.spectrogram = MelSpectrogram(config.model.mel)
-        self.model = self.kind(config.model)
+        self.model = self.model_class(config.model)
         self.ema = ema(self.model, config.ema_decay)
 
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
         return {"model": list(self.model.parameters())}
 
-    def begin(self, batches: Iterator[Batch]) -> None:
+    def setup(self, batches: Iterator[Batch]) -> None:
         self.model.begin(torch.cat([self.spectrogram(batch["samples"].flatten(0, 1)) for batch in batches]))
 
     @property
     def released(self) -> AutoEncoder:
-        """What an export keeps: the averaged model."""
+        """The model that an export writes: the EMA."""
         return self.ema.module
 
     def after_step(self) -> None:
         self.ema.update_parameters(self.model)
 
-    def hear(self, samples: Tensor) -> Tensor:
-        """What the encoder is given, of clean samples (batch, samples)."""
+    def encoder_input(self, samples: Tensor) -> Tensor:
+        """Clean samples (batch, samples) → the log-mels that the encoder gets (batch, n_mels, frames)."""
         return self.spectrogram(samples)
 
     def forward(self, batch: Batch, step: int) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         samples = amplify(batch["samples"].flatten(0, 1), self.config.gain)
-        mel, known = self.spectrogram(samples), valid_band_mask(batch["bandwidth"].flatten(), self.config.model.mel)
-        posterior = self.model.encode(self.hear(samples))
+        mel = self.spectrogram(samples)
+        valid_bands = valid_band_mask(batch["bandwidth"].flatten(), self.config.model.mel)
+        posterior = self.model.encode(self.encoder_input(samples))
         likelihood = self.model.decode(posterior.sample(), mel.shape)
-        # Nats per frame: over the bands that are known, as if all were.
-        nll = -(likelihood.log_probability(mel).mean(dim=2) * known).sum() / known.sum() * mel.shape[1]
-        terms = {"nll": nll, "reconstruction": losses.reconstruction(likelihood.mean, mel, known)}
+        # Nats per frame: the mean over valid bands times the number of bands.
+        nll = -(likelihood.log_probability(mel).mean(dim=2) * valid_bands).sum() / valid_bands.sum() * mel.shape[1]
+        terms = {"nll": nll, "reconstruction": losses.reconstruction(likelihood.mean, mel, valid_bands)}
         total = nll
-        if kl := self.cost(posterior, mel.shape[2]):
-            terms["kl"] = kl[0]
-            total = total + kl[1] * min(1.0, step / max(1, self.config.kl_warmup))
+        kl_loss = self.kl_loss(posterior, mel.shape[2])
+        if kl_loss:
+            terms["kl"], weighted_kl = kl_loss
+            total = total + weighted_kl * min(1.0, step / max(1, self.config.kl_warmup))
         return {"model": total}, {name: term.detach() for name, term in terms.items()}
 
-    def cost(self, posterior, frames: int) -> tuple[Tensor, Tensor] | None:
-        """What a code costs, nats per frame: as it is, and as it is weighed. A point costs nothing."""
+    def kl_loss(self, posterior, frames: int) -> tuple[Tensor, Tensor] | None:
+        """KL of the posterior in nats per mel frame, as it is and weighted; None for models without one."""
         return None
 
     @torch.no_grad()
     def validate(self, batches: list[Batch]) -> ValidationResult:
-        """Copies of unseen speakers: L1 to the clean mel, of the copy and of what was heard."""
-        found = {"heard": [], "reconstruction_l1": []}
+        """Mel L1 to the clean mel on unseen speakers: of the reconstructions, and of the encoder's input."""
+        values = {"input_l1": [], "reconstruction_l1": []}
         for batch in batches:
             samples = batch["samples"].flatten(0, 1)
-            mel, known = self.spectrogram(samples), valid_band_mask(batch["bandwidth"].flatten(), self.config.model.mel)
-            heard = self.hear(samples)
-            copy = self.released.copy(heard)
-            found["heard"].append(losses.reconstruction(heard, mel, known))
-            found["reconstruction_l1"].append(losses.reconstruction(copy, mel, known))
-        figures = {name: torch.stack(values).mean().item() for name, values in found.items()}
-        return ValidationResult(figures, {"clean": mel[0], "heard": heard[0], "copy": copy[0]})
+            mel = self.spectrogram(samples)
+            valid_bands = valid_band_mask(batch["bandwidth"].flatten(), self.config.model.mel)
+            encoder_input = self.encoder_input(samples)
+            reconstructed = self.released.copy(encoder_input)
+            values["input_l1"].append(losses.reconstruction(encoder_input, mel, valid_bands))
+            values["reconstruction_l1"].append(losses.reconstruction(reconstructed, mel, valid_bands))
+        figures = {name: torch.stack(x).mean().item() for name, x in values.items()}
+        mels = {"clean": mel[0], "input": encoder_input[0], "reconstructed": reconstructed[0]}
+        return ValidationResult(figures, mels)
 
 
 class DenoisingTask(AutoEncoderTask):
-    """The same, of clean speech from corrupted speech."""
+    """An auto-encoder that reconstructs clean from corrupted speech."""
 
-    kind = DenoisingAutoEncoder
+    model_class = DenoisingAutoEncoder
 
-    def hear(self, samples: Tensor) -> Tensor:
+    def encoder_input(self, samples: Tensor) -> Tensor:
         c = self.config
         return mask(self.spectrogram(corrupt(samples, c.corruption, sample_rate=c.model.mel.sample_rate)), c.corruption)
 
 
 class VAETask(AutoEncoderTask):
-    """The same, and the code costs what it tells: minus the lower bound."""
+    """A VAE, trained with the negative ELBO."""
 
-    kind = VAE
+    model_class = VAE
 
-    def cost(self, posterior, frames: int) -> tuple[Tensor, Tensor]:
-        kl = posterior.kl().sum(dim=2).mean(dim=0) / frames  # of each value of the code, per frame of the mel
-        # Kingma et al. 2016 (arXiv:1606.04934, eq. 15): below its allowance a value is not pressed further.
-        allowance = self.config.free_bits * posterior.mean.shape[2] / frames
-        return kl.sum(), self.config.beta * kl.clamp(min=allowance).sum()
+    def kl_loss(self, posterior, frames: int) -> tuple[Tensor, Tensor]:
+        kl = posterior.kl().sum(dim=2).mean(dim=0) / frames  # of each latent value, per mel frame
+        # Free bits: Kingma et al. 2016 (arXiv:1606.04934, eq. 15).
+        free = self.config.free_bits * posterior.mean.shape[2] / frames
+        return kl.sum(), self.config.beta * kl.clamp(min=free).sum()

@@ -1,4 +1,4 @@
-"""Training the postfilter of a converter that is there: what its medians lack, until they pass for speech."""
+"""Training the postfilter of a trained conversion model, which adds the fine detail that an L1 decoder averages out."""
 
 from __future__ import annotations
 
@@ -18,72 +18,74 @@ from vcvae.models.conversion.vae import DisentanglingConfig, DisentanglingVAE
 from vcvae.models.conversion.voice import SpeakerReference
 from vcvae.training import losses
 from vcvae.training.config import OptimizerConfig, ParallelDataConfig, RunConfig, Speed
-from vcvae.training.discriminators.mel import PatchCriticConfig, PatchDiscriminator
+from vcvae.training.discriminators.mel import PatchDiscriminator, PatchDiscriminatorConfig
 from vcvae.training.ema import ema
 from vcvae.training.segments import SegmentBatch
 from vcvae.training.task import Batch, Task, ValidationResult
 
 
 class PostfilterWeights(Config):
-    """The weight of each term in the sum that the postfilter descends."""
+    """Weights of the postfilter's loss terms."""
 
-    adversarial: float = Field(1.0, ge=0, description="reconstructions and conversions pass for the speaker's speech")
-    reconstruction: float = Field(0.3, ge=0, description="L1 of the mel, natural-log units")
-    features: float = Field(1.0, ge=0, description="L1 of the discriminator's features of reconstructions, relative")
+    adversarial: float = Field(1.0, ge=0, description="LSGAN loss of reconstructions and conversions")
+    reconstruction: float = Field(0.3, ge=0, description="L1 distance of log-mels")
+    feature_matching: float = Field(1.0, ge=0, description="relative L1 of discriminator features of reconstructions")
 
 
 class PostfilterConfig(RunConfig):
-    """A run that trains the postfilter of a converter."""
+    """A run that trains the postfilter of a conversion model."""
 
-    task: Literal["postfilter"] = Field("postfilter", description="what is trained: postfilter")
+    task: Literal["postfilter"] = Field("postfilter", description="name of the training task: postfilter")
     data: ParallelDataConfig
-    converter: str = Field(description="folder or repository of the conversion model that it is for")
-    channels: int = Field(160, gt=0, description="width of the postfilter, at 86 frames per second")
-    blocks: int = Field(3, gt=0, description="its residual blocks")
-    discriminator: PatchCriticConfig = PatchCriticConfig()
+    converter: str = Field(description="folder or repository of the conversion model")
+    channels: int = Field(160, gt=0, description="channels of the postfilter")
+    blocks: int = Field(3, gt=0, description="residual blocks of the postfilter")
+    discriminator: PatchDiscriminatorConfig = PatchDiscriminatorConfig()
     weights: PostfilterWeights = PostfilterWeights()
-    articulation_input: PerturbationConfig = PerturbationConfig(warp=0.25, noise=0.3)
-    cutoffs: tuple[float, float] = Field(
-        (3.0, 12.0), description="Hz; what moves more quickly is the modulation; each batch draws between these"
+    modulation_input: PerturbationConfig = PerturbationConfig(warp=0.25, noise=0.3)
+    modulation_cutoffs: tuple[float, float] = Field(
+        (3.0, 12.0), description="Hz; range of the random cutoff of the modulation, drawn for each batch"
     )
     optimizer: OptimizerConfig = OptimizerConfig(learning_rate=4e-4, betas=(0.8, 0.99))
-    segments: int = Field(4, gt=1, description="of each speaker; each is spoken with the reference of the others")
+    segments: int = Field(4, gt=1, description="segments per speaker; each is decoded with a reference from the others")
     speeds: tuple[Speed, ...] = Field(
-        (0.89, 1.0, 1.125), description="each speaker at each of these speeds is a speaker"
+        (0.89, 1.0, 1.125), description="playback speeds; a speaker at each speed counts as another speaker"
     )
-    ema_decay: float = Field(0.999, ge=0, lt=1, description="decay of the averaged weights, which are what is released")
-    best_by: Literal["lowest flutter_error"] = Field(
-        "lowest flutter_error", description="the figure of a validation that says which"
+    ema_decay: float = Field(
+        0.999, ge=0, lt=1, description="decay of the EMA of the weights, which is what is exported"
+    )
+    best_by: Literal["lowest delta_ratio_error"] = Field(
+        "lowest delta_ratio_error", description="validation figure by which checkpoints are compared"
     )
 
     @cached_property
     def model(self) -> DisentanglingConfig:
-        """The converter's sizes, and those of its postfilter.
+        """The sizes of the conversion model, with those of the postfilter to train.
 
         Raises:
-            VcvaeError: no converter there, or one that has a postfilter of other sizes.
+            VcvaeError: there is no conversion model, or it has a postfilter of other sizes.
         """
-        found = DisentanglingVAE.from_pretrained(self.converter).config
-        wanted = {"postfilter_channels": self.channels, "postfilter_blocks": self.blocks}
-        if found.postfilter_blocks and found.model_dump(include=set(wanted)) != wanted:
+        sizes = DisentanglingVAE.from_pretrained(self.converter).config
+        postfilter = {"postfilter_channels": self.channels, "postfilter_blocks": self.blocks}
+        if sizes.postfilter_blocks and sizes.model_dump(include=set(postfilter)) != postfilter:
             raise VcvaeError(
-                f"converter: {self.converter} has a postfilter of {found.postfilter_blocks} blocks of "
-                f"{found.postfilter_channels} channels; to train it further, give 'blocks' and 'channels' so."
+                f"converter: {self.converter} has a postfilter of {sizes.postfilter_blocks} blocks of "
+                f"{sizes.postfilter_channels} channels; to train it further, set 'blocks' and 'channels' to these."
             )
-        return found.model_copy(update=wanted)
+        return sizes.model_copy(update=postfilter)
 
 
 class PostfilterTask(Task):
-    """A frozen converter, its postfilter and the postfilter's running average, and a discriminator."""
+    """A frozen conversion model, its postfilter with EMA, and a discriminator."""
 
     def __init__(self, config: PostfilterConfig, speakers: int) -> None:
         super().__init__(config, speakers)
         sizes = config.model
         self.segment_batch = SegmentBatch(sizes, config.segments)
-        self.perturb = Perturbation(config.articulation_input, sizes.mel)
+        self.modulation_perturbation = Perturbation(config.modulation_input, sizes.mel)
         self.model = DisentanglingVAE(sizes).requires_grad_(False)
-        start = DisentanglingVAE.from_pretrained(config.converter).state_dict()
-        self.model.load_state_dict(self.model.state_dict() | start)
+        weights = DisentanglingVAE.from_pretrained(config.converter).state_dict()
+        self.model.load_state_dict(self.model.state_dict() | weights)
         self.model.decoder.postfilter.requires_grad_(True)
         self.ema = ema(self.model.decoder.postfilter, config.ema_decay)
         self.discriminator = PatchDiscriminator(
@@ -98,7 +100,7 @@ class PostfilterTask(Task):
 
     @property
     def released(self) -> DisentanglingVAE:
-        """What an export keeps: the converter with the averaged postfilter."""
+        """The model that an export writes: the conversion model with the EMA of the postfilter."""
         averaged = DisentanglingVAE(self.model.config).requires_grad_(False)
         averaged.load_state_dict(self.model.state_dict())
         averaged.decoder.postfilter.load_state_dict(self.ema.module.state_dict())
@@ -108,85 +110,100 @@ class PostfilterTask(Task):
         self.ema.update_parameters(self.model.decoder.postfilter)
 
     def forward(self, batch: Batch, step: int) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """The totals of discriminator and postfilter, and the postfilter's terms before weighting.
+        """The totals of discriminator and postfilter, and the postfilter's loss terms before weighting.
 
-        Half of the segments are rebuilt and half are converted, from what the encoders features in the speech as it is.
-        What is rebuilt is given the modulation of a warped voice, since a conversion has that of another voice, too.
-        Parallel speech is rebuilt from what another truly said.
+        The first half of the segments is reconstructed and the second half converted, from encodings of the unperturbed
+        mels. A conversion combines one speaker's modulation with another's voice; so the modulation of reconstructions
+        is taken from a warped mel. Parallel speech is reconstructed from the utterance of the other speaker.
         """
-        weights = self.config.weights
-        _, mel, valid_bands, _ = self.segment_batch.analyse(batch)
-        said = self.segment_batch.parallel_mel(batch, otherwise=mel)
-        content, reference, f0 = self._hear(mel, said, valid_bands)
+        weights, discriminator = self.config.weights, self.discriminator
+        _, mel, valid_bands, _ = self.segment_batch.prepare(batch)
+        content_mel = self.segment_batch.parallel_mel(batch, otherwise=mel)
+        content, reference, f0 = self._encode(mel, content_mel, valid_bands)
         first, second = slice(len(mel) // 2), slice(len(mel) // 2, None)
-        before = self.segment_batch.of_previous_speaker(torch.arange(len(mel), device=mel.device))
-        wrong, moved = reference[before], self.segment_batch.to_previous_statistics(f0)
+        previous = self.segment_batch.of_previous_speaker(torch.arange(len(mel), device=mel.device))
+        target_reference = reference[previous]
+        target_f0 = self.segment_batch.to_previous_statistics(f0)
         frames = mel.shape[2]
-        low, high = map(math.log, self.config.cutoffs)
+        low, high = map(math.log, self.config.modulation_cutoffs)
         cutoff = math.exp(low + (high - low) * torch.rand(()).item())
-        heard, source = (self.model.modulation(x, cutoff=cutoff) for x in (self.perturb(said[first]), mel[second]))
-        rebuilt = self.model.decoder(content[first], reference[first], f0[first], frames=frames, modulation=heard)
-        converted = self.model.decoder(content[second], wrong[second], moved[second], frames=frames, modulation=source)
+        warped_modulation = self.model.modulation(self.modulation_perturbation(content_mel[first]), cutoff=cutoff)
+        source_modulation = self.model.modulation(mel[second], cutoff=cutoff)
+        decoded = self.model.decoder(
+            content[first], reference[first], f0[first], frames=frames, modulation=warped_modulation
+        )
+        converted = self.model.decoder(
+            content[second],
+            target_reference[second],
+            target_f0[second],
+            frames=frames,
+            modulation=source_modulation,
+        )
 
-        features, score = self.discriminator.features, self.discriminator.score
-        real, copy = features(mel[first], valid_bands[first]), features(rebuilt, valid_bands[first])
-        fillable = (valid_bands * valid_bands[before])[second]
-        fakes = [
-            score(copy, reference.embedding[first]),
-            score(features(converted, fillable), wrong.embedding[second]),
+        real_features = discriminator.features(mel[first], valid_bands[first])
+        decoded_features = discriminator.features(decoded, valid_bands[first])
+        # A conversion is compared in the bands that both source and target have.
+        common_bands = (valid_bands * valid_bands[previous])[second]
+        fake_scores = [
+            discriminator.score(decoded_features, reference.embedding[first]),
+            discriminator.score(discriminator.features(converted, common_bands), target_reference.embedding[second]),
         ]
-        totals = {
-            "discriminator": losses.discriminator_loss(
-                [score(real, reference.embedding[first])], [*fakes, score(real, wrong.embedding[first])]
-            )
-        }
+        real_score = discriminator.score(real_features, reference.embedding[first])
+        mismatched_score = discriminator.score(real_features, target_reference.embedding[first])
+        totals = {"discriminator": losses.discriminator_loss([real_score], [*fake_scores, mismatched_score])}
         terms = {
-            "adversarial": losses.generator_loss(fakes),
-            "features": losses.feature_matching(real, copy),
-            "reconstruction": losses.reconstruction(rebuilt, mel[first], valid_bands[first]),
+            "adversarial": losses.generator_loss(fake_scores),
+            "feature_matching": losses.feature_matching(real_features, decoded_features),
+            "reconstruction": losses.reconstruction(decoded, mel[first], valid_bands[first]),
         }
         totals["postfilter"] = sum(getattr(weights, name) * term for name, term in terms.items())
         return totals, {name: term.detach() for name, term in terms.items()}
 
     @torch.no_grad()
-    def _hear(self, mel: Tensor, said: Tensor, valid_bands: Tensor) -> tuple[Tensor, SpeakerReference, F0Contour]:
-        """Level-zero mels, by their speakers and as `said` by others → contents, the speakers' reference, and f0."""
+    def _encode(
+        self, mel: Tensor, content_mel: Tensor, valid_bands: Tensor
+    ) -> tuple[Tensor, SpeakerReference, F0Contour]:
+        """Encode level-normalized log-mels (batch, n_mels, frames).
+
+        Returns the content of `content_mel`, for each segment of `mel` a reference from its speaker's other segments,
+        and the F0 contours of `mel`.
+        """
         model = self.model.eval()
         model.decoder.postfilter.train(self.training)
-        reference = self.segment_batch.others(model.reference(mel, model.content(mel).mean, valid_bands=valid_bands))
-        return model.content(said).mean, reference, model.f0(mel)
+        own_reference = model.reference(mel, model.content(mel).mean, valid_bands=valid_bands)
+        return model.content(content_mel).mean, self.segment_batch.leave_one_out(own_reference), model.f0(mel)
 
     @torch.no_grad()
     def validate(self, batches: list[Batch]) -> ValidationResult:
-        """How far the bands of reconstructions vary from frame to frame, in units of how far the originals' do.
+        """Mean |change| of reconstructed mels from frame to frame (delta), relative to that of the recorded mels.
 
-        `flutter` of the postfilterd, and `flutter_of_medians` without postfilter: 1 would be right, and `flutter_error` is
-        how far the first is from that, which is what training aims at. Silence and unknown bands weigh nothing.
+        `delta_ratio` is that of the postfiltered reconstructions, ideally 1, and `delta_ratio_error` its distance
+        from 1; `delta_ratio_unfiltered` is that of reconstructions without postfilter. Silence and invalid bands do not
+        count.
         """
         model = self.released
-        decoded, real = {"flutter": 0.0, "flutter_of_medians": 0.0}, 0.0
+        deltas, recorded_delta = {"delta_ratio": 0.0, "delta_ratio_unfiltered": 0.0}, 0.0
         for batch in batches:
-            _, mel, valid_bands, _ = self.segment_batch.analyse(batch)
+            _, mel, valid_bands, _ = self.segment_batch.prepare(batch)
             content = model.content(mel).mean
-            reference, f0 = (
-                self.segment_batch.others(model.reference(mel, content, valid_bands=valid_bands)),
-                model.f0(mel),
-            )
-            real += _flutter(mel, valid_bands)
-            for name, moves in (("flutter", model.modulation(mel)), ("flutter_of_medians", None)):
-                decoding = model.decoder(content, reference, f0, frames=mel.shape[2], modulation=moves)
-                decoded[name] += _flutter(decoding, valid_bands)
-        figures = {name: value / max(real, 1e-6) for name, value in decoded.items()}
-        figures["flutter_error"] = abs(1 - figures["flutter"])
-        first = content[:1], reference[:1], f0[:1]
-        pictures = {
-            "natural": mel,
-            "median": model.decoder(*first, frames=mel.shape[2]),
-            "postfilterd": model.decoder(*first, frames=mel.shape[2], modulation=model.modulation(mel[:1])),
+            own_reference = model.reference(mel, content, valid_bands=valid_bands)
+            reference, f0 = self.segment_batch.leave_one_out(own_reference), model.f0(mel)
+            recorded_delta += _mean_delta(mel, valid_bands)
+            for name, modulation in (("delta_ratio", model.modulation(mel)), ("delta_ratio_unfiltered", None)):
+                decoded = model.decoder(content, reference, f0, frames=mel.shape[2], modulation=modulation)
+                deltas[name] += _mean_delta(decoded, valid_bands)
+        figures = {name: value / max(recorded_delta, 1e-6) for name, value in deltas.items()}
+        figures["delta_ratio_error"] = abs(1 - figures["delta_ratio"])
+        example = content[:1], reference[:1], f0[:1]
+        postfiltered = model.decoder(*example, frames=mel.shape[2], modulation=model.modulation(mel[:1]))
+        mels = {
+            "recorded": mel[0],
+            "unfiltered": model.decoder(*example, frames=mel.shape[2])[0],
+            "postfiltered": postfiltered[0],
         }
-        return ValidationResult(figures, {name: shown[0] for name, shown in pictures.items()})
+        return ValidationResult(figures, mels)
 
 
-def _flutter(mel: Tensor, valid_bands: Tensor) -> float:
-    """Sum of the mean |change| from frame to frame of each valid_bands band of log-mels."""
+def _mean_delta(mel: Tensor, valid_bands: Tensor) -> float:
+    """Mean |change| between frames of log-mels (batch, n_mels, frames), summed over the valid bands of the batch."""
     return (mel.diff(dim=2).abs().mean(dim=2) * valid_bands).sum().item()
