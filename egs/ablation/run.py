@@ -22,7 +22,8 @@ from vcvae.metrics.speakers import covariances, equal_error_rate, probe
 from vcvae.models import load_model
 from vcvae.models.conversion.vae import DisentanglingVAE
 from vcvae.models.conversion.voice import Voice
-from vcvae.training.loop import load_run, train
+from vcvae.training.loop import train
+from vcvae.training.run_folder import load_run
 from vcvae.training.tasks import parse
 
 HERE = Path(__file__).parent

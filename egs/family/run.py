@@ -30,7 +30,8 @@ from vcvae.features.mel import MelConfig, MelSpectrogram, valid_band_mask
 from vcvae.models.classic.autoencoder import VAE, AutoEncoder
 from vcvae.models.classic.elbo import bound
 from vcvae.models.classic.gmm import GaussianMixture
-from vcvae.training.loop import load_run, train
+from vcvae.training.loop import train
+from vcvae.training.run_folder import load_run
 from vcvae.training.tasks import parse
 from vcvae.vocoder import load_vocoder
 

@@ -29,7 +29,7 @@ from vcvae.config import read_yaml
 from vcvae.data.prepare import Preparation
 from vcvae.data.shar import Export
 from vcvae.training.batches import ResumableBatchSampler, batches
-from vcvae.training.loop import _Run
+from vcvae.training.loop import Trainer
 from vcvae.training.task import Batch
 from vcvae.training.tasks import parse
 
@@ -51,13 +51,13 @@ def make_corpus(folder: Path) -> Path:
     return folder / "ready" / "train"
 
 
-def run(place: Path, output: Path, **changes) -> _Run:
+def run(place: Path, output: Path, **changes) -> Trainer:
     values = read_yaml(ROOT / "recipes" / "folder" / "conversion.yaml")
     values |= {"output": str(output), "data": {"train": str(place), "dev": str(place)}} | changes
-    return _Run(parse(values, where="bench"), Console(quiet=True))
+    return Trainer(parse(values, where="bench"), Console(quiet=True))
 
 
-def read(run: _Run) -> Iterator[Batch]:
+def read(run: Trainer) -> Iterator[Batch]:
     """The batches of a run, from its beginning."""
     positions = ResumableBatchSampler(run.config.batch_speakers, 0)
     return batches(run.data, positions, workers=run.config.workers, device=run.accelerator.device)
