@@ -2,9 +2,10 @@
 
     python tests/bench/adain_vc.py [--threads 2]
 
-AdaIN-VC is written here after its paper (Chou et al. 2019, arXiv:1904.05742) with the published sizes: 80 bands (4.9 M
-parameters) for training, 512 bands (9 M) for conversion. Its training step is the network's alone; ours is the whole
-step, with mel, f0 tracking, perturbation and optimizer.
+AdaIN-VC is implemented here after its paper (Chou et al. 2019, arXiv:1904.05742) with the published sizes: 80 bands
+(4.9 M parameters) for training, 512 bands (9 M) for conversion. Ours is the released model: for training its sizes
+without the postfilter, which is trained separately; for conversion its weights, with the postfilter. The training step
+of AdaIN-VC is the network's alone; ours is the whole step, with mel, F0 tracking, perturbation and optimizer.
 """
 
 from __future__ import annotations
@@ -12,12 +13,13 @@ from __future__ import annotations
 import argparse
 import statistics
 import time
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vcvae.models.conversion.vae import DisentanglingVAE
+from vcvae.models import load_model
 from vcvae.training.tasks.conversion import ConversionConfig, ConversionTask
 
 WIDTH, BANK, BLOCKS = 128, 8, 6
@@ -52,7 +54,8 @@ class AdaINVC(nn.Module):
     def __init__(self, bands: int) -> None:
         super().__init__()
         self.content, self.speaker = Encoder(bands, normalize=True), Encoder(bands, normalize=False)
-        self.mean, self.log_variance = (nn.Conv1d(WIDTH, WIDTH, 1) for _ in range(2))
+        self.mean = nn.Conv1d(WIDTH, WIDTH, 1)
+        self.log_variance = nn.Conv1d(WIDTH, WIDTH, 1)
         self.dense = nn.ModuleList(
             nn.Sequential(nn.Linear(WIDTH, WIDTH), nn.ReLU(), nn.Linear(WIDTH, WIDTH), nn.ReLU()) for _ in range(BLOCKS)
         )
@@ -90,75 +93,90 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--conversion-only", action="store_true", help="leave out the training steps")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     torch.manual_seed(0)
 
-    theirs, ours = AdaINVC(80), ConversionTask(ConversionConfig(output="", data={"train": "", "dev": ""}), speakers=64)
-    optimizers = [torch.optim.Adam(m.parameters()) for m in (theirs, ours.model, ours.discriminator)]
-    mel, samples = torch.randn(BATCH, 80, FRAMES), 0.1 * torch.randn(BATCH // 4, 4, FRAMES * 256)
+    if not arguments.conversion_only:
+        time_training(arguments.threads, arguments.rounds)
+    time_conversion(arguments.threads, arguments.rounds)
+
+
+def time_training(threads: int, rounds: int) -> None:
+    sizes = load_model().config.model_copy(update={"postfilter_blocks": 0})
+    config = ConversionConfig(output="", data={"train": "", "dev": ""}, model=sizes)
+    adain_vc = AdaINVC(80)
+    ours = ConversionTask(config, speakers=64)
+    adain_vc_optimizer = torch.optim.Adam(adain_vc.parameters())
+    model_optimizer = torch.optim.Adam(ours.model.parameters())
+    discriminator_optimizer = torch.optim.Adam(ours.discriminator.parameters())
+    mel = torch.randn(BATCH, 80, FRAMES)
     batch = {
-        "samples": samples,
+        "samples": 0.1 * torch.randn(BATCH // 4, 4, FRAMES * 256),
         "bandwidth": torch.full((BATCH // 4, 4), 8000.0),
         "speaker": torch.arange(BATCH // 4),
     }
 
-    def their_step() -> None:
-        decoded, mean, log_variance = theirs(mel, mel)
+    def adain_vc_step() -> None:
+        decoded, mean, log_variance = adain_vc(mel, mel)
         kl = (log_variance.exp() - 1 - log_variance + mean.square()).mean()
         ((decoded - mel).abs().mean() + kl).backward()
-        finish(theirs, optimizers[0])
+        update(adain_vc, adain_vc_optimizer)
 
     def our_step(step: int) -> None:
         totals, _ = ours(batch, step)
         for name, total in totals.items():
             total.backward(inputs=ours.parameter_groups()[name], retain_graph=name == "discriminator")
-        finish(ours.model, optimizers[1])
+        update(ours.model, model_optimizer)
         if "discriminator" in totals:
-            finish(ours.discriminator, optimizers[2])
+            update(ours.discriminator, discriminator_optimizer)
         ours.after_step()
 
-    def finish(model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    def update(model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         optimizer.zero_grad()
 
-    print(f"training, {arguments.threads} threads, {BATCH} × {FRAMES} frames")
-    for step, what in ((0, "as it begins"), (10**6, "with conversions and a discriminator")):
-        seconds = compare(their_step, lambda step=step: our_step(step), arguments.rounds)
-        rates = [BATCH * FRAMES / s for s in seconds]
-        print(f"  AdaIN-VC, {size(theirs):.1f} M parameters: {rates[0]:8,.0f} frames/s")
-        found = f"{rates[1]:8,.0f} frames/s   {rates[1] / rates[0]:.2f} ×, {what}"
-        print(f"  vcvae,    {size(ours.model):.1f} M parameters: {found}")
+    print(f"training, {threads} threads, {BATCH} × {FRAMES} frames")
+    for step, phase in ((0, "as it begins"), (10**6, "with conversions and a discriminator")):
+        adain_vc_seconds, our_seconds = compare(adain_vc_step, lambda step=step: our_step(step), rounds)
+        adain_vc_rate = BATCH * FRAMES / adain_vc_seconds
+        our_rate = BATCH * FRAMES / our_seconds
+        print(f"  AdaIN-VC, {millions(adain_vc):.1f} M parameters: {adain_vc_rate:8,.0f} frames/s")
+        ratio = f"{our_rate / adain_vc_rate:.2f} ×, {phase}"
+        print(f"  vcvae,    {millions(ours.model):.1f} M parameters: {our_rate:8,.0f} frames/s   {ratio}")
 
-    theirs, model = AdaINVC(512).eval(), DisentanglingVAE().eval()
-    mels = torch.randn(1, 512, 800), torch.randn(1, 80, 864)  # 10 s of 12.5 ms and of 11.6 ms frames
+
+def time_conversion(threads: int, rounds: int) -> None:
+    adain_vc, model = AdaINVC(512).eval(), load_model().eval()
+    adain_vc_mel = torch.randn(1, 512, 800)  # 10 s in frames of 12.5 ms
+    mel = torch.randn(1, 80, 864)  # 10 s in frames of 11.6 ms
     with torch.inference_mode():
-        voice = model.voice(mels[1])
-        seconds = compare(
-            lambda: theirs(mels[0], mels[0]),
-            lambda: model.convert(mels[1], model.voice(mels[1])),
-            arguments.rounds,
+        voice = model.voice(mel)
+        adain_vc_seconds, our_seconds = compare(
+            lambda: adain_vc(adain_vc_mel, adain_vc_mel), lambda: model.convert(mel, model.voice(mel)), rounds
         )
-        alone = compare(lambda: None, lambda: model.convert(mels[1], voice), arguments.rounds)[1]
-    print(f"mel → mel of 10 s from 10 s of the target, {arguments.threads} threads")
-    print(f"  AdaIN-VC, {size(theirs):.1f} M parameters: {1e3 * seconds[0]:6.1f} ms")
-    print(f"  vcvae,    {size(model):.1f} M parameters: {1e3 * seconds[1]:6.1f} ms   {seconds[0] / seconds[1]:.2f} ×")
-    print(f"  vcvae, the target's voice valid_bands:   {1e3 * alone:6.1f} ms")
+        _, without_target = compare(lambda: None, lambda: model.convert(mel, voice), rounds)
+    print(f"mel → mel of 10 s from 10 s of the target, {threads} threads")
+    print(f"  AdaIN-VC, {millions(adain_vc):.1f} M parameters: {1e3 * adain_vc_seconds:6.1f} ms")
+    ratio = f"{adain_vc_seconds / our_seconds:.2f} ×"
+    print(f"  vcvae,    {millions(model):.1f} M parameters: {1e3 * our_seconds:6.1f} ms   {ratio}")
+    print(f"  vcvae, with the target encoded before:   {1e3 * without_target:6.1f} ms")
 
 
-def compare(first, second, rounds: int) -> tuple[float, float]:
+def compare(first: Callable, second: Callable, rounds: int) -> tuple[float, float]:
     """Median seconds of each, measured in turns."""
-    times = ([], [])
-    for _ in range(rounds + 2):
-        for call, seconds in zip((first, second), times, strict=True):
-            began = time.perf_counter()
+    first_seconds, second_seconds = [], []
+    for _ in range(rounds + 2):  # the first two warm up
+        for call, seconds in ((first, first_seconds), (second, second_seconds)):
+            start = time.perf_counter()
             call()
-            seconds.append(time.perf_counter() - began)
-    return tuple(statistics.median(seconds[2:]) for seconds in times)
+            seconds.append(time.perf_counter() - start)
+    return statistics.median(first_seconds[2:]), statistics.median(second_seconds[2:])
 
 
-def size(model: nn.Module) -> float:
+def millions(model: nn.Module) -> float:
     return sum(p.numel() for p in model.parameters()) / 1e6
 
 
