@@ -214,10 +214,10 @@ def _is_complete(made: str) -> bool:
     config = path / "config.yaml"
     if not config.is_file():
         return path.exists()
-    from vcvae.training.log import read
+    from vcvae.training.run_folder import read_figures
 
     steps = yaml.safe_load(config.read_text(encoding="utf-8"))["steps"]
-    return any(line["group"] == "dev" and line["step"] >= steps for line in read(path))
+    return any(line["group"] == "dev" and line["step"] >= steps for line in read_figures(path))
 
 
 def _fingerprint(words: list[str]) -> str:
