@@ -14,7 +14,7 @@ def make(kind=AutoEncoder, seed=0):
 
 @pytest.mark.parametrize("kind", [AutoEncoder, VAE])
 @pytest.mark.parametrize(("bits", "tolerance"), [(16, 1e-3), (8, 0.5 / 255 + 1e-4)])
-def test_speech_is_stored_and_comes_back(tmp_path, kind, bits, tolerance):
+def test_write_and_read_restore_the_code(tmp_path, kind, bits, tolerance):
     model, mel = make(kind), torch.randn(80, 101)
     made = codes.encode(model, mel)
     codes.write(tmp_path / "a.npz", made, bits=bits)
@@ -27,12 +27,12 @@ def test_speech_is_stored_and_comes_back(tmp_path, kind, bits, tolerance):
     torch.testing.assert_close(copy, model.copy(mel[None])[0], atol=0.1, rtol=0.1)
 
 
-def test_the_rate_counts_every_value():
+def test_bits_per_second_counts_every_value():
     made = codes.encode(make(), torch.randn(80, 400))
     assert codes.bits_per_second(made, 8, frame_rate=100.0) == pytest.approx(6 * 25 * 8)
 
 
-def test_eight_bits_are_half_of_sixteen(tmp_path):
+def test_write_in_eight_bits_halves_the_file(tmp_path):
     made = codes.encode(make(), torch.randn(80, 8000))
     for bits in (8, 16):
         codes.write(tmp_path / f"{bits}.npz", made, bits=bits)
@@ -40,13 +40,13 @@ def test_eight_bits_are_half_of_sixteen(tmp_path):
     assert small < 0.7 * large
 
 
-def test_another_models_code_is_refused():
+def test_decode_refuses_another_models_code():
     made = codes.encode(make(seed=0), torch.randn(80, 40))
     with pytest.raises(VcvaeError, match="made by another model"):
         codes.decode(make(seed=1), made)
 
 
-def test_what_is_no_code_is_one_sentence(tmp_path):
+def test_read_and_write_refuse_what_is_no_code(tmp_path):
     made = codes.encode(make(), torch.randn(80, 40))
     with pytest.raises(VcvaeError, match="8 or 16 bits"):
         codes.write(tmp_path / "a.npz", made, bits=4)

@@ -1,10 +1,7 @@
-from pathlib import Path
-
 import pytest
 import torch
 
 from tests.corpus import EAR, RECOGNIZER
-from vcvae.convert.converter import Converter
 from vcvae.convert.losses import ConversionLosses, load_losses, spec_augment
 from vcvae.errors import VcvaeError
 from vcvae.features.mel import MelConfig
@@ -13,95 +10,111 @@ from vcvae.models.frozen.speaker_similarity import SpeakerSimilarityNet, Speaker
 from vcvae.pretrained import VOCODER
 from vcvae.vocoder import SourceFilterVocoder, SourceFilterVocoderConfig
 
-RECORDINGS = Path(__file__).parents[1] / "egs" / "convert"
-
 
 @pytest.fixture(scope="module")
-def converter():
-    return Converter.from_pretrained(device="cpu")
+def mels(released, clips):
+    """Of a source and a target, three seconds each, (1, 80, frames)."""
+    return [torch.from_numpy(released.mel(clips / f"{name}.wav"))[None].clone() for name in ("source", "target")]
 
 
-@pytest.fixture(scope="module")
-def mels(converter):
-    """Four seconds each, (1, 80, 344)."""
-    return [
-        torch.from_numpy(converter.mel(RECORDINGS / f"{x}.flac"))[None, :, :344].clone() for x in ("source", "target")
-    ]
+@pytest.mark.slow
+def test_speaker_loss_tells_real_speakers_apart(released, mels, monkeypatch):
+    losses, model = released.losses, released.model
+    torch.manual_seed(0)
+    with torch.no_grad():
+        samples = [losses.synthesize(mel, model.f0(mel)) for mel in mels]
+        embeddings = [losses.speaker_embedding([mel]) for mel in mels]
+        for i in (0, 1):
+            own, other = embeddings[i], embeddings[1 - i]
+            halves = samples[i].tensor_split(2, dim=1)
+            assert len({float(losses.speaker_loss(halves[0], own)) for _ in range(3)}) > 1  # random masks
+            with monkeypatch.context() as unmasked:
+                unmasked.setattr("vcvae.convert.losses.spec_augment", lambda mel: mel)
+                for half in halves:
+                    assert losses.speaker_loss(half, own) < losses.speaker_loss(half, other) - 0.15
 
 
-def test_those_that_ship_know_a_voice_again_and_words_in_another_voice(converter, mels, monkeypatch):
-    losses, model = converter.losses, converter.model
+@pytest.mark.slow
+def test_content_loss_is_low_for_the_same_content_in_another_voice(released, mels):
+    losses, model = released.losses, released.model
     torch.manual_seed(0)
     with torch.no_grad():
         source, target = (losses.synthesize(mel, model.f0(mel)) for mel in mels)
-        voices = [losses.voice([mel]) for mel in mels]
-        for spoken, own, other in ((source, *voices), (target, *voices[::-1])):
-            halves = spoken.tensor_split(2, dim=1)
-            assert len({float(losses.speaker_loss(halves[0], own)) for _ in range(3)}) > 1
-            with monkeypatch.context() as without:
-                without.setattr("vcvae.convert.losses.spec_augment", lambda mel: mel)
-                assert all(losses.speaker_loss(half, own) < losses.speaker_loss(half, other) - 0.2 for half in halves)
+        repeated = losses.synthesize(mels[0], model.f0(mels[0]))
         voice = model.voice(mels[1])
         target_f0 = model.target_f0(mels[0], voice)
-        said = losses.content_loss(
-            losses.synthesize(model.convert(mels[0], voice, target_f0=target_f0), target_f0), source
-        )
-        short = min(source.shape[1], target.shape[1])
-        unsaid = losses.content_loss(target[:, :short], source[:, :short])
-        again = losses.content_loss(losses.synthesize(mels[0], model.f0(mels[0])), source)
-    assert again < said < 0.5 * unsaid
+        converted = losses.synthesize(model.convert(mels[0], voice, target_f0=target_f0), target_f0)
+        same_content = losses.content_loss(converted, source)
+        samples = min(source.shape[1], target.shape[1])
+        other_content = losses.content_loss(target[:, :samples], source[:, :samples])
+        assert losses.content_loss(repeated, source) < same_content < 0.5 * other_content
 
 
-def test_both_say_how_to_do_better(converter, mels):
-    losses, model = converter.losses, converter.model
-    torch.manual_seed(0)
-    source = mels[0][:, :, :128].clone().requires_grad_()
-    spoken = losses.synthesize(source, model.f0(source.detach()))
+@pytest.mark.slow
+def test_losses_have_the_gradient_of_their_finite_differences(released, mels):
+    """Along the gradient of a mel, both losses fall as fast as the gradient says."""
+    losses, model = released.losses, released.model
+    mel = mels[0][:, :, :128].clone()
+    f0 = model.f0(mel)
+    target_embedding = losses.speaker_embedding([mels[1]])
     other = losses.synthesize(mels[0][:, :, 128:256], model.f0(mels[0][:, :, 128:256]))
-    for judged in (losses.speaker_loss(spoken, losses.voice([mels[1]])), losses.content_loss(spoken, other)):
-        (gradient,) = torch.autograd.grad(judged, source, retain_graph=True)
-        assert gradient.abs().sum() > 0
+
+    def both(mel):
+        torch.manual_seed(0)  # of the vocoder's sources and of the masks
+        samples = losses.synthesize(mel, f0)
+        return losses.speaker_loss(samples, target_embedding), losses.content_loss(samples, other)
+
+    for i in (0, 1):
+        variable = mel.clone().requires_grad_()
+        (gradient,) = torch.autograd.grad(both(variable)[i], variable)
+        step = 0.01 * gradient / gradient.abs().max()
+        with torch.no_grad():
+            difference = both(mel + step)[i] - both(mel - step)[i]
+        assert float(difference) == pytest.approx(float(2 * (gradient * step).sum()), rel=0.1)
     assert not any(p.requires_grad for p in losses.parameters())
 
 
-def test_what_is_judged_is_what_a_conversion_sounds_like(converter, mels):
-    """As the converter's vocoder speaks it, but for noise and the first phase, which are drawn."""
-    losses, f0 = converter.losses, converter.model.f0(mels[0])
+def test_synthesize_is_as_the_converter_synthesizes(released, mels):
+    """But for noise and the initial phase, which are random."""
+    losses, f0 = released.losses, released.model.f0(mels[0])
     torch.manual_seed(0)
     with torch.no_grad():
-        judged, references = (
-            losses.analysis(x) for x in (losses.synthesize(mels[0], f0), converter.vocoder.synthesize(mels[0], f0))
-        )
-        natural = losses.analysis(SourceFilterVocoder.from_pretrained(VOCODER).synthesize(mels[0], f0))
-    assert (judged - references).abs().mean() < 0.6 * (judged - natural).abs().mean()
+        scored = losses.analysis(losses.synthesize(mels[0], f0))
+        converted = losses.analysis(released.vocoder.synthesize(mels[0], f0))
+        for_recordings = losses.analysis(SourceFilterVocoder.from_pretrained(VOCODER).synthesize(mels[0], f0))
+    assert (scored - converted).abs().mean() < 0.6 * (scored - for_recordings).abs().mean()
 
 
-def test_the_listener_hears_through_gaps_that_are_drawn():
-    """In some bands, and for some time in all, nothing is references but the mean."""
+def test_spec_augment_masks_random_bands_and_frames_by_the_mean():
     torch.manual_seed(0)
     mel = torch.randn(1, 80, 100).sign()  # nowhere near its mean
-    often = torch.zeros(80, 100)
+    count = torch.zeros(80, 100)
     for _ in range(1000):
-        references = spec_augment(mel)
-        missing = (references - mel).abs()[0] > 0.1
-        torch.testing.assert_close(references[0][missing], mel.mean(dim=2).expand(100, 80).T[missing])
-        bands, frames = missing.all(dim=1), missing.all(dim=0)
-        assert torch.equal(missing, bands[:, None] | frames)
-        for gap, most in ((bands, 20), (frames, 25)):
-            places = gap.nonzero()[:, 0].tolist()
+        augmented = spec_augment(mel)
+        masked = (augmented - mel).abs()[0] > 0.1
+        torch.testing.assert_close(augmented[0][masked], mel.mean(dim=2).expand(100, 80).T[masked])
+        bands, frames = masked.all(dim=1), masked.all(dim=0)
+        assert torch.equal(masked, bands[:, None] | frames)
+        for mask, most in ((bands, 20), (frames, 25)):
+            places = mask.nonzero()[:, 0].tolist()
             assert len(places) <= most
             assert places == list(range(places[0], places[-1] + 1) if places else ())
-        often += missing
-    assert 0 < often.min() < often.max() < 500
+        count += masked
+    assert 0 < count.min() < count.max() < 500
 
 
 @pytest.mark.parametrize("frames", [1, 3, 8])
-def test_however_little_there_is_to_hear(frames):
+def test_spec_augment_takes_few_frames(frames):
     assert spec_augment(torch.randn(1, 80, frames)).isfinite().all()
 
 
-def test_they_come_with_models_of_the_mel_that_they_hear(converter):
+def test_load_losses_gives_none_for_another_mel():
     assert load_losses(MelConfig(f_max=7600)) is None
-    parts = SpeakerSimilarityNet(SpeakerSimilarityNetConfig(**EAR)), ContentNet(ContentNetConfig(**RECOGNIZER))
-    with pytest.raises(VcvaeError, match="the mel of the listener and of its vocoder differ in 'f_max'"):
-        ConversionLosses(*parts, SourceFilterVocoder(SourceFilterVocoderConfig(mel=MelConfig(f_max=7600))))
+
+
+def test_losses_refuse_a_vocoder_of_another_mel():
+    speaker_net = SpeakerSimilarityNet(SpeakerSimilarityNetConfig(**EAR))
+    content_net = ContentNet(ContentNetConfig(**RECOGNIZER))
+    vocoder = SourceFilterVocoder(SourceFilterVocoderConfig(mel=MelConfig(f_max=7600)))
+    with pytest.raises(VcvaeError, match="the mel of the speaker network and of the vocoder differ in 'f_max'"):
+        ConversionLosses(speaker_net, content_net, vocoder)

@@ -1,0 +1,46 @@
+"""What the tests of conversion share: a tiny model, crops of two recordings, and few sentences to fine-tune with."""
+
+from pathlib import Path
+
+import pytest
+import soundfile as sf
+import torch
+
+from tests.corpus import TINY
+from tests.synthetic import RATE, speak
+from vcvae.models.conversion.vae import DisentanglingConfig, DisentanglingVAE
+
+EGS = Path(__file__).parents[2] / "egs"
+
+
+@pytest.fixture
+def model():
+    """An untrained model of the smallest sizes."""
+    torch.manual_seed(0)
+    return DisentanglingVAE(DisentanglingConfig(**TINY)).eval()
+
+
+@pytest.fixture(scope="session")
+def clips(tmp_path_factory):
+    """A folder with source.wav and target.wav, three seconds each of two real speakers."""
+    folder = tmp_path_factory.mktemp("clips")
+    for name in ("source", "target"):
+        samples, rate = sf.read(EGS / "convert" / f"{name}.flac", dtype="float32")
+        sf.write(folder / f"{name}.wav", samples[: 3 * rate], rate)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def sentences(tmp_path_factory):
+    """A folder of two generated sentences."""
+    folder = tmp_path_factory.mktemp("sentences")
+    sf.write(folder / "a.wav", speak("oeaui", f0=220, tract=1.2, seconds=1.0), RATE)
+    sf.write(folder / "b.wav", speak("iuoae", f0=130, tract=1.05, seconds=1.0), RATE)
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def few_sentences(request, monkeypatch, sentences):
+    """These take the place of the sentences that come with the package, which would only take time."""
+    if not request.node.get_closest_marker("slow"):
+        monkeypatch.setattr("vcvae.convert.encoder.SENTENCES", sentences)

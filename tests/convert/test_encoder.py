@@ -1,0 +1,102 @@
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile as sf
+import torch
+
+from tests.synthetic import RATE, speak
+from vcvae.convert import chunks
+from vcvae.convert.encoder import MAX_SOURCES, Encoder, average_voice, recording_mel
+from vcvae.errors import VcvaeError
+from vcvae.features.mel import MelConfig, MelSpectrogram
+from vcvae.pretrained import SENTENCES
+
+
+@pytest.fixture
+def encoder(model):
+    return Encoder(model)
+
+
+@pytest.fixture(scope="module")
+def target():
+    return speak("eoauis", f0=210, tract=1.15, seconds=2.0, seed=1)
+
+
+def test_voice_averages_utterances(released, target):
+    other = speak("iuoa", f0=190, tract=1.15, seconds=2.0, seed=2)
+    first = released.voice([target])
+    second = released.voice([other])
+    both = released.voice([target, other])
+    mean = (first.reference.embedding + second.reference.embedding)[0] / 2
+    torch.testing.assert_close(both.reference.embedding[0], mean / mean.norm())
+    for name in ("mean", "std"):
+        expected = (getattr(first.f0_statistics, name) + getattr(second.f0_statistics, name)) / 2
+        torch.testing.assert_close(getattr(both.f0_statistics, name), expected)
+    frames = first.reference.keys.shape[1] + second.reference.keys.shape[1]
+    assert both.reference.keys.shape[1] == frames
+
+
+def test_average_voice_is_that_of_its_references(encoder, target):
+    references = encoder.load_references([target])
+    with torch.no_grad():
+        expected = average_voice(encoder.model, references)
+    torch.testing.assert_close(encoder.voice([target]).reference.values, expected.reference.values)
+
+
+def test_latents_have_their_shapes_and_lengths(released, target):
+    speaker = released.speaker(target)
+    content = released.content(target)
+    assert speaker.dtype == content.dtype == np.float32
+    assert np.linalg.norm(speaker) == pytest.approx(1, abs=1e-5)
+    assert content.shape == (released.model.config.content_latent, math.ceil(len(target) / 1024))
+
+
+def test_references_are_trimmed_and_know_their_bandwidth(encoder, target):
+    silence = np.zeros(RATE, np.float32)
+    (reference,) = encoder.load_references([np.concatenate([silence, target, silence])])
+    assert reference.mel.shape[2] < len(target) / 256 + 12
+    assert reference.valid_bands.shape == (1, 80)
+    (narrow,) = encoder.load_references([target[::4]], sample_rate=RATE // 4)
+    assert 0 < narrow.valid_bands.sum() < reference.valid_bands.sum()
+    with pytest.raises(VcvaeError, match="no target utterance"):
+        encoder.load_references([])
+
+
+def test_references_of_long_recordings_come_in_pieces(encoder, monkeypatch):
+    monkeypatch.setattr(chunks, "PIECE_FRAMES", 128)
+    references = encoder.load_references([speak("aisoeufa", seconds=6.0)])
+    assert [reference.mel.shape[2] for reference in references] == [130, 130, 130, 130]
+
+
+def test_sources_are_cut_and_those_that_cannot_be_used_are_left_out(encoder, target, tmp_path, monkeypatch):
+    monkeypatch.setattr(chunks, "PIECE_FRAMES", 128)
+    sf.write(tmp_path / "a.wav", target, RATE)
+    sources = encoder.load_sources([tmp_path / "a.wav", Path("absent.wav"), np.zeros(9000, np.float32), target])
+    assert [source.mel.shape[2] for source in sources] == [128, 128]
+    assert len(encoder.load_sources([target[:9000]] * (MAX_SOURCES + 5))) == MAX_SOURCES
+
+
+def test_sources_are_the_sentences_of_the_package_where_none_are_given(encoder, sentences):
+    given = encoder.load_sources(sorted(sentences.iterdir()))
+    default = encoder.load_sources()
+    assert len(default) == len(given) == 2
+    for source, expected in zip(default, given, strict=True):
+        assert torch.equal(source.mel, expected.mel)
+
+
+@pytest.mark.slow
+def test_sources_of_the_package_can_be_used(encoder):
+    sources = encoder.load_sources()
+    assert len(sources) == len([path for path in SENTENCES.iterdir() if path.suffix in (".ogg", ".flac", ".opus")])
+    assert all(2 < source.mel.shape[2] / encoder.mel_config.frame_rate < 8 for source in sources)
+
+
+def test_recording_mel_is_padded_to_whole_frames(tmp_path):
+    samples = speak("uao", seconds=0.5)[: 40 * 256 + 7]
+    sf.write(tmp_path / "a.wav", samples, RATE, subtype="FLOAT")
+    mel, count = recording_mel(tmp_path / "a.wav", MelConfig())
+    padded = torch.from_numpy(np.pad(samples, (0, 249)))
+    assert count == len(samples)
+    torch.testing.assert_close(mel, MelSpectrogram()(padded[None])[0])
