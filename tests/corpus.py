@@ -7,7 +7,7 @@ from pathlib import Path
 import soundfile as sf
 
 from tests.synthetic import speak
-from vcvae.data.prepare import Preparation
+from vcvae.data.prepare import prepare
 
 # The smallest model that has all its parts.
 TINY = {
@@ -34,5 +34,5 @@ def make_corpus(folder: Path, *, speakers: int = 4, utterances: int = 2, seconds
             words = ("aiueo", "osiafu", "uaeiso")[i % 3]
             samples = speak(words, f0=100 + 40 * k, tract=1 + 0.05 * k, seconds=seconds, seed=10 * k + i)
             sf.write(folder / "source" / f"speaker{k}" / f"{i}.wav", samples, 22050)
-    list(Preparation("folder", folder / "source", folder / "ready", sample_rate=22050, dev=0, test=0))
+    prepare("folder", folder / "source", folder / "ready", sample_rate=22050, dev=0, test=0)
     return folder / "ready" / "train"

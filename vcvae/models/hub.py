@@ -1,4 +1,4 @@
-"""Saving models and loading them again, from a folder or a Hugging Face repository: safetensors and one JSON file."""
+"""Saving, loading and fetching models: safetensors and one JSON file, in a folder or a Hugging Face repository."""
 
 from __future__ import annotations
 
@@ -16,14 +16,15 @@ from typing_extensions import Self
 
 from vcvae.config import Config
 from vcvae.errors import VcvaeError, disk_errors, replacing
+from vcvae.models.quantize import dequantize, quantize_int8
 
-CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "README.md"
-SCALE_SUFFIX = ".int8_scale"  # a weight that is stored in bytes has the size of one at its name and this
-MIN_ROW = 32  # rows of a weight that are shorter are not stored in bytes: their steps would take as much
+CONFIG = "config.json"
+WEIGHTS = "model.safetensors"
+CARD = "README.md"
 
 
 class PretrainedModel(nn.Module, ModelHubMixin):
-    """A module that is made from one configuration, and is saved and shared together with it.
+    """A module that is constructed from one configuration, and is saved and loaded together with it.
 
     Subclasses name the configuration's class: `class Model(PretrainedModel, config=ModelConfig)`.
     """
@@ -43,16 +44,16 @@ class PretrainedModel(nn.Module, ModelHubMixin):
         (save_directory / CONFIG).write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
 
     def generate_model_card(self, *_: Any, **__: Any) -> ModelCard:
-        """What `save_pretrained` puts beside the weights where no README.md is there yet."""
+        """The card that `save_pretrained` puts beside the weights where there is no README.md yet."""
         return ModelCard(
             "---\nlibrary_name: vcvae\npipeline_tag: audio-to-audio\n---\n"
             f"# {type(self).__name__}\n\n"
             f"{sum(p.numel() for p in self.parameters()) / 1e6:.2f} M parameters; the sizes and the mel are in "
-            f"{CONFIG}. Data, licence and figures are for whoever trained it to add here.\n"
+            f"{CONFIG}. Whoever trained it should add the data, the licence and the figures here.\n"
         )
 
     def release(self, folder: Path, *, card: str | None = None, small: bool = False) -> None:
-        """Save it in float16, or, for a `small` one, in bytes (`quantize_int8`), with a `card` unless one is there already.
+        """Save it in float16, or, if `small`, in int8 (`quantize_int8`); with `card`, unless there is a card already.
 
         Raises:
             VcvaeError: it cannot be written.
@@ -63,7 +64,9 @@ class PretrainedModel(nn.Module, ModelHubMixin):
                 (folder / CARD).write_text(card, encoding="utf-8")
             self.half().save_pretrained(folder)
             if small:
-                quantize_int8(folder)
+                stored = quantize_int8(load_file(folder / WEIGHTS))
+                with replacing(folder / WEIGHTS) as file:
+                    file.write(save(stored))
 
     @classmethod
     def from_pretrained(cls, source: str | Path, **options: Any) -> Self:
@@ -72,7 +75,7 @@ class PretrainedModel(nn.Module, ModelHubMixin):
         `options` are those of `huggingface_hub.hf_hub_download`, such as `revision` and `local_files_only`.
 
         Raises:
-            VcvaeError: nothing is found there, or not this class of model, or weights that do not fit.
+            VcvaeError: there is no model, or one of another class, or its weights do not fit its configuration.
         """
         kind, values, config_file = describe(source, **options)
         weights_file = fetch(source, WEIGHTS, **options)
@@ -94,38 +97,11 @@ def check_vacant(folder: Path, force: bool) -> None:
         raise VcvaeError(f"{folder}: holds a model already; give --force to overwrite it.")
 
 
-def quantize_int8(folder: Path) -> None:
-    """Store the weights of a saved model in a byte each, where they are matrices, instead of two.
-
-    Each row has a step (float16), and its weights are as many of these as the byte says, from -127 to 127.
-    """
-    stored = {}
-    for name, weight in load_file(folder / WEIGHTS).items():
-        stored[name] = weight
-        if weight.is_floating_point() and weight.ndim > 1 and weight[0].numel() >= MIN_ROW:
-            rows = weight.float().flatten(1)
-            step = (rows.abs().amax(dim=1) / 127).clamp(min=2**-24).half()
-            whole = (rows / step.float()[:, None]).round().clamp(-127, 127)
-            stored |= {name: whole.to(torch.int8).view_as(weight), name + SCALE_SUFFIX: step}
-    with replacing(folder / WEIGHTS) as file:
-        file.write(save(stored))
-
-
-def dequantize(stored: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The weights, of those that `quantize_int8` may have stored."""
-    weights = {}
-    for name, weight in stored.items():
-        if not name.endswith(SCALE_SUFFIX):
-            step = stored.get(name + SCALE_SUFFIX)
-            weights[name] = weight if step is None else (weight.flatten(1) * step.float()[:, None]).view(weight.shape)
-    return weights
-
-
 def describe(source: str | Path, **options: Any) -> tuple[str, dict[str, Any], Path]:
-    """The class of a saved model, the values of its configuration, and the file that says so.
+    """The class of a saved model, the values of its configuration, and the path of the configuration file.
 
     Raises:
-        VcvaeError: nothing is found there, or something that is not of a vcvae model.
+        VcvaeError: there is no configuration, or it is not one of a vcvae model.
     """
     file = fetch(source, CONFIG, **options)
     try:
@@ -136,7 +112,7 @@ def describe(source: str | Path, **options: Any) -> tuple[str, dict[str, Any], P
 
 
 def fetch(source: str | Path, name: str, *, give: str = "one that save_pretrained wrote", **options: Any) -> Path:
-    """Where the file `name` of a folder, or of a Hugging Face repository, lies on this disk; fetched if need be.
+    """The local path of the file `name` of a folder or of a Hugging Face repository, downloaded if need be.
 
     `give` ends the message about a folder that lacks the file: what to give instead. `options` are those of
     `huggingface_hub.hf_hub_download`.
@@ -157,10 +133,10 @@ def fetch(source: str | Path, name: str, *, give: str = "one that save_pretraine
         ) from None
 
 
-def read_weights(path: Path, *, of: str, key: str | None = None) -> dict[str, Tensor]:
+def read_checkpoint(path: Path, *, of: str, key: str | None = None) -> dict[str, Tensor]:
     """The tensors of a file that `torch.save` wrote, by name; those under `key`, where one is given.
 
-    Only tensors are read: no code of the file's runs.
+    Only tensors are read: no code in the file is run.
 
     Raises:
         VcvaeError: the file holds something else than `of` (such as "a HiFi-GAN generator").
@@ -178,16 +154,17 @@ def read_weights(path: Path, *, of: str, key: str | None = None) -> dict[str, Te
 
 
 def load_weights(model: nn.Module, weights: dict[str, Tensor], *, path: Path, config: str) -> None:
-    """Give `model` the weights read from `path`: all that it has, and no others.
+    """Load the weights read from `path` into `model`; their names and shapes must be exactly the model's.
 
     Raises:
         VcvaeError: a weight that is absent, of another shape, or unknown to the model that the file `config` describes.
     """
-    wanted = model.state_dict()
-    for name in sorted(weights.keys() | wanted.keys()):
-        a, b = (tuple(side[name].shape) if name in side else "absent" for side in (weights, wanted))
-        if a != b:
+    expected = model.state_dict()
+    for name in sorted(weights.keys() | expected.keys()):
+        here = tuple(weights[name].shape) if name in weights else "absent"
+        there = tuple(expected[name].shape) if name in expected else "absent"
+        if here != there:
             raise VcvaeError(
-                f"{path}: '{name}' is {a} here and {b} by {config}; use the {config} that it was trained with."
+                f"{path}: '{name}' is {here} here and {there} by {config}; use the {config} that it was trained with."
             )
     model.load_state_dict(weights)

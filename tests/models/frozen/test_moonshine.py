@@ -5,7 +5,7 @@ from safetensors.torch import save_file
 from tests.corpus import RECOGNIZER
 from vcvae.errors import VcvaeError
 from vcvae.models.frozen import moonshine
-from vcvae.models.frozen.moonshine import Attention, MoonshineConfig, MoonshineEncoder, _turned, load_moonshine
+from vcvae.models.frozen.moonshine import Attention, MoonshineConfig, MoonshineEncoder, apply_rotary, load_moonshine
 
 
 @pytest.fixture
@@ -33,41 +33,43 @@ def published(tmp_path, monkeypatch):
     return tmp_path, network, weights
 
 
-def test_positions_turn_pairs_like_complex_numbers_and_leave_the_rest():
+def test_rotary_embedding_is_a_complex_rotation_of_pairs_and_leaves_the_rest():
     x = torch.randn(2, 5, 7, 36)
     pairs = torch.view_as_complex(x[..., :32].unflatten(-1, (16, 2)).contiguous())
     angle = torch.arange(7)[:, None] * 10000.0 ** (-torch.arange(16) / 16)
     expected = torch.view_as_real(pairs * torch.polar(torch.ones_like(angle), angle)).flatten(-2)
-    torch.testing.assert_close(_turned(x), torch.cat([expected, x[..., 32:]], dim=-1))
+    torch.testing.assert_close(apply_rotary(x), torch.cat([expected, x[..., 32:]], dim=-1))
 
 
-def test_attention_looks_at_what_is_like_it_and_hears_how_far_away_it_is():
+def test_attention_is_that_of_the_paper_and_depends_on_positions():
     torch.manual_seed(0)
     attention = Attention(16, 2).requires_grad_(False)
     x = torch.randn(1, 16, 9)
     heads = [(p(x)[0].reshape(2, 8, 9)) for p in (attention.q_proj, attention.k_proj, attention.v_proj)]
-    query, key, value = (_turned(h.mT) if i < 2 else h.mT for i, h in enumerate(heads))
+    query = apply_rotary(heads[0].mT)
+    key = apply_rotary(heads[1].mT)
+    value = heads[2].mT
     weight = (query @ key.mT / 8**0.5).softmax(dim=-1)
     expected = attention.o_proj((weight @ value).permute(0, 2, 1).reshape(1, 16, 9))
     torch.testing.assert_close(attention(x), expected)
     assert not torch.allclose(attention(x.flip(2)).flip(2), attention(x), atol=1e-3)
 
 
-def test_frames_come_every_384_samples_and_short_sounds_are_heard(network):
+def test_encoder_gives_a_frame_every_384_samples_and_one_for_short_input(network):
     for samples in (1, 894, 895, 1278, 1279, 16000):
-        heard = network(0.1 * torch.randn(2, samples))
-        assert heard.shape == (2, 16, max(1, 1 + (samples - 895) // 384))
-        assert heard.isfinite().all()
-    torch.testing.assert_close(heard.mean(dim=1), torch.zeros(2, 40), atol=1e-5, rtol=0)
+        features = network(0.1 * torch.randn(2, samples))
+        assert features.shape == (2, 16, max(1, 1 + (samples - 895) // 384))
+        assert features.isfinite().all()
+    torch.testing.assert_close(features.mean(dim=1), torch.zeros(2, 40), atol=1e-5, rtol=0)
 
 
-def test_a_public_checkpoint_is_read(published):
+def test_load_moonshine_reads_a_public_checkpoint(published):
     folder, network, _ = published
     samples = 0.1 * torch.randn(1, 8000)
     torch.testing.assert_close(load_moonshine(folder)(samples), network(samples))
 
 
-def test_what_is_no_such_checkpoint_is_one_sentence(published, tmp_path):
+def test_load_moonshine_refuses_other_files_in_one_sentence(published, tmp_path):
     folder, _, weights = published
     with pytest.raises(VcvaeError, match=r"no model\.safetensors in this folder; give one of a Moonshine"):
         load_moonshine(tmp_path / "..")

@@ -1,30 +1,27 @@
-"""What is said in a waveform: the judgement of a speech recognizer, within reach of a gradient."""
+"""The ASR encoder of the content loss: the encoder of a speech recognizer, applied differentiably to samples."""
 
 from __future__ import annotations
-
-from pathlib import Path
 
 import torch
 import torchaudio
 from pydantic import Field
 from torch import Tensor
-from typing_extensions import Self
 
-from vcvae.models.frozen.moonshine import SAMPLE_RATE, MoonshineConfig, MoonshineEncoder, load_moonshine
+from vcvae.models.frozen.moonshine import MOONSHINE_SAMPLE_RATE, MoonshineConfig, MoonshineEncoder
 from vcvae.models.hub import PretrainedModel
 
 
 class ContentNetConfig(MoonshineConfig):
-    """The sizes of a reader, and the rate of what it hears."""
+    """The sizes of the encoder, and the sample rate of its input."""
 
     sample_rate: int = Field(22050, gt=0, description="Hz")
 
 
 class ContentNet(PretrainedModel, config=ContentNetConfig):
-    """Samples → what a speech recognizer takes them to say, frame by frame.
+    """Samples → the features of a speech recognizer's encoder (Moonshine), frame by frame.
 
-    A converter's own content encoder knows no more of words than passes its narrow latent. This is the encoder of a
-    recognizer that has heard 200,000 hours, a Moonshine.
+    The recognizer was trained on 200,000 hours of speech. The content encoder of the converter would be no substitute:
+    a loss on its narrow latent does not ensure that the words can be understood.
 
     Example:
         >>> import torch
@@ -37,23 +34,18 @@ class ContentNet(PretrainedModel, config=ContentNetConfig):
         self.config = config or ContentNetConfig()
         self.encoder = MoonshineEncoder(self.config)
 
-    @classmethod
-    def of(cls, recognizer: str | Path | None = None) -> Self:
-        """One that reads as a Moonshine does; see `load_moonshine`."""
-        encoder = load_moonshine(recognizer)
-        reader = cls(ContentNetConfig(**encoder.config.model_dump()))
-        reader.encoder = encoder
-        return reader.eval()
-
     def forward(self, samples: Tensor) -> Tensor:
-        """(batch, samples) → (batch, channels, frames), 41.7 frames a second."""
-        return self.encoder(torchaudio.functional.resample(samples, self.config.sample_rate, SAMPLE_RATE))
+        """(batch, samples) → (batch, channels, frames), 41.7 frames per second."""
+        resample = torchaudio.functional.resample
+        return self.encoder(resample(samples, self.config.sample_rate, MOONSHINE_SAMPLE_RATE))
 
-    def misread(self, spoken: Tensor, meant: Tensor) -> Tensor:
-        """How far samples are from saying the same as others, both (batch, samples): 0 for the same, 1 for anything.
+    def content_loss(self, converted: Tensor, source: Tensor) -> Tensor:
+        """The distance of the features of two time-aligned signals, both (batch, samples), a scalar.
 
-        It is 1 less the cosine of what is read in each frame, without what is read in all of them.
+        It is 1 minus the mean cosine of the features of corresponding frames, after the source's mean feature is
+        subtracted from both: 0 for the same content, about 1 for unrelated content.
         """
-        spoken, meant = self(spoken), self(meant)
-        usual = meant.mean(dim=2, keepdim=True)
-        return 1 - torch.cosine_similarity(spoken - usual, meant - usual).mean()
+        converted_features = self(converted)
+        source_features = self(source)
+        mean = source_features.mean(dim=2, keepdim=True)
+        return 1 - torch.cosine_similarity(converted_features - mean, source_features - mean).mean()

@@ -1,6 +1,6 @@
 """The encoder of Moonshine, a speech recognizer.
 
-Jeffries et al. 2024 (arXiv:2410.15608); the names of parts are those of its public checkpoints.
+Jeffries et al. 2024 (arXiv:2410.15608); parameters have the names of the public checkpoints.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from vcvae.config import Config
 from vcvae.errors import VcvaeError
 from vcvae.models.hub import WEIGHTS, fetch, load_weights
 
-SAMPLE_RATE = 16000  # Hz
-FEWEST = 895  # samples from which a frame can be read; the next one is 384 later
-ROTATED = 0.9  # of a head's dimensions, at most, those that are turned with time
-REPOSITORY = "UsefulSensors/moonshine-tiny"
+MOONSHINE_REPOSITORY = "UsefulSensors/moonshine-tiny"
+MOONSHINE_SAMPLE_RATE = 16000  # Hz
+MIN_SAMPLES = 895  # receptive field of one output frame; the next frame begins 384 samples later
+ROTARY_FRACTION = 0.9  # largest share of a head's dimensions that have rotary position embeddings
 
 
 class MoonshineConfig(Config):
@@ -33,7 +33,7 @@ class MoonshineConfig(Config):
 
 
 class Norm(nn.Module):
-    """A layer normalization over channels, (batch, channels, frames)."""
+    """Layer normalization over the channels of (batch, channels, frames), without a bias."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -44,48 +44,58 @@ class Norm(nn.Module):
 
 
 class Attention(nn.Module):
-    """Each frame looks at all others, at how far they are from it (Su et al. 2021, arXiv:2104.09864)."""
+    """Self-attention with rotary position embeddings (RoPE, Su et al. 2021, arXiv:2104.09864)."""
 
     def __init__(self, channels: int, heads: int) -> None:
         super().__init__()
         self.heads = heads
-        self.q_proj, self.k_proj, self.v_proj, self.o_proj = (nn.Conv1d(channels, channels, 1) for _ in range(4))
+        self.q_proj = nn.Conv1d(channels, channels, 1)
+        self.k_proj = nn.Conv1d(channels, channels, 1)
+        self.v_proj = nn.Conv1d(channels, channels, 1)
+        self.o_proj = nn.Conv1d(channels, channels, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        query, key, value = (
-            projection(x).unflatten(1, (self.heads, -1)).mT for projection in (self.q_proj, self.k_proj, self.v_proj)
-        )
-        found = F.scaled_dot_product_attention(_turned(query), _turned(key), value)
-        return self.o_proj(found.mT.flatten(1, 2))
+        query = apply_rotary(self._split_heads(self.q_proj(x)))
+        key = apply_rotary(self._split_heads(self.k_proj(x)))
+        value = self._split_heads(self.v_proj(x))
+        attended = F.scaled_dot_product_attention(query, key, value)
+        return self.o_proj(attended.mT.flatten(1, 2))
+
+    def _split_heads(self, x: Tensor) -> Tensor:
+        """(batch, channels, frames) → (batch, heads, frames, channels / heads)."""
+        return x.unflatten(1, (self.heads, -1)).mT
 
 
-def _turned(x: Tensor) -> Tensor:
-    """(…, frames, dimensions): pairs of dimensions are turned by angles that grow with time."""
-    pairs = int(ROTATED * x.shape[-1]) // 2
-    speed = 10000.0 ** (-torch.arange(pairs, device=x.device) / pairs)
-    angle = torch.arange(x.shape[-2], device=x.device)[:, None] * speed
-    a, b = x[..., 0 : 2 * pairs : 2], x[..., 1 : 2 * pairs : 2]
-    turned = torch.stack([a * angle.cos() - b * angle.sin(), b * angle.cos() + a * angle.sin()], dim=-1)
-    return torch.cat([turned.flatten(-2), x[..., 2 * pairs :]], dim=-1)
+def apply_rotary(x: Tensor) -> Tensor:
+    """Rotate pairs of dimensions of x (…, frames, dimensions) by angles proportional to the frame's index."""
+    pairs = int(ROTARY_FRACTION * x.shape[-1]) // 2
+    frequency = 10000.0 ** (-torch.arange(pairs, device=x.device) / pairs)
+    angle = torch.arange(x.shape[-2], device=x.device)[:, None] * frequency
+    a = x[..., 0 : 2 * pairs : 2]
+    b = x[..., 1 : 2 * pairs : 2]
+    rotated = torch.stack([a * angle.cos() - b * angle.sin(), b * angle.cos() + a * angle.sin()], dim=-1)
+    return torch.cat([rotated.flatten(-2), x[..., 2 * pairs :]], dim=-1)
 
 
 class FeedForward(nn.Module):
-    """Each frame by itself."""
+    """Two layers applied to each frame, (batch, channels, frames)."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.fc1, self.fc2 = nn.Conv1d(channels, 4 * channels, 1), nn.Conv1d(4 * channels, channels, 1)
+        self.fc1 = nn.Conv1d(channels, 4 * channels, 1)
+        self.fc2 = nn.Conv1d(4 * channels, channels, 1)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.fc2(F.gelu(self.fc1(x)))
 
 
 class EncoderLayer(nn.Module):
-    """What other frames say, then what follows from it, added to each frame (batch, channels, frames)."""
+    """A pre-norm transformer layer: attention and feed-forward, each with a residual, (batch, channels, frames)."""
 
     def __init__(self, channels: int, heads: int) -> None:
         super().__init__()
-        self.input_layernorm, self.post_attention_layernorm = Norm(channels), Norm(channels)
+        self.input_layernorm = Norm(channels)
+        self.post_attention_layernorm = Norm(channels)
         self.self_attn = Attention(channels, heads)
         self.mlp = FeedForward(channels)
 
@@ -95,7 +105,7 @@ class EncoderLayer(nn.Module):
 
 
 class MoonshineEncoder(nn.Module):
-    """Samples at 16 kHz → what is said, 41.7 times a second.
+    """Samples at 16 kHz → features, 41.7 frames per second.
 
     Example:
         >>> import torch
@@ -115,9 +125,9 @@ class MoonshineEncoder(nn.Module):
     def forward(self, samples: Tensor) -> Tensor:
         """(batch, samples) → (batch, channels, 1 + (samples - 895) // 384), each frame of mean 0 and variance 1.
 
-        Shorter sounds are filled up with silence. How loud it is does not count.
+        Less than 895 samples are padded with zeros.
         """
-        x = F.pad(samples, (0, max(0, FEWEST - samples.shape[1])))
+        x = F.pad(samples, (0, max(0, MIN_SAMPLES - samples.shape[1])))
         x = self.groupnorm(self.conv1(x[:, None]).tanh())
         x = F.gelu(self.conv3(F.gelu(self.conv2(x))))
         for layer in self.layers:
@@ -126,20 +136,22 @@ class MoonshineEncoder(nn.Module):
 
 
 def load_moonshine(source: str | Path | None = None) -> MoonshineEncoder:
-    """The public encoder, of a folder or a repository; by default Useful Sensors', the smallest.
+    """The encoder of a public checkpoint, of a folder or of a repository; by default Useful Sensors' smallest.
 
     Raises:
-        VcvaeError: nothing is found there, or something else.
+        VcvaeError: there is no checkpoint, or it is not one of such a network.
     """
-    file = fetch(source or REPOSITORY, WEIGHTS, give="one of a Moonshine of Useful Sensors")
+    file = fetch(source or MOONSHINE_REPOSITORY, WEIGHTS, give="one of a Moonshine of Useful Sensors")
     network = MoonshineEncoder()
     prefix = "model.encoder."
     try:
-        found = {name.removeprefix(prefix): x for name, x in load_file(file).items() if name.startswith(prefix)}
+        stored = load_file(file)
     except (SafetensorError, OSError) as error:
         raise VcvaeError(f"{file}: not weights in safetensors' format ({str(error).splitlines()[0]}).") from None
     weights = {name: torch.zeros_like(x) for name, x in network.state_dict().items() if name.endswith("bias")}
-    found.pop("layer_norm.weight", None)  # frames are left at variance 1
-    weights |= {name: x[..., None].float() if x.ndim == 2 else x.float() for name, x in found.items()}
+    for name, x in stored.items():
+        # The scale of the last normalization is left out: features have variance 1.
+        if name.startswith(prefix) and name != f"{prefix}layer_norm.weight":
+            weights[name.removeprefix(prefix)] = x[..., None].float() if x.ndim == 2 else x.float()
     load_weights(network, weights, path=file, config="the smallest public checkpoint")
     return network.eval()

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from vcvae.errors import VcvaeError
 from vcvae.features.mel import MelConfig
-from vcvae.models.hub import fetch, load_weights, read_weights
+from vcvae.models.hub import fetch, load_weights, read_checkpoint
 from vcvae.vocoder.adapters.hifigan import HiFiGANConfig, fold_weight_norm
 from vcvae.vocoder.base import Vocoder
 
@@ -66,6 +66,6 @@ class BigVGAN(Vocoder):
             generator = bigvgan.BigVGAN(bigvgan.load_hparams_from_json(config_file), use_cuda_kernel=False)
             generator.remove_weight_norm()
         weights_file = fetch(source, WEIGHTS, give=give)
-        weights = fold_weight_norm(read_weights(weights_file, of="a BigVGAN generator", key="generator"))
+        weights = fold_weight_norm(read_checkpoint(weights_file, of="a BigVGAN generator", key="generator"))
         load_weights(generator, weights, path=weights_file, config=CONFIG)
         return cls(generator, mel).eval()

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from vcvae.config import Config
 from vcvae.errors import VcvaeError
 from vcvae.features.mel import MelConfig
-from vcvae.models.hub import load_weights, read_weights
+from vcvae.models.hub import load_weights, read_checkpoint
 from vcvae.vocoder.base import Vocoder
 
 
@@ -133,7 +133,7 @@ class HiFiGAN(Vocoder):
         """
         path = _generator_file(Path(path).expanduser())
         model = cls(HiFiGANConfig.load(path.with_name("config.json")))
-        weights = fold_weight_norm(read_weights(path, of="a HiFi-GAN generator", key="generator"))
+        weights = fold_weight_norm(read_checkpoint(path, of="a HiFi-GAN generator", key="generator"))
         load_weights(model, weights, path=path, config="config.json")
         return model.eval()
 

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from vcvae.errors import VcvaeError
 from vcvae.features.mel import MelSpectrogram
 from vcvae.features.stft import inverse
-from vcvae.models.hub import fetch, load_weights, read_weights
+from vcvae.models.hub import fetch, load_weights, read_checkpoint
 from vcvae.vocoder.adapters.vocos_config import BackboneConfig, HeadConfig, VocosConfig
 from vcvae.vocoder.base import Vocoder
 
@@ -58,7 +58,7 @@ class Vocos(Vocoder):
         except VcvaeError as error:
             raise VcvaeError(f"{config_file}: {error}") from None
         weights_file = fetch(source, WEIGHTS, give=give)  # large, so only now that the config is accepted
-        weights = read_weights(weights_file, of="a Vocos checkpoint")
+        weights = read_checkpoint(weights_file, of="a Vocos checkpoint")
         for name, ours in model.constants().items():
             theirs = weights.pop(name, ours)
             if theirs.shape != ours.shape or not torch.allclose(theirs.float(), ours, rtol=1e-3, atol=1e-5):

@@ -1,0 +1,134 @@
+"""Makes the frozen networks of the losses (vcvae/pretrained/speaker_similarity, content) from public checkpoints.
+
+    python recipes/release/frozen_networks.py speaker DESTINATION --recordings FOLDER [--checkpoint FOLDER]
+    python recipes/release/frozen_networks.py content DESTINATION [--checkpoint FOLDER]
+
+The speaker network is SpeechBrain's ECAPA-TDNN (the repository speechbrain/spkrec-ecapa-voxceleb, or a folder with its
+embedding_model.ckpt) without its last layer. Its filter bank is predicted from the log-mel by a linear map, fitted by
+least squares to recordings of many speakers; the command prints the cosine of both networks' outputs for other
+recordings. The content network is the encoder of Moonshine (the repository UsefulSensors/moonshine-tiny, or a folder
+with its model.safetensors). Weights are stored in int8. Each takes minutes on a CPU. Users never need this.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+import soxr
+import torch
+from torch import Tensor
+
+from vcvae import audio
+from vcvae.errors import VcvaeError
+from vcvae.features.fbank import FBANK_SAMPLE_RATE, filterbank
+from vcvae.features.mel import MelConfig, MelSpectrogram
+from vcvae.models.frozen.content import ContentNet, ContentNetConfig
+from vcvae.models.frozen.ecapa import EcapaTDNN, EcapaTrunk, load_ecapa
+from vcvae.models.frozen.moonshine import MoonshineEncoder, load_moonshine
+from vcvae.models.frozen.speaker_similarity import CONTEXT, SpeakerSimilarityNet, SpeakerSimilarityNetConfig
+from vcvae.models.hub import check_vacant
+
+MAX_SECONDS = 10.0  # used of each recording, from its beginning
+RIDGE = 1e-6  # regularization of the least squares, relative to the mean power of the inputs
+
+
+def make_speaker_network(
+    ecapa: EcapaTDNN, recordings: Iterable[Path], config: SpeakerSimilarityNetConfig | None = None
+) -> SpeakerSimilarityNet:
+    """The trunk of `ecapa` behind a linear map, log-mel → filter bank, fitted to the recordings.
+
+    Raises:
+        VcvaeError: a recording that cannot be used.
+    """
+    net = SpeakerSimilarityNet(config).eval().requires_grad_(False)
+    xx, xy = 0.0, 0.0  # sums of products of inputs with inputs, and of inputs with outputs
+    for recording in recordings:
+        mel, bands = _mel_and_bands(recording, net.config.mel)
+        windows = net.resample_frames(mel).unfold(2, 2 * CONTEXT + 1, 1)[0, :, : bands.shape[2]]
+        inputs = windows.transpose(0, 1).flatten(1)
+        inputs = torch.cat([inputs, torch.ones_like(inputs[:, :1])], dim=1).double()
+        outputs = bands[0, :, : len(inputs)].T.double()
+        xx = xx + inputs.T @ inputs
+        xy = xy + inputs.T @ outputs
+    ridge = RIDGE * xx.diagonal().mean() * torch.eye(len(xx), dtype=torch.float64)
+    solution = torch.linalg.solve(xx + ridge, xy).float()
+    net.bands.weight.copy_(solution[:-1].T.unflatten(1, net.bands.weight.shape[1:]))
+    net.bands.bias.copy_(solution[-1])
+    trunk = {name: x for name, x in ecapa.state_dict().items() if not name.startswith("fc.")}
+    net.network.load_state_dict(trunk)
+    return net
+
+
+def make_content_network(moonshine: MoonshineEncoder) -> ContentNet:
+    """The encoder of a recognizer for samples at 22.05 kHz."""
+    net = ContentNet(ContentNetConfig(**moonshine.config.model_dump()))
+    net.encoder = copy.deepcopy(moonshine)
+    return net.eval()
+
+
+@torch.no_grad()
+def mean_cosine(net: SpeakerSimilarityNet, ecapa: EcapaTrunk, recordings: Iterable[Path]) -> float:
+    """The mean cosine of the outputs for recordings' mels and the original network's for their waveforms."""
+    cosines = []
+    for recording in recordings:
+        mel, bands = _mel_and_bands(recording, net.config.mel)
+        cosines.append(torch.cosine_similarity(net(mel), ecapa.pooled_statistics(bands)))
+    return torch.cat(cosines).mean().item()
+
+
+def _mel_and_bands(recording: Path, config: MelConfig) -> tuple[Tensor, Tensor]:
+    """The log-mel (1, n_mels, frames) and the filter bank (1, 80, frames) of a recording's beginning."""
+    samples = audio.read(recording, config.sample_rate)[: round(MAX_SECONDS * config.sample_rate)]
+    samples = samples[: len(samples) // config.hop * config.hop]
+    resampled = soxr.resample(samples, config.sample_rate, FBANK_SAMPLE_RATE)
+    return MelSpectrogram(config)(torch.from_numpy(samples)[None]), filterbank(torch.from_numpy(resampled)[None])
+
+
+def draw_recordings(folder: Path, *, count: int, held_out: int, seed: int = 0) -> tuple[list[Path], list[Path]]:
+    """`count` recordings of a folder to fit to, and `held_out` others to measure on, or as many as remain.
+
+    Raises:
+        VcvaeError: no folder with recordings.
+    """
+    paths = audio.find(folder)
+    order = np.random.default_rng(seed).permutation(len(paths))
+    drawn = [paths[i] for i in order[: count + held_out]]
+    return drawn[:count], drawn[count:]
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    parser.add_argument("network", choices=["speaker", "content"])
+    parser.add_argument("destination", type=Path, help="a folder for the weights and their configuration")
+    parser.add_argument("--checkpoint", help="a folder or a repository with the public checkpoint")
+    parser.add_argument("--recordings", type=Path, help="a folder of recordings by many speakers (speaker)")
+    parser.add_argument("--count", type=int, default=2000, help="recordings to fit to")
+    parser.add_argument("--force", action="store_true", help="overwrite a model in the destination")
+    options = parser.parse_args(arguments)
+    if options.network == "speaker" and options.recordings is None:
+        parser.error("speaker: give a folder of recordings with --recordings")
+    try:
+        check_vacant(options.destination, options.force)
+        if options.network == "content":
+            make_content_network(load_moonshine(options.checkpoint)).release(options.destination, small=True)
+        else:
+            ecapa = load_ecapa(options.checkpoint)
+            fitted, held_out = draw_recordings(options.recordings, count=options.count, held_out=40)
+            make_speaker_network(ecapa, fitted).release(options.destination, small=True)
+            if held_out:
+                released = SpeakerSimilarityNet.from_pretrained(options.destination)
+                print(f"mean cosine for {len(held_out)} other recordings: {mean_cosine(released, ecapa, held_out):.3f}")
+        print(f"{options.destination}: written")
+    except VcvaeError as error:
+        sys.exit(f"frozen_networks.py: {error}")
+
+
+if __name__ == "__main__":
+    main()

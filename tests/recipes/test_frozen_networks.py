@@ -1,0 +1,84 @@
+import pytest
+import torch
+
+from recipes.release import frozen_networks
+from recipes.release.frozen_networks import draw_recordings, main, make_speaker_network, mean_cosine
+from tests.corpus import EAR, RECOGNIZER
+from vcvae import audio
+from vcvae.models.frozen.content import ContentNet
+from vcvae.models.frozen.ecapa import ECAPA_CHECKPOINT, EcapaConfig, EcapaTDNN
+from vcvae.models.frozen.moonshine import MoonshineConfig, MoonshineEncoder
+from vcvae.models.frozen.speaker_similarity import SpeakerSimilarityNet, SpeakerSimilarityNetConfig
+
+
+@pytest.fixture
+def ecapa():
+    torch.manual_seed(0)
+    return EcapaTDNN(EcapaConfig(**EAR)).eval()
+
+
+@pytest.fixture
+def recordings(corpus):
+    """The folder of the recordings of which the corpus was prepared."""
+    return corpus.parents[1] / "source"
+
+
+def test_speaker_network_gives_for_mels_what_the_original_gives_for_waveforms(ecapa, recordings):
+    paths = audio.find(recordings)
+    net = make_speaker_network(ecapa, paths[:-2], SpeakerSimilarityNetConfig(**EAR))
+    assert mean_cosine(net, ecapa, paths[-2:]) > 0.8
+    untrained = SpeakerSimilarityNet(SpeakerSimilarityNetConfig(**EAR)).eval()
+    assert mean_cosine(untrained, ecapa, paths[-2:]) < 0.7
+
+
+def test_recordings_are_drawn_by_the_seed_and_none_is_in_both_parts(recordings):
+    fitted, held_out = draw_recordings(recordings, count=5, held_out=2)
+    assert (len(fitted), len(held_out)) == (5, 2)
+    assert not set(fitted) & set(held_out)
+    assert draw_recordings(recordings, count=5, held_out=2) == (fitted, held_out)
+    assert draw_recordings(recordings, count=5, held_out=2, seed=1) != (fitted, held_out)
+    everything, none = draw_recordings(recordings, count=len(audio.find(recordings)), held_out=2)
+    assert set(everything) == set(audio.find(recordings))
+    assert none == []
+
+
+def test_main_writes_a_speaker_network(ecapa, recordings, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(frozen_networks, "load_ecapa", lambda _: ecapa)
+    monkeypatch.setattr(frozen_networks, "SpeakerSimilarityNet", SmallSpeakerNet)
+    arguments = ["speaker", str(tmp_path / "net"), "--recordings", str(recordings), "--count", "6"]
+    main(arguments)
+    assert "other recordings: 0." in capsys.readouterr().out
+    assert SmallSpeakerNet.from_pretrained(tmp_path / "net").config.channels == EAR["channels"]
+    with pytest.raises(SystemExit, match="--force"):
+        main(arguments)
+
+
+class SmallSpeakerNet(SpeakerSimilarityNet, config=SpeakerSimilarityNetConfig):
+    """A speaker network of a few channels by default."""
+
+    def __init__(self, config=None):
+        super().__init__(config or SpeakerSimilarityNetConfig(**EAR))
+
+
+def test_main_writes_a_content_network_that_is_nearly_the_recognizer(tmp_path, monkeypatch):
+    torch.manual_seed(0)
+    moonshine = MoonshineEncoder(MoonshineConfig(**RECOGNIZER | {"channels": 32})).eval().requires_grad_(False)
+    samples = 0.1 * torch.randn(1, 16000)
+    expected = moonshine(samples)
+    monkeypatch.setattr(frozen_networks, "load_moonshine", lambda _: moonshine)
+    main(["content", str(tmp_path / "net")])
+    net = ContentNet.from_pretrained(tmp_path / "net")
+    assert 0.99 < torch.cosine_similarity(net.encoder(samples), expected).mean() < 0.999999
+    weights = sum(x.numel() for x in net.parameters())
+    assert (tmp_path / "net" / "model.safetensors").stat().st_size < 1.5 * weights
+
+
+def test_main_names_what_is_missing_and_writes_nothing(tmp_path):
+    (tmp_path / "empty").mkdir()
+    arguments = ["speaker", str(tmp_path / "net"), "--recordings", str(tmp_path / "empty")]
+    with pytest.raises(SystemExit, match=f"no {ECAPA_CHECKPOINT} in this folder"):
+        main([*arguments, "--checkpoint", str(tmp_path / "empty")])
+    torch.save(EcapaTDNN().state_dict(), tmp_path / ECAPA_CHECKPOINT)
+    with pytest.raises(SystemExit, match="no folder with audio files"):
+        main([*arguments, "--checkpoint", str(tmp_path)])
+    assert not (tmp_path / "net").exists()
