@@ -1,8 +1,10 @@
-"""What all commands share: a help that does not wait, and errors in one sentence."""
+"""What all commands share: a help that imports little, errors in one sentence, and what is printed how."""
 
 import logging
+import os
 import subprocess
 import sys
+import warnings
 
 import numpy as np
 import pytest
@@ -10,43 +12,63 @@ import soundfile as sf
 from typer.main import get_command
 
 from tests.synthetic import RATE, speak
+from vcvae import __version__
 from vcvae.cli import app
 
 
-def test_help_does_not_wait_for_torch():
+def test_help_imports_nothing_heavy():
     code = (
         "import sys; sys.argv = ['vcvae', '--help']\nfrom vcvae.cli import main\ntry: main()\nexcept SystemExit: pass\n"
     )
     code += "assert not {'torch', 'librosa', 'numpy', 'lhotse'} & set(sys.modules), 'heavy imports'"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    names = [
-        "convert",
-        "vocode",
-        "encode",
-        "decode",
-        "denoise",
-        "prepare",
-        "train",
-        "evaluate",
-        "run",
-        "export",
-        "listener",
-        "reader",
-        "adapt",
-        "info",
-        "env",
-    ]
+    names = ["convert", "adapt", "vocode", "encode", "decode", "denoise", "prepare", "train", "export", "fit"]
+    names += ["evaluate", "run", "info", "env"]
     assert list(get_command(app).commands) == names
     assert all(name in result.stdout for name in names)
 
 
-def test_a_call_leaves_no_handler_behind(vcvae):
-    before = list(logging.getLogger("vcvae").handlers)
+def test_main_leaves_no_log_handler_behind(vcvae):
+    before = [list(logging.getLogger(name).handlers) for name in ("vcvae", None)]
     vcvae("env")
-    assert logging.getLogger("vcvae").handlers == before
+    assert [logging.getLogger(name).handlers for name in ("vcvae", None)] == before
 
 
-def test_env_says_what_a_bug_report_needs(vcvae):
+def test_version_is_printed(vcvae):
+    assert vcvae("--version") == (0, f"vcvae {__version__}\n", "")
+
+
+def test_warnings_of_the_package_are_printed_and_those_of_libraries_are_not(vcvae, monkeypatch):
+    def environment():
+        warnings.warn("n_fft=1024 is too large", UserWarning, stacklevel=1)
+        warnings.warn("this will change", FutureWarning, stacklevel=1)
+        logging.getLogger("librosa").warning("of a library")
+        logging.getLogger("vcvae").warning("a.wav: [1] is clipped")
+        return {}
+
+    monkeypatch.setattr("vcvae.environment.environment", environment)
+    assert vcvae("env") == (0, "", "vcvae: a.wav: [1] is clipped\n")
+
+
+def test_output_that_the_encoding_cannot_hold_is_escaped(tmp_path):
+    def run(encoding, *arguments):
+        environment = os.environ | {"PYTHONIOENCODING": encoding}
+        command = [sys.executable, "-m", "vcvae", *map(str, arguments)]
+        return subprocess.run(command, capture_output=True, env=environment)
+
+    sf.write(tmp_path / "こんにちは.flac", speak("aiu", seconds=0.5), RATE)
+    copied = run("ascii", "vocode", tmp_path / "こんにちは.flac", "--vocoder", "griffin-lim")
+    assert (copied.returncode, copied.stderr) == (0, b"")
+    assert copied.stdout.decode("ascii").strip().endswith(r"\u3053\u3093\u306b\u3061\u306f.copy.wav")
+    assert (tmp_path / "こんにちは.copy.wav").exists()
+    missing = run("cp1252", "train", tmp_path / "ここ.yaml")
+    assert (missing.returncode, missing.stdout) == (2, b"")
+    assert rb"\u3053\u3053.yaml" in missing.stderr
+    explained = run("ascii", "convert", "--help")
+    assert (explained.returncode, explained.stderr) == (0, b"")
+
+
+def test_env_prints_what_a_bug_report_needs(vcvae):
     code, out, _ = vcvae("env")
     assert code == 0
     for name in ("vcvae", "python", "torch", "devices", "threads"):
@@ -60,10 +82,11 @@ def test_env_says_what_a_bug_report_needs(vcvae):
         ["convert", "a.wav", "--target", "b.wav", "--pitch-shift", "nan"],
         ["convert", "a.wav", "--target", "b.wav", "--seed", "99999999999999999999"],
         ["prepare", "folder", "a", "b", "--minimum", "nan"],
+        ["encode", "pitch", "a.wav", "-o", "a.npy"],
         ["cook"],
     ],
 )
-def test_a_wrong_option_is_refused_by_its_name(vcvae, arguments):
+def test_wrong_options_are_refused_without_a_traceback(vcvae, arguments):
     code, out, err = vcvae(*arguments)
     assert (code, out) == (2, "")
     assert "Traceback" not in err
@@ -86,9 +109,8 @@ BAD = {
     "no pairs": (["convert", "--pairs", "{d}/nowhere.tsv"], "nowhere.tsv"),
     "bad pairs": (["convert", "--pairs", "{d}/text.wav"], "line 1"),
     "pairs and source": (["convert", "{d}/src.wav", "--pairs", "{d}/text.wav"], "--pairs"),
-    "both latents": (["encode", "{d}/src.wav", "--speaker", "--content", "-o", "{d}/a.npy"], "one of"),
-    "latent's ending": (["encode", "{d}/src.wav", "--speaker", "-o", "{d}/a.txt"], ".npy"),
-    "latent below a file": (["encode", "{d}/src.wav", "--speaker", "-o", "{d}/src.wav/a.npy"], "a.npy"),
+    "latent's ending": (["encode", "speaker", "{d}/src.wav", "-o", "{d}/a.txt"], ".npy"),
+    "latent below a file": (["encode", "speaker", "{d}/src.wav", "-o", "{d}/src.wav/a.npy"], "a.npy"),
     "long name": (["convert", "{d}/" + 300 * "x", "--target", "{d}/spk.wav"], "xxx"),
     "out within": (["convert", "{d}", "--target", "{d}/spk.wav", "-o", "{d}/out"], "lies within"),
     "tiny": (["convert", "{d}/tiny.wav", "--target", "{d}/spk.wav"], "tiny.wav: 0.0045 s"),
@@ -96,6 +118,10 @@ BAD = {
     "no corpus": (["prepare", "folder", "{d}/empty", "{d}/ready"], "empty"),
     "unknown corpus": (["prepare", "x", "{d}/empty", "{d}/ready"], "CORPUS x"),
     "corpus to download by hand": (["prepare", "commonvoice", "{d}/cv", "{d}/ready", "--download"], "--download"),
+    "nothing to train": (["train"], "CONFIG"),
+    "nothing to fit": (["fit"], "CONFIG"),
+    "unknown task": (["train", "--explain", "x"], "--explain x"),
+    "no recipe": (["run", "{d}/recipe"], "{d}/recipe"),
     "no configuration": (["train", "{d}/nowhere.yaml"], "nowhere.yaml"),
     "no run": (["export", "{d}/empty", "{d}/model"], "empty"),
 }

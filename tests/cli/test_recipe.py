@@ -2,6 +2,7 @@ import json
 import os
 import signal
 import subprocess
+from pathlib import Path
 
 import pytest
 import soundfile as sf
@@ -10,20 +11,20 @@ import yaml
 
 from tests.synthetic import speak
 from vcvae.cli import recipe
-from vcvae.cli.recipe import DONE, run
+from vcvae.cli.recipe import FINISHED, run
 from vcvae.errors import VcvaeError
 from vcvae.models.classic.autoencoder import AutoEncoder, AutoEncoderConfig
 
 
 @pytest.fixture
 def place(tmp_path):
-    """A recipe of three steps: a recording, as code, spoken again."""
+    """A recipe of three steps: a recording's mel, its code, and a description of the model."""
     torch.manual_seed(0)
     AutoEncoder(AutoEncoderConfig(latent=4, channels=16, blocks=1)).save_pretrained(tmp_path / "model")
     sf.write(tmp_path / "src.wav", speak("aiu", seconds=0.5), 22050)
     steps = [
-        ("mel", "encode {source} --mel -o {output}/mel.npy --force", "{output}/mel.npy"),
-        ("code", "encode {source} --code --model {recipe}/model -o {output}/code.npz --force", "{output}/code.npz"),
+        ("mel", "encode mel {source} -o {output}/mel.npy --force", "{output}/mel.npy"),
+        ("code", "encode code {source} --model {recipe}/model -o {output}/code.npz --force", "{output}/code.npz"),
         ("info", "info {recipe}/model", "{recipe}/model"),
     ]
     values = {
@@ -46,7 +47,11 @@ def called(monkeypatch):
         commands.append(words[0])
         for word in words:
             if word.endswith((".npy", ".npz")):
-                open(word, "w").close()
+                Path(word).touch()
+            elif word.endswith("/prepared"):
+                for name in ("train", "dev"):
+                    Path(word, name).mkdir(parents=True)
+                    Path(word, name, "cuts.jsonl.gz").touch()
         return 2 if words[0] in fail else 0
 
     monkeypatch.setattr(recipe, "_call", call)
@@ -54,21 +59,21 @@ def called(monkeypatch):
     return call
 
 
-def test_the_steps_are_really_run(place, capfd):
-    said = []
-    run(place, said.append, last="mel")
+def test_run_calls_the_commands(place, capfd):
+    lines = []
+    run(place, lines.append, last="mel")
     assert (place / "out" / "mel.npy").exists()
     assert not (place / "out" / "code.npz").exists()
-    assert said[1].startswith("[1/1] mel: vcvae encode ")
+    assert lines[1].startswith("[1/1] mel: vcvae encode mel ")
     assert "float32 (80, " in capfd.readouterr().out
     (place / "model" / "model.safetensors").unlink()
-    with pytest.raises(VcvaeError, match=r"the step 'code' did not end well \(exit code 2\); mend it and run the same"):
-        run(place, said.append)
-    assert "[1/3] mel: done before" in said
-    assert list(json.loads((place / "out" / DONE).read_text())) == ["mel"]
+    with pytest.raises(VcvaeError, match=r"the step 'code' failed \(exit code 2\); correct the cause and run the same"):
+        run(place, lines.append)
+    assert "[1/3] mel: finished before" in lines
+    assert list(json.loads((place / "out" / FINISHED).read_text())) == ["mel"]
 
 
-def test_what_is_done_is_left_out_and_what_failed_goes_on(place, called):
+def test_run_skips_finished_steps_and_resumes_at_a_failed_one(place, called):
     called.fail.add("info")
     with pytest.raises(VcvaeError, match="the step 'info'"):
         run(place, print)
@@ -80,7 +85,7 @@ def test_what_is_done_is_left_out_and_what_failed_goes_on(place, called):
     assert len(called.commands) == 4
 
 
-def test_what_comes_after_a_step_that_is_done_again_is_done_again(place, called):
+def test_run_repeats_the_steps_after_a_repeated_one(place, called):
     run(place, print)
     called.commands.clear()
     (place / "out" / "code.npz").unlink()
@@ -94,7 +99,7 @@ def test_what_comes_after_a_step_that_is_done_again_is_done_again(place, called)
     assert called.commands == ["encode", "encode", "info"]
 
 
-def test_a_changed_configuration_is_another_command(tmp_path):
+def test_fingerprint_depends_on_the_configuration_files(tmp_path):
     file = tmp_path / "a.yaml"
     file.write_text("steps: 1")
     before = recipe._fingerprint(["train", str(file)])
@@ -103,23 +108,23 @@ def test_a_changed_configuration_is_another_command(tmp_path):
     assert recipe._fingerprint(["train", str(file)]) != before
 
 
-def test_a_run_is_whole_when_its_last_step_was_validated(tmp_path):
-    assert not recipe._complete(str(tmp_path / "run"))
+def test_is_complete_when_the_last_step_of_a_run_was_validated(tmp_path):
+    assert not recipe._is_complete(str(tmp_path / "run"))
     (tmp_path / "config.yaml").write_text("steps: 100")
-    assert not recipe._complete(str(tmp_path))
+    assert not recipe._is_complete(str(tmp_path))
     (tmp_path / "figures.jsonl").write_text('{"step": 50, "group": "dev"}\n{"step": 100, "group": "train"}\n')
-    assert not recipe._complete(str(tmp_path))
+    assert not recipe._is_complete(str(tmp_path))
     (tmp_path / "figures.jsonl").write_text('{"step": 100, "group": "dev"}\n')
-    assert recipe._complete(str(tmp_path))
+    assert recipe._is_complete(str(tmp_path))
 
 
-def test_a_step_that_makes_nothing_has_failed(place, called, monkeypatch):
+def test_run_fails_where_an_output_is_missing(place, called, monkeypatch):
     monkeypatch.setattr(recipe, "_call", lambda *_: 0)
-    with pytest.raises(VcvaeError, match=r"mel\.npy is not there, or not whole"):
+    with pytest.raises(VcvaeError, match=r"mel\.npy is missing or incomplete"):
         run(place, print)
 
 
-def test_training_may_be_launched_by_accelerate(monkeypatch, tmp_path):
+def test_run_launches_training_by_accelerate(monkeypatch, tmp_path):
     started = []
 
     class Process:
@@ -136,8 +141,8 @@ def test_training_may_be_launched_by_accelerate(monkeypatch, tmp_path):
     assert started == [[*launch, "-m", "vcvae", "train", "a.yaml"], ["-m", "vcvae", "export", "a", "b"]]
 
 
-def test_a_finished_run_is_not_trained_anew_and_it_is_said(place, called):
-    """Its output would be a run on what was there before."""
+def test_run_keeps_a_finished_training_run_and_says_so(place, called):
+    """It was trained on the data of before."""
     values = yaml.safe_load((place / "recipe.yaml").read_text())
     values["steps"].insert(1, {"name": "train", "command": "train a.yaml", "makes": ["{output}/run"]})
     (place / "recipe.yaml").write_text(yaml.safe_dump(values).replace("a.yaml", str(place / "a.yaml")))
@@ -145,42 +150,42 @@ def test_a_finished_run_is_not_trained_anew_and_it_is_said(place, called):
     (place / "out" / "run").mkdir(parents=True)
     (place / "out" / "run" / "config.yaml").write_text("steps: 1")
     (place / "out" / "run" / "figures.jsonl").write_text('{"step": 1, "group": "dev"}\n')
-    note = f"{place}/out/run: is a finished run, and stays as it is; remove it, to train anew on what comes before"
-    said = []
-    run(place, said.append)
-    assert note not in said
-    run(place, said.append)
-    assert note not in said
-    run(place, said.append, first="mel")
-    assert said.count(note) == 1
+    note = f"{place}/out/run: is a finished run and stays as it is; remove it to train again"
+    lines = []
+    run(place, lines.append)
+    assert note not in lines
+    run(place, lines.append)
+    assert note not in lines
+    run(place, lines.append, first="mel")
+    assert lines.count(note) == 1
 
 
-def test_a_step_is_told_of_sigterm_and_waited_for(monkeypatch):
-    """Who started the recipe knows only this process; a training that went on alone would meet the next one."""
-    told = []
+def test_run_passes_sigterm_to_the_step_and_waits_for_it(monkeypatch):
+    """Its sender knows only this process; a training that is left running would meet the next one."""
+    calls = []
 
     class Process:
         def __init__(self, command):
             pass
 
         def wait(self):
-            if not told:
+            if not calls:
                 os.kill(os.getpid(), signal.SIGTERM)
-            told.append("waited for")
+            calls.append("waited for")
             return 0
 
         def terminate(self):
-            told.append("terminated")
+            calls.append("terminated")
 
     before = signal.getsignal(signal.SIGTERM)
     monkeypatch.setattr(subprocess, "Popen", Process)
     with pytest.raises(KeyboardInterrupt):
         recipe._call(["train", "a.yaml"], None)
-    assert told == ["terminated", "waited for"]
+    assert calls == ["terminated", "waited for"]
     assert signal.getsignal(signal.SIGTERM) == before
 
 
-def test_an_interrupted_step_is_waited_for(monkeypatch):
+def test_run_waits_for_an_interrupted_step(monkeypatch):
     """Ctrl-C reaches both; the step saves what it has, and only then does the run end."""
     waits = []
 
@@ -208,20 +213,52 @@ def test_an_interrupted_step_is_waited_for(monkeypatch):
         ({"first": "info", "last": "mel"}, "--from info: comes after --to mel"),
     ],
 )
-def test_wrong_options_are_one_sentence(place, options, message):
+def test_run_refuses_wrong_options_in_one_sentence(place, options, message):
     with pytest.raises(VcvaeError, match=message):
         run(place, print, **options)
 
 
-def test_a_wrong_recipe_is_one_sentence(place):
-    with pytest.raises(VcvaeError, match="is not there; give the folder of a recipe"):
+def test_run_refuses_a_wrong_recipe_in_one_sentence(place):
+    with pytest.raises(VcvaeError, match="no such recipe; give the folder of one"):
         run(place / "nowhere", print)
     with pytest.raises(VcvaeError, match=r"recipe\.yaml: cannot be read"):
         run(place / "model", print)
     values = yaml.safe_load((place / "recipe.yaml").read_text())
     (place / "recipe.yaml").write_text(yaml.safe_dump(values | {"steps": values["steps"][:1] * 2}))
-    with pytest.raises(VcvaeError, match="two steps have one name"):
+    with pytest.raises(VcvaeError, match="two steps have the same name"):
         run(place, print)
     (place / "recipe.yaml").write_text(yaml.safe_dump(values | {"abuot": ""}))
     with pytest.raises(VcvaeError, match="unknown key 'abuot'; did you mean 'about'"):
         run(place, print)
+
+
+def test_find_recipe_looks_in_the_current_folder_first_and_then_in_the_clone(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert recipe.find_recipe(Path("recipes/mini")) == recipe.CLONE / "recipes" / "mini" / "recipe.yaml"
+    (tmp_path / "recipes" / "mini").mkdir(parents=True)
+    assert recipe.find_recipe(Path("recipes/mini")) == Path("recipes/mini/recipe.yaml")
+
+
+def test_find_recipe_asks_for_a_clone_where_the_package_is_installed_without_one(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(recipe, "CLONE", tmp_path / "site-packages")
+    with pytest.raises(VcvaeError, match=r"^recipes/mini: not in the current folder, .* clone the repository"):
+        recipe.find_recipe(Path("recipes/mini"))
+
+
+def test_recipes_that_use_recordings_of_the_repository_run_from_any_folder(tmp_path, monkeypatch, called):
+    monkeypatch.chdir(tmp_path)
+    lines = []
+    run(Path("recipes/mini"), lines.append, last="prepare")
+    voices = recipe.CLONE / "egs" / "encoders" / "voices"
+    assert voices.is_dir()
+    assert f"vcvae prepare folder {voices} exp/mini/prepared " in lines[1]
+
+
+def test_a_recipe_without_the_recordings_of_the_repository_asks_for_a_clone(tmp_path, called):
+    (tmp_path / "mini").mkdir()
+    text = (recipe.CLONE / "recipes" / "mini" / "recipe.yaml").read_text()
+    (tmp_path / "mini" / "recipe.yaml").write_text(text)
+    with pytest.raises(VcvaeError, match=r"its recordings, .*voices, are missing; .* clone it"):
+        run(tmp_path / "mini", print)
+    assert called.commands == []

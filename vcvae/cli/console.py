@@ -100,10 +100,3 @@ def finetuning_progress(add_bar: Callable[[str], Progress]) -> Progress:
 
 def _duration(seconds: float) -> str:
     return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"
-
-
-def track(items, description: str):
-    """Yield the items, and show on a terminal how many are done."""
-    import rich.progress
-
-    return rich.progress.track(items, description, console=err, disable=not err.is_terminal, transient=True)

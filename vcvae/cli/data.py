@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from vcvae.cli.console import say, show_table, track
+from vcvae.cli.console import progress_bar, say, show_table
 from vcvae.cli.options import finite
 from vcvae.defaults import MINIMUM_SECONDS
 
@@ -39,38 +39,38 @@ def prepare(
     shar: Annotated[bool, typer.Option("--shar", help="Also write shards that can be streamed from a URL.")] = False,
 ) -> None:
     """Prepare a corpus for training: mono FLAC at 22.05 kHz, trimmed, measured, listed, and split by speaker."""
-    from vcvae.data.corpora import LeftOut
-    from vcvae.data.prepare import REPORT, Preparation
+    from vcvae.data.prepare import REPORT
+    from vcvae.data.prepare import prepare as prepare_corpus
     from vcvae.features.mel import MelConfig
 
     if download:
         from vcvae.data.download import download
 
         download(corpus, source)
-    work = Preparation(
-        corpus,
-        source,
-        destination,
-        sample_rate=MelConfig().sample_rate,
-        minimum_seconds=minimum,
-        dev=dev,
-        test=test,
-        seed=seed,
-        jobs=jobs,
-        parallel=parallel,
-    )
-    left_out = [result for result in track(work, "preparing") if isinstance(result, LeftOut)]
-    if left_out:
-        show_table("left out", ("file", "why"), left_out[:20])
-        say(f"{len(left_out)} files left out, listed in {destination / REPORT}")
-    splits = ", ".join(f"{name} {len(speakers)}" for name, speakers in work.splits.items())
-    say(f"{destination}: {len(work) - len(left_out)} utterances; speakers: {splits}")
+    with progress_bar("preparing") as progress:
+        report = prepare_corpus(
+            corpus,
+            source,
+            destination,
+            sample_rate=MelConfig().sample_rate,
+            minimum_seconds=minimum,
+            dev=dev,
+            test=test,
+            seed=seed,
+            jobs=jobs,
+            parallel=parallel,
+            progress=progress,
+        )
+    if report.left_out:
+        show_table("left out", ("file", "why"), report.left_out[:20])
+        say(f"{len(report.left_out)} files left out, listed in {destination / REPORT}")
+    splits = ", ".join(f"{name} {len(speakers)}" for name, speakers in report.splits.items())
+    say(f"{destination}: {report.utterances} utterances; speakers: {splits}")
     if shar:
-        from vcvae.data.shar import Export
+        from vcvae.data.shar import export_shards
 
-        for name, speakers in work.splits.items():
+        for name, speakers in report.splits.items():
             if speakers:
-                export = Export(destination / name, jobs=jobs)
-                for _ in track(export, f"sharding {name}"):
-                    pass
-                say(f"{export.folder}: {len(export)} shard{'s' * (len(export) > 1)}")
+                with progress_bar("exporting shards") as progress:
+                    shards = export_shards(destination / name, jobs=jobs, progress=progress)
+                say(f"{destination / name / 'shar'}: {shards} shard{'s' * (shards > 1)}")

@@ -1,63 +1,71 @@
-"""What a saved model, or a training run, is: for people who find a folder and wonder."""
+"""What a saved model or a training run is, from its files."""
 
 from __future__ import annotations
 
 import math
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import yaml
 from safetensors import safe_open
 
 from vcvae.errors import VcvaeError
-from vcvae.models.hub import CONFIG, SCALE_SUFFIX, WEIGHTS, fetch
+from vcvae.models.hub import CONFIG, WEIGHTS, fetch
 from vcvae.models.hub import describe as read_config
-from vcvae.models.packed import DIGITS, PER_BYTE
+from vcvae.models.quantize import SCALE_SUFFIX
 
 CARD_LINES = 3
 
+Description = list[tuple[str, str]]  # names and what there is to say of them, in the order to print
 
-def describe(source: str | Path) -> list[tuple[str, str]]:
-    """Name → what there is to say, of a model (a folder or a Hugging Face repository) or of a run's folder.
+
+def describe(source: str | Path) -> Description:
+    """The description of a model (a folder or a Hugging Face repository) or of a run's folder.
 
     Raises:
-        VcvaeError: it is neither, or what is there cannot be read.
+        VcvaeError: it is neither, or its files cannot be read.
     """
     from vcvae.training import checkpoint
 
     folder = Path(source)
-    is_run = not (folder / CONFIG).exists() and any((folder / x).exists() for x in (checkpoint.NAME, "config.yaml"))
-    return _run(folder) if is_run else _model(source)
+    has_run = (folder / checkpoint.NAME).exists() or (folder / "config.yaml").exists()
+    if has_run and not (folder / CONFIG).exists():
+        return _describe_run(folder)
+    return _describe_model(source)
 
 
-def _model(source: str | Path) -> list[tuple[str, str]]:
-    kind, values, _ = read_config(source)
+def _describe_model(source: str | Path) -> Description:
+    name, config, _ = read_config(source)
     weights = fetch(source, WEIGHTS)
-    parts, types = Counter(), Counter()
+    parameters, types = _count_parameters(weights)
+    total = f"{parameters.total() / 1e6:.2f} M, {', '.join(types)}, {weights.stat().st_size / 1e6:.1f} MB"
+    description = [("class", name), ("parameters", total)]
+    description += [(f"  {part}", f"{count / 1e6:.2f} M") for part, count in parameters.most_common()]
+    mel = config.pop("mel", {})
+    description += [("sizes", _list_values(config)), ("mel", _list_values(mel))]
+    return description + _first_lines_of_card(source)
+
+
+def _count_parameters(weights: Path) -> tuple[Counter, Counter]:
+    """Parameters by the model's parts, and by number type; scales of quantized weights are not counted."""
+    by_part, by_type = Counter(), Counter()
     try:
         with safe_open(weights, "numpy") as file:
             for name in file.keys():  # noqa: SIM118 (it is no dict)
                 if name.endswith(SCALE_SUFFIX):
                     continue
-                held = file.get_slice(name)
-                count = math.prod(held.get_shape()) * (PER_BYTE if name.endswith(f".{DIGITS}") else 1)
-                parts[name.split(".")[0]] += count
-                types[held.get_dtype()] += count
+                tensor = file.get_slice(name)
+                count = math.prod(tensor.get_shape())
+                by_part[name.split(".")[0]] += count
+                by_type[tensor.get_dtype()] += count
     except Exception as error:  # safetensors has an exception of its own in Rust
         raise VcvaeError(f"{weights}: not weights in safetensors' format ({str(error).splitlines()[0]}).") from None
-    mel = values.pop("mel", {})
-    found = [
-        ("class", kind),
-        ("parameters", f"{parts.total() / 1e6:.2f} M, {', '.join(types)}, {weights.stat().st_size / 1e6:.1f} MB"),
-        *((f"  {name}", f"{count / 1e6:.2f} M") for name, count in parts.most_common()),
-        ("sizes", _listed(values)),
-        ("mel", _listed(mel)),
-    ]
-    return found + _card(source)
+    return by_part, by_type
 
 
-def _card(source: str | Path) -> list[tuple[str, str]]:
-    """The first lines of the card that say something, without its front matter."""
+def _first_lines_of_card(source: str | Path) -> Description:
+    """The first lines of the model card that are not empty, without its front matter."""
     try:
         text = fetch(source, "README.md").read_text(encoding="utf-8")
     except (VcvaeError, OSError, UnicodeDecodeError):
@@ -68,29 +76,32 @@ def _card(source: str | Path) -> list[tuple[str, str]]:
     return [("card", "\n".join(lines[:CARD_LINES]))] if lines else []
 
 
-def _run(folder: Path) -> list[tuple[str, str]]:
+def _describe_run(folder: Path) -> Description:
     from vcvae.training import checkpoint
-    from vcvae.training.log import read
+    from vcvae.training.run_folder import read_figures
 
     saved = checkpoint.load(folder, mmap=True)
     if saved is None:
-        return [("run", f"{folder}: begun, and no checkpoint was written yet")]
+        return [("run", f"{folder}: started, without a checkpoint yet")]
     config = yaml.safe_load(saved["config"])
-    kept = sorted(path.name for path in (folder / checkpoint.BEST).glob("*.pt"))
-    found = [
+    description = [
         ("run of", config["task"]),
         ("step", f"{saved['step']:,} of {config['steps']:,}"),
         ("examples", f"{saved['examples']:,}"),
         ("data", f"{saved['corpus']} ({config['data']['train']})"),
     ]
-    last = {line["group"]: line for line in read(folder)}
-    for group, name in (("train", "training"), ("dev", "validation")):
-        if line := last.get(group):
-            figures = {key: f"{value:.4g}" for key, value in line.items() if key not in ("step", "group")}
-            found.append((f"last {name}", f"step {line['step']:,}: {_listed(figures)}"))
-    return [*found, ("best", f"{', '.join(kept) or 'none'} ({config['best_by']})")]
+    last = {line["group"]: line for line in read_figures(folder)}
+    for group, title in (("train", "training"), ("dev", "validation")):
+        if group in last:
+            line = last[group]
+            figures = {name: f"{value:.4g}" for name, value in line.items() if name not in ("step", "group")}
+            description.append((f"last {title}", f"step {line['step']:,}: {_list_values(figures)}"))
+    best = sorted(path.name for path in (folder / checkpoint.BEST).glob("*.pt"))
+    return [*description, ("best", f"{', '.join(best) or 'none'} ({config['best_by']})")]
 
 
-def _listed(values: dict) -> str:
-    texts = {name: f"({_listed(value)})" if isinstance(value, dict) else value for name, value in values.items()}
-    return ", ".join(f"{name} {text}" for name, text in texts.items())
+def _list_values(values: dict[str, Any]) -> str:
+    texts = []
+    for name, value in values.items():
+        texts.append(f"{name} ({_list_values(value)})" if isinstance(value, dict) else f"{name} {value}")
+    return ", ".join(texts)

@@ -19,17 +19,19 @@ def explain_task(task: str) -> str:
     Raises:
         VcvaeError: an unknown task.
     """
-    from vcvae.training.joint_density import JointDensityConfig
     from vcvae.training.tasks import TASKS
 
-    configs = {name: config for name, (config, _) in TASKS.items()}
-    configs[JointDensityConfig.model_fields["task"].default] = JointDensityConfig
-    if task not in configs:
-        raise VcvaeError(f"--explain {task}: no such task; give one of: {', '.join(configs)}.")
-    return "\n".join([*_summary(configs[task]), *explain(configs[task])])
+    if task not in TASKS:
+        raise VcvaeError(f"--explain {task}: no such task; give one of: {', '.join(TASKS)}.")
+    return explain_config(TASKS[task][0])
 
 
-def explain(config: type[Config], default: Config | None = None, *, depth: int = 0) -> list[str]:
+def explain_config(config: type[Config]) -> str:
+    """The keys of a configuration, below a comment that says what it is."""
+    return "\n".join([*_summary(config), *_explain(config)])
+
+
+def _explain(config: type[Config], default: Config | None = None, *, depth: int = 0) -> list[str]:
     """Lines `key: default  # description`, those of a group of keys indented below its name.
 
     Args:
@@ -45,7 +47,7 @@ def explain(config: type[Config], default: Config | None = None, *, depth: int =
             value = None if field.is_required() else field.get_default(call_default_factory=True)
         group = type(value) if isinstance(value, Config) else field.annotation
         if isinstance(group, type) and issubclass(group, Config):
-            lines += [f"{indent}{name}:", *_summary(group, depth + 1), *explain(group, value, depth=depth + 1)]
+            lines += [f"{indent}{name}:", *_summary(group, depth + 1), *_explain(group, value, depth=depth + 1)]
             continue
         required = default is None and field.is_required()
         text = f"{indent}{name}:" if required else f"{indent}{name}: {_as_yaml(value)}"
@@ -55,7 +57,7 @@ def explain(config: type[Config], default: Config | None = None, *, depth: int =
 
 def _summary(config: type[Config], depth: int = 0) -> list[str]:
     """The first sentence of what a configuration is, as a comment."""
-    first, *_ = (inspect.getdoc(config) or "").partition("\n\n")
+    first, *_ = inspect.cleandoc(config.__doc__ or "").partition("\n\n")
     return [f"{'  ' * depth}# {' '.join(first.split())}"] if first else []
 
 

@@ -45,17 +45,24 @@ def train(
 
 
 def fit(
-    config: Annotated[Path, typer.Argument(help="A YAML file, such as recipes/family/gmm_conversion.yaml.")],
+    config: Annotated[
+        Path | None, typer.Argument(help="A YAML file, such as recipes/family/gmm_conversion.yaml.")
+    ] = None,
     assignments: Assignments = None,
+    explain: Annotated[bool, typer.Option("--explain", help="Print every configuration key, and fit nothing.")] = False,
 ) -> None:
     """Fit the joint-density Gaussian mixture of a pair of speakers to their parallel recordings."""
+    if not (config or explain):
+        raise VcvaeError("fit: give a CONFIG, a YAML file, or --explain.")
     from vcvae.config import override, read_yaml
 
-    values = override(read_yaml(config), assignments or [])
+    values = override(read_yaml(config), assignments or []) if config else {}
+    from vcvae.cli.explain import explain_config
     from vcvae.training.joint_density import JointDensityConfig, fit
 
-    with progress_bar("fitting"):
-        fit(JointDensityConfig.parse(values, where=str(config)), out)
+    if explain:
+        return say(explain_config(JointDensityConfig))
+    fit(JointDensityConfig.parse(values, where=str(config)), out)
 
 
 def run(
