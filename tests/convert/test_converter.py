@@ -101,11 +101,9 @@ def test_convert_file_is_convert_of_its_samples(small, target, monkeypatch, tmp_
 def test_convert_decodes_and_encodes_a_short_source_once(small, source, target, tmp_path, monkeypatch):
     sf.write(tmp_path / "source.wav", source, RATE)
     decoded, encoded = [], []
-    decode, f0 = audio._decode, small.model.f0.forward
+    decode = audio._decode
     monkeypatch.setattr(audio, "_decode", lambda *args, **options: decoded.append(args) or decode(*args, **options))
-    monkeypatch.setattr(
-        small.model.f0, "forward", lambda *args, **options: encoded.append(args) or f0(*args, **options)
-    )
+    small.model.f0.register_forward_pre_hook(lambda _module, inputs: encoded.append(inputs))
     voice = small.voice([target])
     encoded.clear()
     small.convert_file(tmp_path / "source.wav", voice, tmp_path / "out.wav")

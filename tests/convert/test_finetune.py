@@ -150,7 +150,6 @@ def test_finetune_averages_the_weights_of_its_later_steps(model, reference, monk
     assert not torch.equal(first, second)
 
 
-@pytest.mark.slow
 def test_finetune_with_replay_reconstructs_the_source_better(released, real):
     alone = finetune(released.model, [real["target"]], steps=12)
     replayed = finetune(released.model, [real["target"]], sources=[real["source"]], steps=12)

@@ -17,7 +17,6 @@ def mels(released, clips):
     return [torch.from_numpy(released.mel(clips / f"{name}.wav"))[None].clone() for name in ("source", "target")]
 
 
-@pytest.mark.slow
 def test_speaker_loss_tells_real_speakers_apart(released, mels, monkeypatch):
     losses, model = released.losses, released.model
     torch.manual_seed(0)
@@ -34,7 +33,6 @@ def test_speaker_loss_tells_real_speakers_apart(released, mels, monkeypatch):
                     assert losses.speaker_loss(half, own) < losses.speaker_loss(half, other) - 0.15
 
 
-@pytest.mark.slow
 def test_content_loss_is_low_for_the_same_content_in_another_voice(released, mels):
     losses, model = released.losses, released.model
     torch.manual_seed(0)
@@ -50,7 +48,6 @@ def test_content_loss_is_low_for_the_same_content_in_another_voice(released, mel
         assert losses.content_loss(repeated, source) < same_content < 0.5 * other_content
 
 
-@pytest.mark.slow
 def test_losses_have_the_gradient_of_their_finite_differences(released, mels):
     """Along the gradient of a mel, both losses fall as fast as the gradient says."""
     losses, model = released.losses, released.model

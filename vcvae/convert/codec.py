@@ -1,7 +1,7 @@
 """Speech stored as an auto-encoder's code: recording → mel → code → file, and back through the vocoder.
 
-A file is a NumPy archive: the code as float16, or as whole numbers of 8 bits with a step and a least value for each of
-its rows; the number of mel frames; and the model's own name, so that it is not read by another.
+A file is a NumPy archive: the code as float16, or as 8-bit integers with a scale and a minimum for each of its
+rows; the number of mel frames; and the fingerprint of the model, so that no other decodes it.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Code:
 
 
 def fingerprint(model: AutoEncoder) -> str:
-    """A short name that two models share only if their weights are the same."""
+    """16 hexadecimal digits of the weights' SHA-256 hash."""
     digest = hashlib.sha256()
     for name, value in sorted(model.state_dict().items()):
         digest.update(name.encode() + value.half().contiguous().cpu().numpy().tobytes())
@@ -41,13 +41,13 @@ def fingerprint(model: AutoEncoder) -> str:
 
 @torch.inference_mode()
 def encode(model: AutoEncoder, mel: Tensor) -> Code:
-    """The code of a log-mel (n_mels, frames): of a VAE, the posterior's mean."""
+    """The code of an ln-mel (n_mels, frames): for a VAE, the posterior's mean."""
     return Code(model.encode(mel[None]).mean[0].float().numpy(), mel.shape[1], fingerprint(model))
 
 
 @torch.inference_mode()
 def decode(model: AutoEncoder, code: Code) -> Tensor:
-    """The log-mel (n_mels, frames) of a code.
+    """The ln-mel (n_mels, frames) of a code.
 
     Raises:
         VcvaeError: another model made the code.
@@ -59,7 +59,7 @@ def decode(model: AutoEncoder, code: Code) -> Tensor:
 
 
 def bits_per_second(code: Code, bits: int, frame_rate: float) -> float:
-    """What storing each of the code's values in so many bits comes to; `frame_rate` in mel frames per second."""
+    """The bit rate of a code whose values take `bits` bits each; `frame_rate` in mel frames per second."""
     return code.values.size * bits / (code.frames / frame_rate)
 
 
@@ -79,19 +79,19 @@ def write(path: str | Path, code: Code, *, bits: int = CODE_BITS, force: bool = 
     if bits == 16:
         arrays["code"] = code.values.astype(np.float16)
     else:
-        least = code.values.min(axis=1, keepdims=True)
-        step = np.maximum((code.values.max(axis=1, keepdims=True) - least) / 255, 1e-8)
-        arrays["code"] = np.round((code.values - least) / step).astype(np.uint8)
-        arrays |= {"least": least.astype(np.float32), "step": step.astype(np.float32)}
+        minimum = code.values.min(axis=1, keepdims=True)
+        scale = np.maximum((code.values.max(axis=1, keepdims=True) - minimum) / 255, 1e-8)
+        arrays["code"] = np.round((code.values - minimum) / scale).astype(np.uint8)
+        arrays |= {"least": minimum.astype(np.float32), "step": scale.astype(np.float32)}
     with replacing(path) as file:
         np.savez_compressed(file, **arrays)
 
 
 def read(path: str | Path) -> Code:
-    """The code that a file holds.
+    """The code in a file.
 
     Raises:
-        VcvaeError: it cannot be read, or is no code.
+        VcvaeError: it cannot be read, or holds no code.
     """
     try:
         with np.load(path, allow_pickle=False) as arrays:
@@ -101,7 +101,7 @@ def read(path: str | Path) -> Code:
             code = Code(values, int(arrays["frames"]), str(arrays["model"]))
     except OSError as error:
         raise VcvaeError(f"{path}: cannot be read ({error.strerror or error}).") from None
-    except Exception:  # of the archive, or of what is missing in it
+    except Exception:  # of the archive, or of a missing array
         raise VcvaeError(f"{path}: not a code that 'vcvae encode code' wrote.") from None
     if values.ndim != 2 or code.frames < 1 or not np.isfinite(values).all():
         raise VcvaeError(f"{path}: not a code that 'vcvae encode code' wrote.")

@@ -151,7 +151,7 @@ def conversion_losses(
         content = model.content(source_mel).mean
         modulation = model.modulation(source_mel)
         source_samples = losses.synthesize(source_mel, source_f0)
-    converted = decoder(content, voice.reference, target_f0, frames=frames, modulation=modulation)
+    converted = decoder(content, voice.reference, target_f0, frames=frames, modulation=modulation, postfilter=True)
     bands = slice(model.config.encoder_bands)
     converted = converted + level(source_mel[:, bands]) - level(converted[:, bands])
     converted_samples = losses.synthesize(converted, target_f0)
