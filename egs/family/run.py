@@ -25,7 +25,7 @@ from vcvae import audio
 from vcvae.augment.waveform import CorruptionConfig, corrupt
 from vcvae.convert.copy_synthesis import synthesize
 from vcvae.data.manifest import Manifest
-from vcvae.data.prepare import Preparation
+from vcvae.data.prepare import prepare
 from vcvae.features.mel import MelConfig, MelSpectrogram, valid_band_mask
 from vcvae.models.classic.autoencoder import VAE, AutoEncoder
 from vcvae.models.classic.elbo import bound
@@ -87,7 +87,7 @@ def split(place: Path) -> tuple[Path, Path]:
                 folder.mkdir(parents=True, exist_ok=True)
                 shutil.copy(file, folder)
     for part in ("train", "dev"):
-        list(Preparation("folder", place / "source" / part, place / part, sample_rate=MEL.sample_rate, dev=0, test=0))
+        prepare("folder", place / "source" / part, place / part, sample_rate=MEL.sample_rate, dev=0, test=0)
     return place / "train" / "train", place / "dev" / "train"
 
 

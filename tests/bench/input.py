@@ -26,8 +26,8 @@ from rich.console import Console
 
 from vcvae import audio
 from vcvae.config import read_yaml
-from vcvae.data.prepare import Preparation
-from vcvae.data.shar import Export
+from vcvae.data.prepare import prepare
+from vcvae.data.shar import export_shards
 from vcvae.training.batches import ResumableBatchSampler, batches
 from vcvae.training.loop import Trainer
 from vcvae.training.task import Batch
@@ -46,8 +46,8 @@ def make_corpus(folder: Path) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         start = (7919 * (k * UTTERANCES + i)) % (len(speech) // 2)
         sf.write(path, (0.5 + 0.02 * k) * speech[start : start + round(SECONDS * 22050)], 22050)
-    list(Preparation("folder", folder / "source", folder / "ready", sample_rate=22050, dev=0, test=0))
-    list(Export(folder / "ready" / "train", shard=SPEAKERS * UTTERANCES * SECONDS / 8))
+    prepare("folder", folder / "source", folder / "ready", sample_rate=22050, dev=0, test=0)
+    export_shards(folder / "ready" / "train", shard_seconds=SPEAKERS * UTTERANCES * SECONDS / 8)
     return folder / "ready" / "train"
 
 

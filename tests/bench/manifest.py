@@ -65,8 +65,8 @@ def make_manifest(folder: Path, cuts: int) -> None:
 
 def make_shards(folder: Path, cuts: int) -> None:
     """Twenty minutes of noise by twenty speakers, exported, and linked as often as `cuts` are."""
-    from vcvae.data.prepare import Preparation
-    from vcvae.data.shar import Export
+    from vcvae.data.prepare import prepare
+    from vcvae.data.shar import export_shards
 
     noise, each = np.random.default_rng(0), 12
     for k in range(20):
@@ -74,16 +74,16 @@ def make_shards(folder: Path, cuts: int) -> None:
         for i in range(each):
             samples = 0.1 * noise.standard_normal(round(SECONDS * RATE))
             sf.write(folder / "source" / f"speaker{k:06d}" / f"{i}.wav", samples, RATE)
-    list(Preparation("folder", folder / "source", folder / "ready", sample_rate=RATE, dev=0, test=0))
-    export = Export(folder / "ready" / "train")
-    list(export)
+    prepare("folder", folder / "source", folder / "ready", sample_rate=RATE, dev=0, test=0)
+    place = folder / "ready" / "train"
+    export_shards(place)
     shards = cuts // (20 * each)
     for number in range(1, shards):
         for name in ("cuts.{:06d}.jsonl.gz", "recording.{:06d}.tar"):
-            (export.folder / "shards" / name.format(number)).symlink_to(name.format(0))
+            (place / "shar" / "shards" / name.format(number)).symlink_to(name.format(0))
     speakers = {f"speaker{k:06d}": round(PER_SPEAKER * SECONDS * RATE) for k in range(cuts // PER_SPEAKER)}
     index = {"sample_rate": RATE, "shards": shards, "speakers": speakers}
-    (export.folder / "index.json").write_text(json.dumps(index))
+    (place / "shar" / "index.json").write_text(json.dumps(index))
 
 
 def main() -> None:

@@ -8,27 +8,27 @@ from lhotse import CutSet
 
 from tests.miniatures import MINIATURES, commonvoice, librispeech, libritts, say, text, vctk
 from vcvae.data.corpora import CORPORA, LeftOut, Utterance, find
-from vcvae.data.prepare import MANIFEST, Preparation
+from vcvae.data.prepare import MANIFEST, prepare
 from vcvae.errors import VcvaeError
 
 POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n"
 
 
-def test_every_corpus_has_a_miniature():
+def test_corpora_all_have_a_miniature():
     assert {corpus for corpus, _ in MINIATURES.values()} == set(CORPORA)
 
 
 @pytest.mark.parametrize(("corpus", "make"), MINIATURES.values(), ids=MINIATURES)
-def test_a_corpus_is_prepared(corpus, make, tmp_path):
+def test_prepare_reads_every_corpus(corpus, make, tmp_path):
     expected = make(tmp_path / "source")
-    results = list(Preparation(corpus, tmp_path / "source", tmp_path / "ready", sample_rate=22050, dev=0, test=0))
-    cuts = [result for result in results if not isinstance(result, LeftOut)]
-    assert {(cut.supervisions[0].speaker, cut.id) for cut in cuts} == {(s, f"{s}/{name}") for s, name in expected}
-    left_out = [result for result in results if isinstance(result, LeftOut)]
-    assert len(left_out) == (2 if corpus == "commonvoice" else 0)
-    assert all("missing, though validated.tsv names it" in reason for _, reason in left_out)
+    report = prepare(corpus, tmp_path / "source", tmp_path / "ready", sample_rate=22050, dev=0, test=0)
     manifest = tmp_path / "ready" / "train" / MANIFEST
-    for cut in CutSet.from_file(manifest):
+    cuts = list(CutSet.from_file(manifest))
+    assert report.utterances == len(cuts)
+    assert {(cut.supervisions[0].speaker, cut.id) for cut in cuts} == {(s, f"{s}/{name}") for s, name in expected}
+    assert len(report.left_out) == (2 if corpus == "commonvoice" else 0)
+    assert all("missing, though validated.tsv names it" in reason for _, reason in report.left_out)
+    for cut in cuts:
         info = sf.info(manifest.parent / cut.recording.sources[0].source)
         assert (info.format, info.samplerate, info.channels) == ("FLAC", 22050, 1)
         assert info.frames == cut.recording.num_samples
@@ -36,7 +36,7 @@ def test_a_corpus_is_prepared(corpus, make, tmp_path):
         assert 0 < cut.custom["bandwidth"] <= 11025
 
 
-def test_the_first_microphone_is_taken_where_it_is_there(tmp_path):
+def test_find_vctk_prefers_the_first_microphone(tmp_path):
     vctk(tmp_path)
     files = {utterance.speaker: utterance.path.name for utterance in find("vctk", tmp_path)}
     assert files["p225"].endswith("mic1.flac")
@@ -45,7 +45,7 @@ def test_the_first_microphone_is_taken_where_it_is_there(tmp_path):
 
 
 @pytest.mark.parametrize(("corpus", "make"), MINIATURES.values(), ids=MINIATURES)
-def test_a_corpus_that_was_cloned_without_its_audio_is_one_sentence(corpus, make, tmp_path, vcvae):
+def test_prepare_command_refuses_a_corpus_of_git_lfs_pointers(corpus, make, tmp_path, vcvae):
     make(tmp_path / "source")
     for path in (tmp_path / "source").rglob("*"):
         if path.suffix in (".wav", ".flac", ".mp3", ".ogg"):
@@ -56,7 +56,7 @@ def test_a_corpus_that_was_cloned_without_its_audio_is_one_sentence(corpus, make
     assert not (tmp_path / "ready").exists()
 
 
-def test_a_table_that_is_a_pointer_or_no_table_is_one_sentence(tmp_path):
+def test_find_commonvoice_refuses_a_table_that_is_a_pointer_or_lacks_columns(tmp_path):
     commonvoice(tmp_path)
     table = tmp_path / "cv-corpus-13.0" / "it" / "validated.tsv"
     table.write_text(POINTER)
@@ -111,7 +111,7 @@ FAULTS = {
 
 
 @pytest.mark.parametrize(("corpus", "make", "named"), FAULTS.values(), ids=FAULTS)
-def test_a_corpus_that_does_not_look_like_it_is_one_sentence(corpus, make, named, tmp_path, vcvae):
+def test_prepare_command_names_what_a_corpus_lacks(corpus, make, named, tmp_path, vcvae):
     make(tmp_path / "source")
     code, out, err = vcvae("prepare", corpus, tmp_path / "source", tmp_path / "ready")
     assert (code, out, err.count("\n")) == (2, "", 1)
@@ -119,7 +119,7 @@ def test_a_corpus_that_does_not_look_like_it_is_one_sentence(corpus, make, named
     assert not (tmp_path / "ready").exists()
 
 
-def test_a_speaker_without_recordings_is_reported(tmp_path):
+def test_find_reports_a_speaker_without_recordings(tmp_path):
     vctk(tmp_path)
     (tmp_path / "wav48_silence_trimmed" / "p376").mkdir()
     (left_out,) = [item for item in find("vctk", tmp_path) if isinstance(item, LeftOut)]
@@ -127,7 +127,7 @@ def test_a_speaker_without_recordings_is_reported(tmp_path):
     assert "empty folder" in left_out.reason
 
 
-def test_two_recordings_of_one_name_do_not_become_one(tmp_path):
+def test_find_reports_a_second_recording_of_one_name(tmp_path):
     for version in ("cmu_us_bdl_arctic", "cmu_us_bdl_arctic-0.95-release"):
         say(tmp_path / version / "wav" / "arctic_a0001.wav", 16000)
     first, second = sorted(find("cmu-arctic", tmp_path), key=lambda item: isinstance(item, LeftOut))
@@ -135,7 +135,7 @@ def test_two_recordings_of_one_name_do_not_become_one(tmp_path):
     assert "another recording of bdl" in second.reason
 
 
-def test_the_command_fetches_and_prepares(tmp_path, monkeypatch, vcvae):
+def test_prepare_command_downloads_and_prepares(tmp_path, monkeypatch, vcvae):
     monkeypatch.setattr("lhotse.recipes.aishell3.download_aishell3", lambda folder: MINIATURES["aishell3"][1](folder))
     call = ("prepare", "aishell3", tmp_path / "source", tmp_path / "ready", "--download", "--jobs", 1)
     code, out, _ = vcvae(*call)

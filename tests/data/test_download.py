@@ -21,12 +21,12 @@ RECIPES = {
 }
 
 
-def test_what_can_be_fetched_is_tested():
+def test_download_of_every_corpus_is_tested():
     assert set(FETCH) == {*RECIPES, "vctk"}
 
 
 @pytest.mark.parametrize("corpus", RECIPES)
-def test_lhotse_fetches_what_it_can(corpus, tmp_path, monkeypatch):
+def test_download_uses_lhotse(corpus, tmp_path, monkeypatch):
     module, function = RECIPES[corpus]
     _, make = MINIATURES[corpus]
     expected = []
@@ -35,7 +35,7 @@ def test_lhotse_fetches_what_it_can(corpus, tmp_path, monkeypatch):
     assert {utterance[1:] for utterance in find(corpus, tmp_path)} == set(expected)
 
 
-def test_librispeech_is_fetched_whole(tmp_path, monkeypatch):
+def test_download_librispeech_is_the_whole_corpus(tmp_path, monkeypatch):
     asked = []
 
     def refuse(url, **_):
@@ -48,7 +48,7 @@ def test_librispeech_is_fetched_whole(tmp_path, monkeypatch):
     assert asked[0].endswith("/12/dev-clean.tar.gz")
 
 
-def test_vctk_is_fetched_and_unpacked_once(tmp_path, monkeypatch):
+def test_download_vctk_once(tmp_path, monkeypatch):
     vctk(tmp_path / "original")
     fetched = []
 
@@ -66,7 +66,7 @@ def test_vctk_is_fetched_and_unpacked_once(tmp_path, monkeypatch):
     assert len(find("vctk", tmp_path / "source")) == 5
 
 
-def test_a_damaged_archive_is_one_sentence(tmp_path, monkeypatch):
+def test_download_names_a_damaged_archive(tmp_path, monkeypatch):
     def fetch(url, filename, **_):
         with io.BytesIO() as whole:
             with tarfile.open(fileobj=whole, mode="w:gz") as archive:
@@ -78,7 +78,7 @@ def test_a_damaged_archive_is_one_sentence(tmp_path, monkeypatch):
         download("aishell3", tmp_path)
 
 
-def test_what_needs_a_person_is_not_fetched(tmp_path):
+def test_download_refuses_what_needs_a_licence_agreement(tmp_path):
     for corpus in ("commonvoice", "folder"):
         with pytest.raises(VcvaeError, match=f"cannot fetch {corpus}"):
             download(corpus, tmp_path)

@@ -10,7 +10,7 @@ from vcvae.data.manifest import Manifest
 from vcvae.data.prepare import MANIFEST
 
 
-def test_rows_are_what_lhotse_reads_whatever_their_order(tmp_path):
+def test_manifest_rows_equal_lhotses_in_any_order(tmp_path):
     folder = make_corpus(tmp_path, speakers=3, utterances=3)
     lines = gzip.decompress((folder / MANIFEST).read_bytes()).splitlines(keepends=True)
     random.Random(0).shuffle(lines)
@@ -33,7 +33,7 @@ def test_rows_are_what_lhotse_reads_whatever_their_order(tmp_path):
     }
 
 
-def test_a_row_takes_little_memory(tmp_path):
+def test_manifest_row_takes_little_memory(tmp_path):
     (cut,) = list(CutSet.from_file(make_corpus(tmp_path, speakers=1, utterances=1) / MANIFEST))
     many = 20_000
     with gzip.open(tmp_path / MANIFEST, "wt", compresslevel=1) as file:

@@ -7,14 +7,20 @@ import soxr
 from lhotse import CutSet
 
 from tests.synthetic import speak
-from vcvae.data.corpora import LeftOut
-from vcvae.data.prepare import MANIFEST, REPORT, Preparation, each, split
+from vcvae.data import prepare as module
+from vcvae.data.manifest import Manifest
+from vcvae.data.pool import map_in_processes
+from vcvae.data.prepare import MANIFEST, REPORT, split
 from vcvae.errors import VcvaeError
 from vcvae.features.mel import bandwidth
 
 
 def prepare(source, destination, **options):
-    return list(Preparation("folder", source, destination, **({"sample_rate": 22050} | options)))
+    return module.prepare("folder", source, destination, **({"sample_rate": 22050} | options))
+
+
+def cuts_of(ready):
+    return list(CutSet.from_file(ready / "train" / MANIFEST))
 
 
 @pytest.fixture
@@ -29,9 +35,12 @@ def speakers(tmp_path):
     return tmp_path / "source"
 
 
-def test_every_file_is_prepared_or_left_out_with_a_reason(speakers, tmp_path):
-    results = prepare(speakers, tmp_path / "ready", sample_rate=16000)
-    left_out = {result.path.name: result.reason for result in results if isinstance(result, LeftOut)}
+def test_prepare_uses_every_file_or_reports_why_not(speakers, tmp_path):
+    reported = []
+    report = prepare(speakers, tmp_path / "ready", sample_rate=16000, progress=lambda *args: reported.append(args))
+    assert reported == [(done, 6, "preparing") for done in range(7)]
+    assert report.utterances == 4
+    left_out = {path.name: reason for path, reason in report.left_out}
     assert set(left_out) == {"short.flac", "broken.mp3"}
     assert "too short" in left_out["short.flac"]
     manifest = tmp_path / "ready" / "train" / MANIFEST  # two speakers are too few for more
@@ -46,37 +55,40 @@ def test_every_file_is_prepared_or_left_out_with_a_reason(speakers, tmp_path):
         assert 0 < cut.custom["bandwidth"] <= 8000 * 1.01
 
 
-def test_other_options_are_not_ignored_the_second_time(speakers, tmp_path):
+def test_prepare_again_follows_changed_options(speakers, tmp_path):
     ready = tmp_path / "ready"
     prepare(speakers, ready)
-    again = prepare(speakers, ready, sample_rate=16000)
-    for cut in (r for r in again if not isinstance(r, LeftOut)):
+    prepare(speakers, ready, sample_rate=16000)
+    for cut in cuts_of(ready):
         assert sf.info(ready / "train" / cut.recording.sources[0].source).samplerate == cut.sampling_rate == 16000
     with pytest.raises(VcvaeError, match="none of its"):
         prepare(speakers, ready, sample_rate=16000, minimum_seconds=60)
 
 
-def test_loose_files_are_left_out_and_linked_folders_are_not(speakers, tmp_path):
+def test_prepare_leaves_out_loose_files_and_follows_links(speakers, tmp_path):
     sf.write(speakers / "loose.wav", speak("a"), 22050)
     (speakers / "again").symlink_to(speakers / "high" / "session 1")
     (speakers / "low" / "loop").symlink_to(speakers / "low")
-    results = prepare(speakers, tmp_path / "ready")
-    assert "loose.wav" in {r.path.name for r in results if isinstance(r, LeftOut)}
-    assert {r.supervisions[0].speaker for r in results if not isinstance(r, LeftOut)} >= {"again", "low"}
+    report = prepare(speakers, tmp_path / "ready")
+    assert "loose.wav" in {path.name for path, _ in report.left_out}
+    assert {cut.supervisions[0].speaker for cut in cuts_of(tmp_path / "ready")} >= {"again", "low"}
 
 
-def test_running_again_makes_nothing_again_and_says_the_same(speakers, tmp_path):
+def test_prepare_again_keeps_what_is_done(speakers, tmp_path):
     ready = tmp_path / "ready"
-    first = [r for r in prepare(speakers, ready) if not isinstance(r, LeftOut)]
+    prepare(speakers, ready)
+    first = cuts_of(ready)
     times = {p: p.stat().st_mtime_ns for p in ready.rglob("*.flac")}
-    second = [r for r in prepare(speakers, ready, jobs=2) if not isinstance(r, LeftOut)]
+    prepare(speakers, ready, jobs=2)
+    second = cuts_of(ready)
     assert {p: p.stat().st_mtime_ns for p in ready.rglob("*.flac")} == times
     assert [cut.id for cut in first] == [cut.id for cut in second]
     assert first == second
     manifest = (ready / "train" / MANIFEST).read_bytes()
     next(ready.rglob("*.flac")).unlink()
     (ready / "audio" / "low" / "cuts.jsonl").unlink()  # as if that run had been killed on its way
-    third = [r for r in prepare(speakers, ready) if not isinstance(r, LeftOut)]
+    prepare(speakers, ready)
+    third = cuts_of(ready)
     made_again = [p for p in ready.rglob("*.flac") if p.stat().st_mtime_ns != times[p]]
     assert len(made_again) == 1
     for a, b in zip(first, third, strict=True):
@@ -86,7 +98,7 @@ def test_running_again_makes_nothing_again_and_says_the_same(speakers, tmp_path)
     assert len((ready / "train" / MANIFEST).read_bytes()) == pytest.approx(len(manifest), abs=20)
 
 
-def test_a_full_disk_ends_the_work_and_a_damaged_result_is_made_again(speakers, tmp_path, monkeypatch):
+def test_prepare_stops_on_a_full_disk_and_replaces_a_damaged_result(speakers, tmp_path, monkeypatch):
     ready = tmp_path / "ready"
 
     def fill(path, *_, **__):
@@ -109,7 +121,7 @@ def test_a_full_disk_ends_the_work_and_a_damaged_result_is_made_again(speakers, 
     assert len((ready / "train" / MANIFEST).read_bytes()) == pytest.approx(len(manifest), abs=20)
 
 
-def test_what_is_clipped_silent_or_a_pointer_is_left_out_and_reported(speakers, tmp_path):
+def test_prepare_reports_clipped_silent_and_missing_audio(speakers, tmp_path):
     loud = np.clip(100 * speak("aisoeu", seconds=1.5), -1, 1)
     sf.write(speakers / "low" / "clipped.wav", loud, 22050)
     sf.write(speakers / "low" / "full.wav", 3 * loud, 22050, subtype="FLOAT")
@@ -128,7 +140,7 @@ def test_what_is_clipped_silent_or_a_pointer_is_left_out_and_reported(speakers, 
         assert reason in reasons[f"{name}.wav"]
 
 
-def test_speakers_are_split_and_never_in_two_splits():
+def test_split_puts_each_speaker_into_one_split():
     names = [f"p{i}" for i in range(200)]
     splits = split(names, dev=None, test=30, seed=1)
     assert {name: len(chosen) for name, chosen in splits.items()} == {"train": 150, "dev": 20, "test": 30}
@@ -144,18 +156,18 @@ def test_speakers_are_split_and_never_in_two_splits():
         split(["a", "b", "c"], dev=1, test=2, seed=0)
 
 
-def test_a_split_that_cannot_be_is_refused_before_the_work(speakers, tmp_path):
+def test_prepare_refuses_an_impossible_split_before_the_work(speakers, tmp_path):
     with pytest.raises(VcvaeError, match="leave none of 2 speakers"):
-        Preparation("folder", speakers, tmp_path / "ready", sample_rate=22050, dev=2)
+        prepare(speakers, tmp_path / "ready", dev=2)
     assert not (tmp_path / "ready").exists()
 
 
-def test_a_process_that_is_killed_is_one_sentence():
-    with pytest.raises(VcvaeError, match="--jobs: a process was ended"):
-        list(each(os._exit, [1, 1, 1], jobs=2))
+def test_map_in_processes_names_a_killed_process():
+    with pytest.raises(VcvaeError, match="--jobs: a process was killed"):
+        list(map_in_processes(os._exit, [1, 1, 1], jobs=2))
 
 
-def test_another_split_leaves_nothing_of_the_first(tmp_path):
+def test_prepare_with_another_split_replaces_the_first(tmp_path):
     for name in "abcde":
         (tmp_path / "source" / name).mkdir(parents=True)
         sf.write(tmp_path / "source" / name / "1.wav", speak("aisoeu", seconds=1.5), 22050)
@@ -167,11 +179,11 @@ def test_another_split_leaves_nothing_of_the_first(tmp_path):
             for path in ready.glob(f"*/{MANIFEST}")
         }
 
-    work = Preparation("folder", tmp_path / "source", ready, sample_rate=22050)
-    assert len(list(work)) == len(work) == 5
+    report = prepare(tmp_path / "source", ready)
+    assert report.utterances == 5
     first = listed()
     assert {name: len(speakers) for name, speakers in first.items()} == {"train": 3, "dev": 1, "test": 1}
-    assert first == {name: set(speakers) for name, speakers in work.splits.items()}
+    assert first == {name: set(speakers) for name, speakers in report.splits.items()}
     exported = ready / "train" / "shar" / "index.json"
     exported.parent.mkdir()
     exported.touch()
@@ -184,7 +196,7 @@ def test_another_split_leaves_nothing_of_the_first(tmp_path):
 
 
 @pytest.mark.parametrize("rate", [8000, 16000])
-def test_bandwidth_is_the_recordings_and_not_the_files(rate):
+def test_bandwidth_is_that_of_the_recording_and_not_of_its_file(rate):
     noisy = speak("asifuo", seconds=2.0) + 0.003 * np.random.default_rng(0).standard_normal(44100)
     narrow = soxr.resample(soxr.resample(noisy, 22050, rate), rate, 22050)
     rounded = np.round(narrow * 2**15) / 2**15  # as it would be read from a 16-bit file
@@ -192,7 +204,7 @@ def test_bandwidth_is_the_recordings_and_not_the_files(rate):
     assert bandwidth(noisy, 22050) > 10500
 
 
-def test_a_source_without_speakers_is_one_sentence(tmp_path):
+def test_prepare_names_what_is_wrong_with_the_source(tmp_path):
     with pytest.raises(VcvaeError, match="no folder with audio files"):
         prepare(tmp_path / "nowhere", tmp_path / "ready")
     source = tmp_path / "source"
@@ -209,12 +221,25 @@ def test_a_source_without_speakers_is_one_sentence(tmp_path):
     assert not (tmp_path / "ready" / MANIFEST).exists()
 
 
-def test_parallel_speech_keeps_its_silences(tmp_path):
+def test_prepare_lists_a_parallel_group_and_keeps_its_silences(tmp_path):
     silence = np.zeros(22050)
+    source, ready = tmp_path / "source", tmp_path / "ready"
     for name in ("two-a", "two-b", "c"):
-        (tmp_path / "source" / name).mkdir(parents=True)
-        sf.write(tmp_path / "source" / name / "0.wav", np.concatenate([silence, speak("aiueo"), silence]), 22050)
-    prepare(tmp_path / "source", tmp_path / "ready", parallel="two-")
-    lengths = {path.parent.name: sf.info(path).frames for path in (tmp_path / "ready").rglob("*.flac")}
-    assert lengths["two-a"] == lengths["two-b"] == 3 * 22050
-    assert lengths["c"] < 2 * 22050
+        (source / name).mkdir(parents=True)
+        sf.write(source / name / "0.wav", np.concatenate([silence, speak("aiueo"), silence]), 22050)
+
+    def lengths():
+        return {path.parent.name: sf.info(path).frames for path in ready.rglob("*.flac")}
+
+    prepare(source, ready)
+    assert max(lengths().values()) < 2 * 22050
+    assert Manifest(ready / "train", 22050).parallel_group.tolist() == [-1, -1, -1]
+    prepare(source, ready, parallel="two-")  # the group's recordings are made again
+    assert lengths()["two-a"] == lengths()["two-b"] == 3 * 22050
+    assert lengths()["c"] < 2 * 22050
+    manifest = Manifest(ready / "train", 22050)
+    assert manifest.speakers == ["c", "two-a", "two-b"]
+    assert manifest.parallel_group.tolist() == [-1, 0, 0]
+    assert [cut.custom.get("parallel_group") for cut in cuts_of(ready)] == [None, "two-", "two-"]
+    with pytest.raises(VcvaeError, match="--parallel c: the names of fewer than two speakers"):
+        prepare(source, ready, parallel="c")

@@ -4,7 +4,7 @@ import soundfile as sf
 import torch
 
 from tests.synthetic import speak
-from vcvae.data.prepare import Preparation
+from vcvae.data.prepare import prepare
 from vcvae.data.segments import Segments
 from vcvae.errors import VcvaeError
 from vcvae.features.f0 import yin
@@ -21,7 +21,7 @@ def prepared(tmp_path_factory):
         for i in range(count):
             samples = speak("aiueo", seconds=seconds, sample_rate=RATE, seed=i, f0=100 + 20 * i)
             sf.write(root / "source" / name / f"{i}.wav", samples, RATE)
-    list(Preparation("folder", root / "source", root / "ready", sample_rate=RATE, dev=0, test=0))
+    prepare("folder", root / "source", root / "ready", sample_rate=RATE, dev=0, test=0)
     return root / "ready" / "train"
 
 
@@ -29,7 +29,7 @@ def lengths(examples, speaker):
     return examples.manifest.samples[examples.rows[speaker]]
 
 
-def test_an_example_is_two_segments_of_one_speaker(prepared):
+def test_segments_example_is_two_segments_of_one_speaker(prepared):
     pairs = Segments(prepared, segment=12000, sample_rate=RATE)
     assert pairs.speakers == ["a", "b"]
     example = pairs[0]
@@ -39,22 +39,23 @@ def test_an_example_is_two_segments_of_one_speaker(prepared):
     assert not np.allclose(*example["samples"])
 
 
-def test_example_n_depends_on_the_seed_and_n_alone(prepared):
-    pairs, again = (Segments(prepared, segment=12000, sample_rate=RATE, seed=3) for _ in range(2))
+def test_segments_example_n_depends_on_seed_and_n_only(prepared):
+    pairs = Segments(prepared, segment=12000, sample_rate=RATE, seed=3)
+    again = Segments(prepared, segment=12000, sample_rate=RATE, seed=3)
     for n in (7, 0, 12345):
         np.testing.assert_array_equal(pairs[n]["samples"], again[n]["samples"])
     other = Segments(prepared, segment=12000, sample_rate=RATE, seed=4)
     assert any((pairs[n]["samples"] != other[n]["samples"]).any() for n in range(4))
 
 
-def test_a_pass_calls_every_speaker_and_one_with_much_speech_more(prepared):
+def test_segments_epoch_has_every_speaker_and_those_with_much_speech_more(prepared):
     pairs = Segments(prepared, segment=8000, sample_rate=RATE)
-    calls = len(pairs.calls)
-    for start in (0, calls):
-        called = sorted(pairs.speakers[pairs[n]["speaker"]] for n in range(start, start + calls))
-        assert called == sorted(pairs.speakers[i] for i in pairs.calls)
-        assert set(called) == {"a", "b", "c"}
-    assert (pairs.calls == 0).sum() > (pairs.calls == 2).sum()
+    count = len(pairs.epoch_speakers)
+    for start in (0, count):
+        drawn = sorted(pairs.speakers[pairs[n]["speaker"]] for n in range(start, start + count))
+        assert drawn == sorted(pairs.speakers[i] for i in pairs.epoch_speakers)
+        assert set(drawn) == {"a", "b", "c"}
+    assert (pairs.epoch_speakers == 0).sum() > (pairs.epoch_speakers == 2).sum()
 
 
 def test_segments_of_a_single_utterance_do_not_overlap(prepared):
@@ -68,7 +69,7 @@ def test_segments_of_a_single_utterance_do_not_overlap(prepared):
     assert 0.3 < (starts[:, 0] < starts[:, 1]).mean() < 0.7
 
 
-def test_segments_come_from_as_many_utterances_as_there_are_and_never_overlap(prepared):
+def test_segments_come_from_different_utterances_and_never_overlap(prepared):
     three = Segments(prepared, segment=8000, count=3, sample_rate=RATE)
     assert three.speakers == ["a", "b"]
     rng = np.random.default_rng(0)
@@ -85,7 +86,7 @@ def test_segments_come_from_as_many_utterances_as_there_are_and_never_overlap(pr
 
 @pytest.fixture(scope="module")
 def parallel(tmp_path_factory):
-    """two-a and two-b say the same at the same time in 0.wav, between silences; not so in 1.wav, nor does c."""
+    """two-a and two-b have the same words at the same times in 0.wav, between silences, not in 1.wav; c is alone."""
     root = tmp_path_factory.mktemp("parallel")
     for name, f0, words in [("two-a", 100, "aiueo"), ("two-b", 200, "aiueo"), ("c", 300, "aiueo")]:
         (root / "source" / name).mkdir(parents=True)
@@ -93,20 +94,20 @@ def parallel(tmp_path_factory):
             samples = speak(words, f0=f0, tract=1 + f0 / 1000, seconds=2.0 + i * f0 / 200, sample_rate=RATE)
             silence = np.zeros(4000 + 10 * f0 if i else 6000)
             sf.write(root / "source" / name / f"{i}.wav", np.concatenate([silence, samples, silence]), RATE)
-    list(Preparation("folder", root / "source", root / "ready", sample_rate=RATE, dev=0, test=0, parallel="two-"))
+    prepare("folder", root / "source", root / "ready", sample_rate=RATE, dev=0, test=0, parallel="two-")
     return root / "ready" / "train"
 
 
-def test_parallel_speech_comes_with_what_another_says_at_the_same_time(parallel):
-    examples = Segments(parallel, segment=12000, sample_rate=RATE, parallel="two-", speeds=(1.0, 1.25))
-    told = set()
+def test_segments_parallel_speech_is_the_same_words_at_the_same_times(parallel):
+    examples = Segments(parallel, segment=12000, sample_rate=RATE, parallel=True, speeds=(1.0, 1.25))
+    seen = set()
     for n in range(40):
         example = examples[n]
         name = examples.speakers[example["speaker"] // 2]
         for own, other, is_parallel in zip(
             example["samples"], example["parallel"], example["is_parallel"], strict=True
         ):
-            told.add((name, bool(is_parallel)))
+            seen.add((name, bool(is_parallel)))
             if not is_parallel:
                 np.testing.assert_array_equal(own, other)
                 continue
@@ -115,16 +116,15 @@ def test_parallel_speech_comes_with_what_another_says_at_the_same_time(parallel)
             assert octaves == pytest.approx(1.0, abs=0.15) or octaves.isnan()
             loud, loud_other = (np.abs(x).reshape(-1, 400).mean(1) > 0.003 for x in (own, other))
             assert (loud == loud_other).mean() > 0.85
-    assert told == {("two-a", True), ("two-a", False), ("two-b", True), ("two-b", False), ("c", False)}
+    assert seen == {("two-a", True), ("two-a", False), ("two-b", True), ("two-b", False), ("c", False)}
 
 
-def test_parallel_speech_that_is_not_there_is_one_sentence(prepared, parallel):
-    with pytest.raises(VcvaeError, match=r"data.parallel: no two speakers"):
-        Segments(prepared, segment=8000, sample_rate=RATE, parallel="a")
+def test_segments_have_no_parallel_speech_unless_asked_for_and_listed(prepared, parallel):
+    assert "parallel" not in Segments(prepared, segment=8000, sample_rate=RATE, parallel=True)[0]
     assert "parallel" not in Segments(parallel, segment=12000, sample_rate=RATE)[0]
 
 
-def test_what_cannot_be_cut_is_one_sentence(prepared, tmp_path):
+def test_segments_name_what_is_wrong_with_the_folder(prepared, tmp_path):
     with pytest.raises(VcvaeError, match="vcvae prepare CORPUS SOURCE"):
         Segments(tmp_path, segment=100, sample_rate=RATE)
     (tmp_path / "cuts.jsonl.gz").write_text("{}")
@@ -138,15 +138,15 @@ def test_what_cannot_be_cut_is_one_sentence(prepared, tmp_path):
         Segments(prepared, segment=160000, sample_rate=RATE)
 
 
-def test_at_another_speed_a_voice_is_another_speaker_of_another_pitch(prepared):
+def test_segments_at_another_speed_are_another_speaker_with_another_f0(prepared):
     both = Segments(prepared, segment=8192, sample_rate=RATE, speeds=[1.0, 1.25])
     statistics = {n: [] for n in range(2 * len(both.speakers))}
     for n in range(60):
         example = both[n]
         assert example["samples"].shape == (2, 8192)
         assert example["bandwidth"].max() <= RATE / 2
-        found = yin(torch.from_numpy(example["samples"]), sample_rate=RATE, hop=256).statistics().mean
-        statistics[int(example["speaker"])].append(found.nanmean().item())
+        mean = yin(torch.from_numpy(example["samples"]), sample_rate=RATE, hop=256).statistics().mean
+        statistics[int(example["speaker"])].append(mean.nanmean().item())
     for speaker in range(len(both.speakers)):
         slow, fast = (np.median(statistics[2 * speaker + k]) for k in (0, 1))
         assert fast - slow == pytest.approx(np.log2(1.25), abs=0.15)

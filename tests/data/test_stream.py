@@ -1,4 +1,4 @@
-"""Shards hold what the manifest holds, and are read without repeating or dropping any, here and from a server."""
+"""Shards hold the cuts of the manifest, and are read without repeating or dropping any, from disk and a server."""
 
 import json
 import threading
@@ -19,9 +19,9 @@ from tests.corpus import TINY, make_corpus
 from tests.synthetic import speak
 from vcvae.data import stream as module
 from vcvae.data.load import load
-from vcvae.data.prepare import MANIFEST, Preparation
+from vcvae.data.prepare import MANIFEST, prepare
 from vcvae.data.segments import Segments
-from vcvae.data.shar import INDEX, SHARDS, Export
+from vcvae.data.shar import INDEX, SHARDS, export_shards
 from vcvae.data.stream import Stream
 from vcvae.errors import VcvaeError
 from vcvae.training import checkpoint
@@ -37,7 +37,7 @@ OPTIONS = {"segment": 6000, "sample_rate": RATE, "batch": BATCH}
 def prepared(tmp_path_factory):
     """Six speakers, four utterances of 1.5 s each, in five shards."""
     folder = make_corpus(tmp_path_factory.mktemp("corpus"), speakers=6, utterances=4)
-    assert len(list(Export(folder, shard=7.2))) == 5
+    assert export_shards(folder, shard_seconds=7.2) == 5
     return folder
 
 
@@ -63,7 +63,7 @@ def server(prepared, monkeypatch):
         def log_message(self, *_):
             pass
 
-    monkeypatch.setattr(module, "PAUSE", 0.0)
+    monkeypatch.setattr(module, "RETRY_PAUSE", 0.0)
     with ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=prepared)) as running:
         threading.Thread(target=running.serve_forever, daemon=True).start()
         yield f"http://127.0.0.1:{running.server_port}/shar", asked, refused
@@ -76,7 +76,7 @@ def assert_same(a, b):
         np.testing.assert_array_equal(a[name], b[name])
 
 
-def test_shards_hold_what_the_manifest_holds(prepared):
+def test_export_shards_keeps_every_cut(prepared):
     listed = {cut.id: cut for cut in CutSet.from_file(prepared / MANIFEST)}
     sharded = list(CutSet.from_shar(in_dir=prepared / "shar" / SHARDS))
     assert sorted(cut.id for cut in sharded) == sorted(listed)
@@ -88,18 +88,17 @@ def test_shards_hold_what_the_manifest_holds(prepared):
         np.testing.assert_array_equal(cut.load_audio()[0], samples)
 
 
-def test_shards_are_not_searched_for_parallel_speech(prepared):
-    with pytest.raises(VcvaeError, match=r"data\.parallel: .* is shards"):
-        load(str(prepared / "shar"), parallel="speaker", **OPTIONS)
+def test_load_gives_no_parallel_speech_from_shards(prepared):
+    assert "parallel" not in load(str(prepared / "shar"), parallel=True, **OPTIONS)[0]
 
 
-def test_examples_are_what_the_speakers_say(prepared, stream):
+def test_stream_examples_are_segments_of_their_speaker(prepared, stream):
     segments = Segments(prepared, segment=6000, sample_rate=RATE)
     assert (stream.speakers, stream.voices, stream.samples) == (segments.speakers, segments.voices, segments.samples)
-    said = {name: [] for name in stream.speakers}
+    recordings = {name: [] for name in stream.speakers}
     for cut in CutSet.from_file(prepared / MANIFEST):
         path = prepared / cut.recording.sources[0].source
-        said[cut.supervisions[0].speaker].append(sf.read(path, dtype="float32")[0])
+        recordings[cut.supervisions[0].speaker].append(sf.read(path, dtype="float32")[0])
     for n in range(20):
         example = stream[n]
         assert example["samples"].shape == (2, 6000)
@@ -108,36 +107,38 @@ def test_examples_are_what_the_speakers_say(prepared, stream):
         }
         for segment in example["samples"]:
             places = [
-                (u, at) for u in said[stream.speakers[example["speaker"]]] for at in np.flatnonzero(u == segment[0])
+                (u, at)
+                for u in recordings[stream.speakers[example["speaker"]]]
+                for at in np.flatnonzero(u == segment[0])
             ]
             assert any(np.array_equal(u[at : at + 6000], segment) for u, at in places)
 
 
-def test_example_n_depends_on_the_seed_and_n_alone(prepared, stream):
+def test_stream_example_n_depends_on_seed_and_n_only(prepared, stream):
     again, other = (Stream(prepared / "shar", **OPTIONS, seed=seed) for seed in (0, 1))
     for n in (500, 7, 123, 8):
         assert_same(stream[n], again[n])
     assert any((stream[n]["samples"] != other[n]["samples"]).any() for n in range(4))
 
 
-def test_every_place_in_every_shard_is_read_once_before_any_is_read_again(stream):
+def test_stream_reads_every_shard_once_before_any_again(stream):
     assert stream.lanes == 4
-    places = [stream.where(n) for n in range(40 * stream.lanes * stream.visit)]
+    places = [stream.locate(n) for n in range(40 * stream.lanes * stream.examples_per_shard)]
     assert set(Counter(places).values()) == {1}
     for lane in range(stream.lanes):
         visited = [(visit, within) for number, visit, within in places if number == lane]
-        first = lane * stream.visit // stream.lanes
-        walk = [divmod(first + i, stream.visit) for i in range(len(visited))]
+        first = lane * stream.examples_per_shard // stream.lanes
+        walk = [divmod(first + i, stream.examples_per_shard) for i in range(len(visited))]
         assert visited == [(turn * stream.lanes + lane, within) for turn, within in walk]
     for epoch in range(3):
         assert sorted(stream.shard(epoch * 5 + i) for i in range(5)) == list(range(5))
     assert [stream.shard(i) for i in range(5)] != [stream.shard(5 + i) for i in range(5)]
     for n in range(0, 4000, BATCH):  # a batch is of one lane
-        assert len({stream.where(n + i)[0] for i in range(BATCH)}) == 1
+        assert len({stream.locate(n + i)[0] for i in range(BATCH)}) == 1
 
 
 @pytest.mark.parametrize(("processes", "workers"), [(1, 1), (2, 1), (2, 2), (1, 3)])
-def test_readers_share_the_shards_and_neither_repeat_nor_drop(prepared, stream, monkeypatch, processes, workers):
+def test_stream_readers_share_the_shards_exactly(prepared, stream, monkeypatch, processes, workers):
     readers, batches, opened = processes * workers, 24, Counter()
     shards = module._Shard
 
@@ -156,14 +157,14 @@ def test_readers_share_the_shards_and_neither_repeat_nor_drop(prepared, stream, 
                 assert n not in read
                 read[n] = reader[n]
     assert sorted(read) == list(range(batches * BATCH))
-    visited = {stream.where(n)[1] for n in read}
+    visited = {stream.locate(n)[1] for n in read}
     if stream.lanes % readers == 0:
         assert sum(opened.values()) == len(visited)  # each shard by one reader, once a visit
     for n in (0, 17, 50, batches * BATCH - 1):
         assert_same(read[n], stream[n])
 
 
-def test_workers_read_what_one_process_reads(stream):
+def test_stream_workers_read_what_one_process_reads(stream):
     sampler = ResumableBatchSampler(BATCH, 24, process=1, processes=2)
     with_workers = DataLoader(stream, batch_sampler=sampler, num_workers=2)
     alone = DataLoader(stream, batch_sampler=sampler)
@@ -171,7 +172,7 @@ def test_workers_read_what_one_process_reads(stream):
         assert all(torch.equal(a[name], b[name]) for name in a)
 
 
-def test_a_run_on_shards_goes_on_as_if_nothing_had_happened(prepared, tmp_path):
+def test_stream_run_resumes_exactly(prepared, tmp_path):
     values = {
         "task": "conversion",
         "data": {"train": str(prepared / "shar"), "dev": str(prepared)},
@@ -182,36 +183,45 @@ def test_a_run_on_shards_goes_on_as_if_nothing_had_happened(prepared, tmp_path):
     }
     for name, stops in (("whole", [(6, 0)]), ("resumed", [(3, 0), (6, 1)])):
         for steps, workers in stops:
-            changes = {"output": str(tmp_path / name), "steps": steps, "workers": workers, "optimizer": {"final": 1.0}}
+            changes = {
+                "output": str(tmp_path / name),
+                "steps": steps,
+                "workers": workers,
+                "optimizer": {"final_share": 1.0},
+            }
             train(parse(values | changes, where="test"), Console(quiet=True))
     whole, resumed = (checkpoint.load(tmp_path / name)["task"] for name in ("whole", "resumed"))
     assert all(torch.equal(value, resumed[name]) for name, value in whole.items())
 
 
-def test_who_says_much_is_called_as_the_root_of_it(tmp_path):
+def test_stream_draws_speakers_by_the_root_of_their_speech(tmp_path):
     for name, count in (("much", 36), ("little", 4)):
         (tmp_path / "source" / name).mkdir(parents=True)
         for i in range(count):
             sf.write(tmp_path / "source" / name / f"{i}.wav", speak("aiueo", seconds=1.2, seed=i), RATE)
-    list(Preparation("folder", tmp_path / "source", tmp_path / "ready", sample_rate=RATE, dev=0, test=0))
-    list(Export(tmp_path / "ready" / "train"))
+    prepare("folder", tmp_path / "source", tmp_path / "ready", sample_rate=RATE, dev=0, test=0)
+    export_shards(tmp_path / "ready" / "train")
     stream = Stream(tmp_path / "ready" / "train" / "shar", segment=6000, sample_rate=RATE, batch=BATCH)
-    called = Counter(stream.speakers[stream._begin(visit)[1][i]] for visit in range(10) for i in range(stream.visit))
-    assert called["much"] / called["little"] == pytest.approx(3, rel=0.1)
+    drawn = Counter(
+        stream.speakers[stream._start_turn(visit)[1][i]]
+        for visit in range(10)
+        for i in range(stream.examples_per_shard)
+    )
+    assert drawn["much"] / drawn["little"] == pytest.approx(3, rel=0.1)
 
 
-def test_shards_of_a_server_are_those_of_the_disk(server, stream):
+def test_stream_from_a_server_equals_that_from_disk(server, stream):
     url, asked, refused = server
     remote, numbers = load(url, **OPTIONS), range(0, 60, 3)
     for n in numbers:
         assert_same(remote[n], stream[n])
     assert refused
-    visits = {stream.where(n)[1] for n in numbers}
+    visits = {stream.locate(n)[1] for n in numbers}
     fetched = asked - refused
     assert sum(times for path, times in fetched.items() if path.endswith(".tar")) == len(visits)
 
 
-def test_a_store_that_cannot_be_read_is_one_sentence(server, monkeypatch):
+def test_stream_names_a_store_that_cannot_be_read(server, monkeypatch):
     url, *_ = server
     for place in (f"{url}/nothing", "http://127.0.0.1:9/shar"):
         with pytest.raises(VcvaeError, match="cannot be read") as error:
@@ -222,13 +232,13 @@ def test_a_store_that_cannot_be_read_is_one_sentence(server, monkeypatch):
         load(url, **OPTIONS)
 
 
-def test_what_cannot_be_cut_is_one_sentence(prepared, tmp_path):
+def test_load_names_what_is_wrong_with_shards(prepared, tmp_path):
     with pytest.raises(VcvaeError, match="prepared at 22050 Hz"):
         load(str(prepared / "shar"), **(OPTIONS | {"sample_rate": 16000}))
     with pytest.raises(VcvaeError, match="no speaker has 2 segments"):
         load(str(prepared / "shar"), **(OPTIONS | {"segment": 3 * RATE}))
     with pytest.raises(VcvaeError, match="not prepared"):
-        list(Export(tmp_path))
+        export_shards(tmp_path)
     (tmp_path / SHARDS).mkdir()
     with pytest.raises(VcvaeError, match=r"index.json: cannot be read .*No such file"):
         load(str(tmp_path), **OPTIONS)
@@ -242,10 +252,11 @@ def test_what_cannot_be_cut_is_one_sentence(prepared, tmp_path):
         load(str(tmp_path), **OPTIONS)
 
 
-def test_exporting_again_makes_what_is_missing_and_another_corpus_anew(tmp_path):
+def test_export_shards_again_writes_missing_shards_and_a_changed_corpus_anew(tmp_path):
     folder = make_corpus(tmp_path, speakers=4, utterances=2)
-    export = Export(folder, shard=4.0)
-    assert len(list(export)) == len(export) == 3
+    reported = []
+    assert export_shards(folder, shard_seconds=4.0, progress=lambda *progress: reported.append(progress)) == 3
+    assert [done for done, total, _ in reported if total == 3] == [0, 1, 2, 3]
     index = json.loads((folder / "shar" / INDEX).read_text())
     assert index["shards"] == 3
     listed = CutSet.from_file(folder / MANIFEST)
@@ -253,16 +264,16 @@ def test_exporting_again_makes_what_is_missing_and_another_corpus_anew(tmp_path)
     shards = sorted((folder / "shar" / SHARDS).iterdir())
     times = {path: path.stat().st_mtime_ns for path in shards}
     shards[0].unlink()  # as if a run had been killed
-    list(Export(folder, shard=4.0, jobs=2))
+    export_shards(folder, shard_seconds=4.0, jobs=2)
     assert sorted((folder / "shar" / SHARDS).iterdir()) == shards
     made_again = {path.name for path in shards if path.stat().st_mtime_ns != times[path]}
     assert made_again == {"cuts.000000.jsonl.gz", "recording.000000.tar"}
     assert {path.name for path in (folder / "shar").iterdir()} == {INDEX, SHARDS, "plan"}
-    list(Export(folder, shard=6.0))
+    export_shards(folder, shard_seconds=6.0)
     assert len(list((folder / "shar" / SHARDS).iterdir())) == 4
 
 
-def test_the_command_makes_shards(tmp_path, vcvae):
+def test_prepare_command_writes_shards(tmp_path, vcvae):
     make_corpus(tmp_path, speakers=4, utterances=2)
     call = ("prepare", "folder", tmp_path / "source", tmp_path / "ready", "--jobs", 1, "--shar", "--test", 0)
     code, out, _ = vcvae(*call)
@@ -274,10 +285,10 @@ def test_the_command_makes_shards(tmp_path, vcvae):
         assert len(load(str(place), **OPTIONS).speakers) == count
 
 
-def test_audio_that_has_gone_is_one_sentence(tmp_path):
+def test_export_shards_names_missing_audio(tmp_path):
     folder = make_corpus(tmp_path, speakers=2, utterances=2)
     next(tmp_path.rglob("ready/**/*.flac")).unlink()
     with pytest.raises(VcvaeError, match="missing or damaged"):
-        list(Export(folder))
+        export_shards(folder)
     assert not (folder / "shar" / INDEX).exists()
     assert not list((folder / "shar" / SHARDS).iterdir())

@@ -1,7 +1,7 @@
 """Training examples: short segments by one speaker, cut from prepared audio.
 
-Which segments make example n is a function of the seed and n alone. So nothing about the order needs saving: a run goes
-on at the example where it stopped, on any number of processes and workers.
+Example n is a function of the seed and n only. So the order need not be saved: a run resumes at the next example, on
+any number of processes and workers.
 """
 
 from __future__ import annotations
@@ -15,23 +15,25 @@ import numpy as np
 import soxr
 from torch.utils.data import Dataset
 
+# (utterance, start, count) → samples (count,) of one of the speaker's utterances.
 Read = Callable[[int, int, int], np.ndarray]
 
 
 class Examples(Dataset):
-    """Endless: example n is some segments of one speaker, from as many utterances as there are.
+    """An unlimited sequence: example n is `count` segments of one speaker, from different utterances where possible.
 
-    An example is a dict of `samples` (count, segment) float32, `bandwidth` (count,) in Hz and `speaker`, a number.
-    Where speech is parallel, also what another speaker says at the same time, `parallel` (count, segment), and whether
-    there is another, `is_parallel` (count,): else it is the same once more.
+    An example is a dict of `samples` (count, segment) float32, `bandwidth` (count,) in Hz and `speaker`, a number. With
+    parallel speech, also `parallel` (count, segment), the same words by another speaker at the same times, and
+    `is_parallel` (count,), whether there is such a speaker; where there is none, `parallel` repeats `samples`.
 
-    Speakers with much speech are called more often than others, as the root of its length.
+    Speakers are drawn in proportion to the square root of the length of their speech.
 
-    Played faster or slower, a voice is another voice: its f0 and its tract are scaled. Each of `speeds` makes a
-    speaker more of each speaker, as is usual where speakers are recognised (Yamamoto et al. 2019, Interspeech).
+    Changing the playback speed changes F0 and formants, and so the voice: a speaker at each of `speeds` counts as
+    another speaker, as in speaker recognition (Yamamoto et al. 2019, Interspeech).
 
-    speakers: the names of those that the numbers mean.
-    samples: of all the utterances together.
+    Attributes:
+        speakers: names.
+        samples: of all utterances together.
     """
 
     speakers: list[str]
@@ -40,9 +42,9 @@ class Examples(Dataset):
     def __init__(
         self, *, segment: int, count: int = 2, sample_rate: int, speeds: Sequence[float] = (1.0,), seed: int = 0
     ) -> None:
-        """`segment` in samples."""
+        """Args: `segment`, samples; `count`, segments of an example; `sample_rate`, Hz; `speeds`, of playback."""
         self.segment, self.count, self.seed, self.sample_rate = segment, count, seed, sample_rate
-        # Ratios of small numbers, which are quick to resample by.
+        # Ratios of small integers, by which resampling is fast.
         self.speeds = [Fraction(speed).limit_denominator(20) for speed in speeds]
 
     @abstractmethod
@@ -51,25 +53,26 @@ class Examples(Dataset):
 
     @property
     def voices(self) -> int:
-        """How many speakers the examples number: each at each speed."""
+        """Number of speakers, each at each speed."""
         return len(self.speakers) * len(self.speeds)
 
     @property
     def min_utterance_samples(self) -> int:
-        """Samples of a recording that are a segment at the highest speed; an utterance that is shorter is of no use."""
-        return self._played(max(self.speeds))
+        """Samples that make a segment at the highest speed; shorter utterances are not used."""
+        return self._samples_at(max(self.speeds))
 
     @property
     def not_enough_message(self) -> str:
+        """The error for data without a speaker who has enough speech."""
         return (
             f"no speaker has {self.count} segments of {self.segment / self.sample_rate:.2f} s; lower segment_frames or "
             "add longer recordings."
         )
 
-    def enough(self, speaker: np.ndarray, samples: np.ndarray, speakers: int) -> np.ndarray:
-        """Rows of utterances by speaker, and their samples → which rows are of use, (rows,) of bool."""
-        room = samples // self.min_utterance_samples
-        return (room > 0) & (np.bincount(speaker, room, speakers) >= self.count)[speaker]
+    def usable_rows(self, speaker: np.ndarray, samples: np.ndarray, speakers: int) -> np.ndarray:
+        """Speaker numbers (rows,) and samples (rows,) of utterances → which can be used, (rows,) of bool."""
+        segments = samples // self.min_utterance_samples
+        return (segments > 0) & (np.bincount(speaker, segments, speakers) >= self.count)[speaker]
 
     def example(
         self,
@@ -78,44 +81,45 @@ class Examples(Dataset):
         samples: np.ndarray,
         bandwidth: np.ndarray,
         read: Read,
-        others: Callable[[int], Sequence[Read]] | None = None,
+        parallel_reads: Callable[[int], Sequence[Read]] | None = None,
     ) -> dict[str, np.ndarray]:
         """Example n, of a speaker whose utterances have `samples` (utterances,) and `bandwidth` (utterances,).
 
-        `read` gives the samples of one of them, by its number, from a start, so many. `others` gives, for one of them,
-        what reads the same by other speakers.
+        `read` reads one of these utterances; `parallel_reads` gives, for one of them, functions that read the same
+        words by other speakers.
         """
         rng = np.random.default_rng([self.seed, 1, n])
-        which = int(rng.integers(len(self.speeds)))
-        speed = self.speeds[which]
-        cuts = self._draw(samples, self._played(speed), rng)
-        heard = [speed * float(bandwidth[i]) for i, _ in cuts]
-        parts = [self._play(read(i, start, self._played(speed)), speed) for i, start in cuts]
+        speed_number = int(rng.integers(len(self.speeds)))
+        speed = self.speeds[speed_number]
+        cuts = self._draw(samples, self._samples_at(speed), rng)
+        bandwidths = [speed * float(bandwidth[i]) for i, _ in cuts]
+        segments = [self._play(read(i, start, self._samples_at(speed)), speed) for i, start in cuts]
         example = {
-            "samples": np.stack(parts),
-            "bandwidth": np.array([min(hertz, self.sample_rate / 2) for hertz in heard], dtype=np.float32),
-            "speaker": np.int64(speaker * len(self.speeds) + which),
+            "samples": np.stack(segments),
+            "bandwidth": np.array([min(hertz, self.sample_rate / 2) for hertz in bandwidths], dtype=np.float32),
+            "speaker": np.int64(speaker * len(self.speeds) + speed_number),
         }
-        if others is None:
+        if parallel_reads is None:
             return example
-        twins = [others(i) for i, _ in cuts]
+        choices = [parallel_reads(i) for i, _ in cuts]
+        parallel = list(segments)
         for k, (i, start) in enumerate(cuts):
-            if twins[k]:
-                other = twins[k][rng.integers(len(twins[k]))]
-                parts[k] = self._play(other(i, start, self._played(speed)), speed)
-        return example | {"parallel": np.stack(parts), "is_parallel": np.array([bool(twin) for twin in twins])}
+            if choices[k]:
+                read_parallel = choices[k][rng.integers(len(choices[k]))]
+                parallel[k] = self._play(read_parallel(i, start, self._samples_at(speed)), speed)
+        return example | {"parallel": np.stack(parallel), "is_parallel": np.array([bool(reads) for reads in choices])}
 
-    def _played(self, speed: Fraction) -> int:
-        """Samples of a recording that are a segment when they are played at `speed`."""
+    def _samples_at(self, speed: Fraction) -> int:
+        """Samples of a recording that make a segment when played at `speed`."""
         return math.ceil(self.segment * speed)
 
     def _draw(self, length: np.ndarray, segment: int, rng: np.random.Generator) -> list[tuple[int, int]]:
-        """(utterance, start) of `segment` samples each, none overlapping, from as many utterances as can be."""
+        """(utterance, start) of `count` segments, which do not overlap, from as many utterances as possible."""
         cuts = np.zeros(len(length), int)
         for _ in range(self.count):
-            room = (cuts + 1) * segment <= length
-            chance = length * (room & (cuts == cuts[room].min()))
-            cuts[rng.choice(len(length), p=chance / chance.sum())] += 1
+            has_room = (cuts + 1) * segment <= length
+            weight = length * (has_room & (cuts == cuts[has_room].min()))
+            cuts[rng.choice(len(length), p=weight / weight.sum())] += 1
         drawn = []
         for i in np.flatnonzero(cuts):
             gaps = np.sort(rng.integers(length[i] - cuts[i] * segment + 1, size=cuts[i]))
@@ -125,5 +129,5 @@ class Examples(Dataset):
     def _play(self, samples: np.ndarray, speed: Fraction) -> np.ndarray:
         if speed == 1:
             return samples
-        # Not by torch: what it gives depends on the number of threads, and so would a resumed run.
+        # torch's result would depend on the number of threads, and a resumed run would differ.
         return soxr.resample(samples, speed.numerator, speed.denominator)[: self.segment]

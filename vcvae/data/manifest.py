@@ -1,4 +1,4 @@
-"""The manifest of a prepared folder as columns: what training needs of it, in little memory."""
+"""The manifest of a prepared folder as columns, which need little memory."""
 
 from __future__ import annotations
 
@@ -13,19 +13,22 @@ from vcvae.errors import VcvaeError
 
 
 class Manifest:
-    """One row an utterance, those of a speaker one after another, speakers in the order of their names.
+    """One row per utterance, sorted by the speaker's name.
 
-    An utterance costs some 70 bytes with its path, where a cut as an object costs 2 kB. Processes that read audio share
-    the arrays, which a list of objects does not allow: counting references copies its pages.
+    A row takes about 70 bytes with its path, a cut as an object 2 kB. Worker processes share the memory of arrays; that
+    of a list of objects is copied page by page, as reference counts change.
 
-    speakers: names.
-    speaker: (rows,), numbers of these.
-    samples: (rows,).
-    bandwidth: (rows,), Hz.
+    Attributes:
+        speakers: names.
+        speaker: (rows,), indices of `speakers`.
+        samples: (rows,), length.
+        bandwidth: (rows,), Hz.
+        parallel_group: (rows,), number of the parallel group, or -1. Utterances of one name by different speakers of a
+            group have the same words at the same times (`vcvae prepare --parallel`).
     """
 
     def __init__(self, folder: str | Path, sample_rate: int) -> None:
-        """Read it once, line by line.
+        """Read the manifest in `folder`.
 
         Raises:
             VcvaeError: no manifest in `folder`, or one for another sample rate.
@@ -33,39 +36,44 @@ class Manifest:
         self.folder, path = Path(folder), Path(folder) / MANIFEST
         if not path.is_file():
             raise VcvaeError(f"{folder}: not prepared audio (no {MANIFEST}); {_advice(self.folder)}.")
-        numbers, rates = {}, set()
-        speaker, samples, bandwidth, ends, paths = array("i"), array("i"), array("f"), array("q"), bytearray()
+        numbers, groups, rates = {}, {}, set()
+        speaker, samples, bandwidth, group = array("i"), array("i"), array("f"), array("h")
+        paths, ends = bytearray(), array("q")
         try:
             for cut in load_jsonl(path):
                 recording = cut["recording"]
                 speaker.append(numbers.setdefault(cut["supervisions"][0]["speaker"], len(numbers)))
                 samples.append(recording["num_samples"])
                 bandwidth.append(cut["custom"]["bandwidth"])
+                name = cut["custom"].get("parallel_group")
+                group.append(-1 if name is None else groups.setdefault(name, len(groups)))
                 paths += recording["sources"][0]["source"].encode()
                 ends.append(len(paths))
                 rates.add(recording["sampling_rate"])
-        except Exception:  # gzip, JSON and its fields each have their own
+        except Exception:  # gzip, JSON and missing fields raise different ones
             raise VcvaeError(f"{path}: not a manifest of 'vcvae prepare'; prepare again.") from None
         for rate in rates - {sample_rate}:
-            raise VcvaeError(f"{folder}: prepared at {rate} Hz, the model wants {sample_rate}; prepare again.")
+            raise VcvaeError(f"{folder}: prepared at {rate} Hz, the model needs {sample_rate}; prepare again.")
         self.speakers = sorted(numbers)
         rank = np.empty(len(numbers), np.int32)
         rank[[numbers[name] for name in self.speakers]] = np.arange(len(numbers))
         column = rank[np.asarray(speaker)] if numbers else np.empty(0, np.int32)
         self._order = np.argsort(column, kind="stable").astype(np.int32)
         self.speaker = column[self._order]
-        self.samples, self.bandwidth = (np.asarray(a)[self._order] for a in (samples, bandwidth))
+        self.samples = np.asarray(samples)[self._order]
+        self.bandwidth = np.asarray(bandwidth)[self._order]
+        self.parallel_group = np.asarray(group)[self._order]
         self._paths, self._ends = bytes(paths), np.asarray(ends)
 
     def utterances(self) -> list[tuple[Path, str]]:
-        """All audio, each with its speaker's name."""
+        """The path of each utterance's audio, with the speaker's name."""
         return [(self.path(row), self.speakers[number]) for row, number in enumerate(self.speaker)]
 
     def path(self, row: int) -> Path:
-        """Of an utterance's audio."""
-        place = self._order[row]
-        start = self._ends[place - 1] if place else 0
-        return self.folder / self._paths[start : self._ends[place]].decode()
+        """The path of an utterance's audio."""
+        line = self._order[row]
+        start = self._ends[line - 1] if line else 0
+        return self.folder / self._paths[start : self._ends[line]].decode()
 
 
 def _advice(folder: Path) -> str:

@@ -1,4 +1,4 @@
-"""Examples from a manifest and the audio files that it names."""
+"""Training examples from a manifest and the audio files that it lists."""
 
 from __future__ import annotations
 
@@ -14,25 +14,28 @@ from vcvae.errors import VcvaeError
 
 
 class Segments(Examples):
-    """A pass over the data calls each speaker in a fresh order, those with much speech several times.
+    """Examples of a prepared folder. An epoch has each speaker in random order, those with much speech several times.
 
-    rows: for each speaker, those of `manifest` that are long enough.
-    calls: the speakers of a pass, before they are shuffled.
+    Attributes:
+        rows: for each speaker, the rows of `manifest` that are long enough.
+        epoch_speakers: the speakers of an epoch, before shuffling.
+        parallel_rows: for each row of parallel speech, the rows of other speakers of its group with the same words at
+            the same times: those with the same file name and length. None without `parallel`, or where there are none.
     """
 
-    def __init__(self, folder: str | Path, *, sample_rate: int, parallel: str | None = None, **options) -> None:
-        """`options` are those of `Examples`.
+    def __init__(self, folder: str | Path, *, sample_rate: int, parallel: bool = False, **options) -> None:
+        """Read the manifest of `folder`.
 
-        Speakers whose names begin with `parallel`, where it is given, say the same at the same time in recordings
-        of the same name and length, as voices of one synthesiser can.
+        Args:
+            parallel: whether examples include parallel speech, where the manifest lists parallel groups.
+            options: those of `Examples`.
 
         Raises:
-            VcvaeError: `folder` is not prepared, or for another rate, or no speaker in it has `count` segments, or none
-                says what another does.
+            VcvaeError: `folder` is not prepared, or for another sample rate, or no speaker in it has `count` segments.
         """
         super().__init__(sample_rate=sample_rate, **options)
         self.manifest = manifest = Manifest(folder, sample_rate)
-        rows = np.flatnonzero(self.enough(manifest.speaker, manifest.samples, len(manifest.speakers)))
+        rows = np.flatnonzero(self.usable_rows(manifest.speaker, manifest.samples, len(manifest.speakers)))
         if not len(rows):
             raise VcvaeError(f"{folder}: {self.not_enough_message}")
         usable, first = np.unique(manifest.speaker[rows], return_index=True)
@@ -40,28 +43,24 @@ class Segments(Examples):
         self.rows = np.split(rows.astype(np.int32), first[1:])
         total = np.add.reduceat(manifest.samples[rows], first, dtype=np.int64)
         self.samples = int(total.sum())
-        calls = np.maximum(1, np.round(np.sqrt(total / np.median(total)))).astype(int)
-        self.calls = np.repeat(np.arange(len(calls)), calls)
-        self._epoch, self._order = -1, self.calls
-        self.twins = _parallel(manifest, rows, parallel) if parallel else None
-        if self.twins is not None and not self.twins:
-            raise VcvaeError(
-                f"data.parallel: no two speakers in {folder} whose names begin with '{parallel}' have recordings of "
-                "one name and length; prepare them with --parallel."
-            )
+        repetitions = np.maximum(1, np.round(np.sqrt(total / np.median(total)))).astype(int)
+        self.epoch_speakers = np.repeat(np.arange(len(repetitions)), repetitions)
+        self._epoch, self._epoch_order = -1, self.epoch_speakers
+        self.parallel_rows = (_find_parallel_rows(manifest, rows) or None) if parallel else None
 
     def __getitem__(self, n: int) -> dict[str, np.ndarray]:
-        epoch, place = divmod(n, len(self.calls))
+        epoch, position = divmod(n, len(self.epoch_speakers))
         if epoch != self._epoch:
-            self._epoch, self._order = epoch, np.random.default_rng([self.seed, 0, epoch]).permutation(self.calls)
-        speaker = int(self._order[place])
+            self._epoch = epoch
+            self._epoch_order = np.random.default_rng([self.seed, 0, epoch]).permutation(self.epoch_speakers)
+        speaker = int(self._epoch_order[position])
         rows, manifest = self.rows[speaker], self.manifest
 
         def read(i: int, start: int, frames: int) -> np.ndarray:
             return _read(manifest.path(rows[i]), start, frames)
 
-        def others(i: int) -> list[Read]:
-            return [partial(_read_other, manifest.path(row)) for row in self.twins.get(int(rows[i]), ())]
+        def parallel_reads(i: int) -> list[Read]:
+            return [partial(_read_parallel, manifest.path(row)) for row in self.parallel_rows.get(int(rows[i]), ())]
 
         return self.example(
             n,
@@ -69,28 +68,28 @@ class Segments(Examples):
             manifest.samples[rows],
             manifest.bandwidth[rows],
             read,
-            None if self.twins is None else others,
+            None if self.parallel_rows is None else parallel_reads,
         )
 
 
-def _parallel(manifest: Manifest, rows: np.ndarray, prefix: str) -> dict[int, list[int]]:
-    """For each row of parallel speech, the rows in which other speakers say the same."""
-    same: dict[tuple[str, int], list[int]] = {}
-    for row in map(int, rows):
-        if manifest.speakers[manifest.speaker[row]].startswith(prefix):
-            same.setdefault((manifest.path(row).name, int(manifest.samples[row])), []).append(row)
-    return {row: [other for other in group if other != row] for group in same.values() for row in group if group[1:]}
+def _find_parallel_rows(manifest: Manifest, rows: np.ndarray) -> dict[int, list[int]]:
+    """For each row of parallel speech, the rows of other speakers with the same words at the same times."""
+    parallel: dict[tuple[int, str, int], list[int]] = {}
+    for row in map(int, rows[manifest.parallel_group[rows] >= 0]):
+        key = int(manifest.parallel_group[row]), manifest.path(row).name, int(manifest.samples[row])
+        parallel.setdefault(key, []).append(row)
+    return {row: [other for other in same if other != row] for same in parallel.values() for row in same if same[1:]}
 
 
-def _read_other(path: Path, _: int, start: int, frames: int) -> np.ndarray:
+def _read_parallel(path: Path, _: int, start: int, frames: int) -> np.ndarray:
     return _read(path, start, frames)
 
 
 def _read(path: Path, start: int, frames: int) -> np.ndarray:
-    """Samples (frames,) from `start` on.
+    """Read `frames` samples from `start` on.
 
     Raises:
-        VcvaeError: a file that cannot be read, or ends before its manifest says.
+        VcvaeError: the file cannot be read, or is shorter than its manifest says.
     """
     try:
         samples = sf.read(path, frames=frames, start=start, dtype="float32")[0]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field
 
@@ -22,23 +22,6 @@ class DataConfig(Config):
 
     train: str = Field(description="folder of the training speakers")
     dev: str = Field(description="folder of other speakers, used for validation only")
-
-    @property
-    def to_learn_from(self) -> dict[str, str | None]:
-        """What else to ask of the speakers to learn from, by the names of `vcvae.data.load`'s options."""
-        return {}
-
-
-class ParallelDataConfig(DataConfig):
-    """… among them some who say the same at the same time."""
-
-    parallel: str | None = Field(
-        None, description="how names of speakers begin who say the same at the same time in recordings of one name"
-    )
-
-    @property
-    def to_learn_from(self) -> dict[str, str | None]:
-        return {"parallel": self.parallel}
 
 
 class OptimizerConfig(Config):
@@ -62,6 +45,9 @@ class OptimizerConfig(Config):
 
 class RunConfig(Config):
     """The keys that all tasks share. Fields marked `may_change` may differ when a run is resumed."""
+
+    # Whether the task's batches include parallel speech, where the manifest lists parallel groups.
+    uses_parallel: ClassVar[bool] = False
 
     task: str = Field(description="name of the training task")
     output: str = Field(description="folder of the run; the same command resumes it", json_schema_extra=MAY_CHANGE)

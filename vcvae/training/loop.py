@@ -55,7 +55,7 @@ class Trainer:
     def __init__(self, config: RunConfig, console: Console) -> None:
         self.config, self.console, self.folder = config, console, Path(config.output)
         self.accelerator = _make_accelerator(config.precision)
-        self.data = self._load_data(config.data.train, speeds=config.speeds, **config.data.to_learn_from)
+        self.data = self._load_data(config.data.train, speeds=config.speeds, parallel=config.uses_parallel)
         self.dev = self._load_data(config.data.dev, speeds=(1.0,))
         torch.manual_seed(config.seed)
         self.task = TASKS[config.task][1](config, self.data.voices)

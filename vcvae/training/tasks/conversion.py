@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -18,7 +18,7 @@ from vcvae.metrics.speakers import equal_error_rate
 from vcvae.models.conversion.vae import DisentanglingConfig, DisentanglingVAE
 from vcvae.models.conversion.voice import SpeakerReference, Voice
 from vcvae.training import losses
-from vcvae.training.config import ParallelDataConfig, RunConfig, Speed
+from vcvae.training.config import RunConfig, Speed
 from vcvae.training.discriminators.mel import MelDiscriminator, MelDiscriminatorConfig
 from vcvae.training.ema import ema
 from vcvae.training.segments import SegmentBatch, segment_major
@@ -46,8 +46,9 @@ class LossWeights(Config):
 class ConversionConfig(RunConfig):
     """A run that trains a conversion model."""
 
+    uses_parallel: ClassVar[bool] = True
+
     task: Literal["conversion"] = Field("conversion", description="name of the training task: conversion")
-    data: ParallelDataConfig
     model: DisentanglingConfig = DisentanglingConfig()
     init_from: str | None = Field(
         None, description="folder or repository of a conversion model to start from, with as many blocks or fewer"
@@ -313,7 +314,7 @@ class ConversionTask(Task):
             reference_embeddings.append(voice.reference.embedding)
             source_embeddings.append(source_voice.reference.embedding)
             # Row k is the conversion to speaker k.
-            converted_embeddings.append(model.speaker(converted).mean.roll(-1, 0))
+            converted_embeddings.append(model.speaker(converted).roll(-1, 0))
         references = model.speaker.centred(torch.cat(reference_embeddings))
         sources = model.speaker.centred(torch.cat(source_embeddings))
         conversions = model.speaker.centred(torch.cat(converted_embeddings))

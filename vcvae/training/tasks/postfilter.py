@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from functools import cached_property
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -17,7 +17,7 @@ from vcvae.features.f0 import F0Contour
 from vcvae.models.conversion.vae import DisentanglingConfig, DisentanglingVAE
 from vcvae.models.conversion.voice import SpeakerReference
 from vcvae.training import losses
-from vcvae.training.config import OptimizerConfig, ParallelDataConfig, RunConfig, Speed
+from vcvae.training.config import OptimizerConfig, RunConfig, Speed
 from vcvae.training.discriminators.mel import PatchDiscriminator, PatchDiscriminatorConfig
 from vcvae.training.ema import ema
 from vcvae.training.segments import SegmentBatch
@@ -35,8 +35,9 @@ class PostfilterWeights(Config):
 class PostfilterConfig(RunConfig):
     """A run that trains the postfilter of a conversion model."""
 
+    uses_parallel: ClassVar[bool] = True
+
     task: Literal["postfilter"] = Field("postfilter", description="name of the training task: postfilter")
-    data: ParallelDataConfig
     converter: str = Field(description="folder or repository of the conversion model")
     channels: int = Field(160, gt=0, description="channels of the postfilter")
     blocks: int = Field(3, gt=0, description="residual blocks of the postfilter")
@@ -130,7 +131,7 @@ class PostfilterTask(Task):
         warped_modulation = self.model.modulation(self.modulation_perturbation(content_mel[first]), cutoff=cutoff)
         source_modulation = self.model.modulation(mel[second], cutoff=cutoff)
         decoded = self.model.decoder(
-            content[first], reference[first], f0[first], frames=frames, modulation=warped_modulation
+            content[first], reference[first], f0[first], frames=frames, modulation=warped_modulation, postfilter=True
         )
         converted = self.model.decoder(
             content[second],
@@ -138,6 +139,7 @@ class PostfilterTask(Task):
             target_f0[second],
             frames=frames,
             modulation=source_modulation,
+            postfilter=True,
         )
 
         real_features = discriminator.features(mel[first], valid_bands[first])
@@ -190,12 +192,14 @@ class PostfilterTask(Task):
             reference, f0 = self.segment_batch.leave_one_out(own_reference), model.f0(mel)
             recorded_delta += _mean_delta(mel, valid_bands)
             for name, modulation in (("delta_ratio", model.modulation(mel)), ("delta_ratio_unfiltered", None)):
-                decoded = model.decoder(content, reference, f0, frames=mel.shape[2], modulation=modulation)
+                decoded = model.decoder(content, reference, f0, frames=mel.shape[2], modulation=modulation, postfilter=modulation is not None)
                 deltas[name] += _mean_delta(decoded, valid_bands)
         figures = {name: value / max(recorded_delta, 1e-6) for name, value in deltas.items()}
         figures["delta_ratio_error"] = abs(1 - figures["delta_ratio"])
         example = content[:1], reference[:1], f0[:1]
-        postfiltered = model.decoder(*example, frames=mel.shape[2], modulation=model.modulation(mel[:1]))
+        postfiltered = model.decoder(
+            *example, frames=mel.shape[2], modulation=model.modulation(mel[:1]), postfilter=True
+        )
         mels = {
             "recorded": mel[0],
             "unfiltered": model.decoder(*example, frames=mel.shape[2])[0],
