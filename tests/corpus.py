@@ -19,15 +19,15 @@ TINY = {
     "f0_channels": 8,
 }
 
-# … and the smallest network that hears who speaks.
-EAR = {"channels": 16, "scale": 4, "bottleneck": 8}
+# The smallest ECAPA trunk.
+TINY_ECAPA = {"channels": 16, "scale": 4, "bottleneck": 8}
 
-# … and the smallest that reads what is said.
-RECOGNIZER = {"channels": 16, "heads": 2, "layers": 2}
+# The smallest speech recognition encoder.
+TINY_RECOGNIZER = {"channels": 16, "heads": 2, "layers": 2}
 
 
 def make_corpus(folder: Path, *, speakers: int = 4, utterances: int = 2, seconds: float = 1.5) -> Path:
-    """`folder/ready/train`, prepared, of `speakers` who differ in f0 and in vocal tract."""
+    """`folder/ready/train`, prepared, of `speakers` that differ in F0 and vocal tract length."""
     for k in range(speakers):
         (folder / "source" / f"speaker{k}").mkdir(parents=True)
         for i in range(utterances):

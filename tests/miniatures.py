@@ -1,6 +1,6 @@
 """Miniatures of the real corpora: their folders, file names, formats and oddities.
 
-Each makes itself in a folder, and tells the speakers and the names of what should be found there.
+Each function writes one into a folder, and returns the (speaker, name) of each utterance in it.
 """
 
 from __future__ import annotations
@@ -96,18 +96,18 @@ def aishell3(root: Path) -> set[tuple[str, str]]:
 def commonvoice(root: Path) -> set[tuple[str, str]]:
     """A release with two languages; a sentence with a quotation mark that is not closed, and a clip that is missing."""
     header = "client_id\tpath\tsentence\tup_votes\tdown_votes\tage\tgender\taccents\tvariant\tlocale\tsegment\n"
-    found = set()
+    expected = set()
     for language, clients in (("it", ("a1", "b2")), ("cy", ("c3",))):
         rows = ""
         for k, client in enumerate(clients):
             name = f"common_voice_{language}_{k}"
             say(root / "cv-corpus-13.0" / language / "clips" / f"{name}.mp3", 48000, speaker=k)
             rows += f'{client * 64}\t{name}.mp3\tMa "che cosa\t2\t0\t\t\t\t\t{language}\t\n'
-            found.add(((client * 64)[:16], name))
+            expected.add(((client * 64)[:16], name))
         rows += f"{'d4' * 64}\tcommon_voice_{language}_9.mp3\tManca.\t2\t0\t\t\t\t\t{language}\t\n"
         text(root / "cv-corpus-13.0" / language / "validated.tsv", header + rows)
         text(root / "cv-corpus-13.0" / language / "clip_durations.tsv")
-    return found
+    return expected
 
 
 def folder(root: Path) -> set[tuple[str, str]]:

@@ -1,7 +1,7 @@
-"""Generated speech: "speakers" who say the same "words", so that the right answer of a conversion is known.
+"""Generated speech: "speakers" who say the same "words", so that the ideal conversion is known.
 
-A source (a pulse train at the speaker's f0, or noise) goes through a vocal tract (resonances at the
-formants of each phone, all scaled by the speaker). `speak("aiu", f0=110)` and `speak("aiu", f0=220, tract=1.2)`
+A source (a pulse train at the speaker's F0, or noise) passes through a vocal tract (resonances at the formants of each
+phone, scaled by the speaker). `speak("aiu", f0=110)` and `speak("aiu", f0=220, tract=1.2)`
 hold the same phones at the same times in two voices.
 """
 
@@ -35,16 +35,16 @@ def speak(
     """`words`, a string of `PHONES` (a space is silent), as (samples,) float32 with a peak of 0.5.
 
     Args:
-        f0: mean fundamental frequency of the vowels, Hz; the f0_l1 around it is ±10 %.
+        f0: mean fundamental frequency of the vowels, Hz; it varies by ±10 %.
         tract: every formant is multiplied by it: 1.0 for a long vocal tract, 1.2 for a short one.
         seconds: of the whole; the phones share it equally.
-        seed: of the f0_l1 and the noise; the phones are at the same times whatever it is.
+        seed: of the F0 contour and the noise; the phones' times do not depend on it.
     """
     random, samples = np.random.default_rng(seed), round(seconds * sample_rate)
     time = np.arange(samples) / sample_rate
     phones = np.array(list(words))[np.arange(samples) * len(words) // samples]
-    f0_l1 = 1 + 0.1 * np.sin(2 * np.pi * (random.uniform(0.5, 2) * time + random.uniform()))
-    pulses = np.diff(np.floor(np.cumsum(f0 * f0_l1) / sample_rate), prepend=0)
+    contour = 1 + 0.1 * np.sin(2 * np.pi * (random.uniform(0.5, 2) * time + random.uniform()))
+    pulses = np.diff(np.floor(np.cumsum(f0 * contour) / sample_rate), prepend=0)
     noise = 0.004 * random.standard_normal(samples)
     source = np.select([phones == " ", np.isin(phones, ["s", "f"])], [0.0, noise], pulses)
     source = np.pad(source, 512)

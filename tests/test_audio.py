@@ -91,7 +91,7 @@ def db(x):
         ("au", "FLOAT", 0),
     ],
 )
-def test_every_width_is_read(tmp_path, speech, ending, subtype, tolerance, caplog):
+def test_read_every_width(tmp_path, speech, ending, subtype, tolerance, caplog):
     samples = audio.read(put(tmp_path / f"a.{ending}", speech, RATE, subtype), RATE)
     assert samples.dtype == np.float32
     assert samples.shape == speech.shape
@@ -108,7 +108,7 @@ def test_every_width_is_read(tmp_path, speech, ending, subtype, tolerance, caplo
         ("a.wav", RATE, {"subtype": "IMA_ADPCM"}),
     ],
 )
-def test_lossy_formats_are_read(tmp_path, speech, name, rate, kwargs, caplog):
+def test_read_lossy_formats(tmp_path, speech, name, rate, kwargs, caplog):
     samples = audio.read(put(tmp_path / name, speech, rate, **kwargs), rate)
     assert abs(len(samples) - len(speech)) < 3000  # ADPCM is padded to whole blocks
     assert np.corrcoef(samples[: len(speech)], speech)[0, 1] > 0.7  # Opus turns phases
@@ -116,7 +116,7 @@ def test_lossy_formats_are_read(tmp_path, speech, name, rate, kwargs, caplog):
 
 
 @pytest.mark.parametrize("ending", ["wav", "flac", "WAV"])
-def test_writing_and_reading_16_bits_changes_nothing(tmp_path, ending):
+def test_write_and_read_16_bits_is_lossless(tmp_path, ending):
     steps = np.arange(-(2**15), 2**15, dtype=np.float32) / 2**15
     audio.write(tmp_path / f"a.{ending}", steps, 16000)
     again = audio.read(tmp_path / f"a.{ending}", 16000)
@@ -125,7 +125,7 @@ def test_writing_and_reading_16_bits_changes_nothing(tmp_path, ending):
     assert (info.samplerate, info.channels, info.subtype) == (16000, 1, "PCM_16")
 
 
-def test_writing_rounds_to_the_nearest_step(tmp_path):
+def test_write_rounds_to_the_nearest_step(tmp_path):
     samples = np.random.default_rng(0).uniform(-1, 1, 10000).astype(np.float32)
     audio.write(tmp_path / "a.wav", samples, RATE)
     error = audio.read(tmp_path / "a.wav", RATE) - samples
@@ -136,7 +136,7 @@ def test_writing_rounds_to_the_nearest_step(tmp_path):
 @pytest.mark.parametrize(
     "name", ["with space.wav", "größe 声.wav", "-dash.wav", "--force.wav", "a.b.c.flac", "%s{}.wav"]
 )
-def test_odd_names(tmp_path, monkeypatch, speech, name):
+def test_read_and_write_unusual_names(tmp_path, monkeypatch, speech, name):
     monkeypatch.chdir(tmp_path)
     audio.write(name, speech, RATE)
     assert os.listdir(tmp_path) == [name]
@@ -148,7 +148,7 @@ def test_odd_names(tmp_path, monkeypatch, speech, name):
 
 
 @pytest.mark.parametrize("rate", [4000, 8000, 11025, 16000, 22050, 44100, 48000, 192000])
-def test_resampling_keeps_length_frequency_level_and_phase(tmp_path, rate):
+def test_read_resamples_with_length_frequency_level_and_phase(tmp_path, rate):
     path = put(tmp_path / "a.wav", sine(1000, rate=rate), rate, "FLOAT")
     samples = audio.read(path, RATE)
     assert abs(len(samples) - RATE) <= 1
@@ -156,19 +156,19 @@ def test_resampling_keeps_length_frequency_level_and_phase(tmp_path, rate):
     np.testing.assert_allclose(samples[inner], sine(1000)[: len(samples)][inner], atol=1e-4)
 
 
-def test_resampling_removes_what_would_alias(tmp_path):
+def test_read_resamples_without_aliasing(tmp_path):
     path = put(tmp_path / "a.wav", sine(15000, rate=48000), 48000, "FLOAT")
     assert np.abs(audio.read(path, RATE)[1000:-1000]).max() < 1e-4
 
 
 @pytest.mark.parametrize("frames", [2, 3, 7, 100])
-def test_very_short_files_are_resampled(tmp_path, frames):
+def test_read_resamples_very_short_files(tmp_path, frames):
     path = put(tmp_path / "a.wav", np.linspace(-0.5, 0.5, frames), 8000)
     assert len(audio.read(path, RATE)) == pytest.approx(frames * RATE / 8000, abs=1)
 
 
 @pytest.mark.parametrize("channels", [2, 12])
-def test_channels_are_averaged_and_said_once(tmp_path, channels, caplog):
+def test_read_averages_channels_with_one_warning(tmp_path, channels, caplog):
     many = np.random.default_rng(0).uniform(-0.5, 0.5, (5000, channels)).astype(np.float32)
     path = put(tmp_path / "a.wav", many, RATE, "FLOAT")
     for _ in range(3):
@@ -181,7 +181,7 @@ def test_channels_are_averaged_and_said_once(tmp_path, channels, caplog):
 
 
 @pytest.mark.parametrize("peak", [1.5, 32767.0, 1e6, 3e38])
-def test_a_float_file_over_full_scale_is_scaled_down(tmp_path, speech, peak, caplog):
+def test_read_scales_a_float_file_down_to_full_scale(tmp_path, speech, peak, caplog):
     loud = speech / np.abs(speech).max()
     path = put(tmp_path / "a.wav", loud * np.float32(peak), RATE, "FLOAT")
     np.testing.assert_allclose(audio.read(path, RATE), loud, atol=1e-5)
@@ -190,13 +190,13 @@ def test_a_float_file_over_full_scale_is_scaled_down(tmp_path, speech, peak, cap
     np.testing.assert_allclose(audio.read(stereo, RATE), loud, atol=1e-5)
 
 
-def test_a_float_file_of_full_scale_is_left_as_it_is(tmp_path, caplog):
+def test_read_keeps_a_float_file_of_full_scale(tmp_path, caplog):
     samples = sine(440, amplitude=1.0)
     np.testing.assert_array_equal(audio.read(put(tmp_path / "a.wav", samples, RATE, "FLOAT"), RATE), samples)
     assert not caplog.records
 
 
-def test_a_dc_offset_is_kept(tmp_path):
+def test_read_keeps_a_dc_offset(tmp_path):
     path = put(tmp_path / "a.wav", sine(440, amplitude=0.25) + 0.5, 44100)
     assert audio.read(path, RATE)[500:-500].mean() == pytest.approx(0.5, abs=0.01)
 
@@ -205,7 +205,7 @@ def test_a_dc_offset_is_kept(tmp_path):
 
 
 @pytest.mark.parametrize("offset", [0.0, 0.3])
-def test_trimming_finds_the_sound(tmp_path, offset):
+def test_read_trims_silence(tmp_path, offset):
     quiet = 1e-4 * np.random.default_rng(0).standard_normal(3 * RATE).astype(np.float32)
     quiet[RATE : 2 * RATE] += sine(200)
     path = put(tmp_path / "a.wav", quiet + np.float32(offset), RATE, "FLOAT")
@@ -216,19 +216,19 @@ def test_trimming_finds_the_sound(tmp_path, offset):
     assert RATE - starts[0] == pytest.approx(audio.MARGIN * RATE, abs=0.011 * RATE)
 
 
-def test_trimming_keeps_pauses_and_what_has_no_silence_around_it(tmp_path, speech):
+def test_read_trims_no_pauses(tmp_path, speech):
     path = put(tmp_path / "a.wav", np.concatenate([speech, np.zeros(RATE), speech]))
     assert len(audio.read(path, RATE, trim=True)) > 2 * len(speech) + 0.8 * RATE
     path = put(tmp_path / "b.wav", sine(300, 0.1234))
     np.testing.assert_array_equal(audio.read(path, RATE, trim=True), audio.read(path, RATE))
 
 
-def test_trimming_a_file_shorter_than_a_frame(tmp_path):
+def test_read_trims_a_file_shorter_than_a_frame(tmp_path):
     path = put(tmp_path / "a.wav", np.array([0.5, -0.5]))
     assert len(audio.read(path, RATE, trim=True)) == 2
 
 
-def test_length_is_checked_after_trimming(tmp_path):
+def test_read_checks_the_length_after_trimming(tmp_path):
     path = put(tmp_path / "a.wav", np.concatenate([np.zeros(RATE), sine(200, 0.02), np.zeros(RATE)]))
     assert len(audio.read(path, RATE, min_samples=RATE)) == 2 * RATE + 441
     refused(lambda: audio.read(path, RATE, trim=True, min_samples=RATE), path, "1.0000 s", "too short", "silence")
@@ -240,7 +240,7 @@ def test_length_is_checked_after_trimming(tmp_path):
 @pytest.mark.parametrize("name", ["a.wav", "a.flac", "a.mp3", "a.ogg"])
 @pytest.mark.parametrize("rate", [RATE, 44100])
 @pytest.mark.parametrize("seconds", [0.1, 0.7])
-def test_blocks_are_the_file(tmp_path, monkeypatch, name, rate, seconds):
+def test_blocks_join_to_the_file(tmp_path, monkeypatch, name, rate, seconds):
     loud = np.stack([spoken("aiue", seconds=1, sample_rate=rate), spoken("uuaa", seconds=1, sample_rate=rate)], axis=1)
     path = put(tmp_path / name, loud, rate)
     whole, _ = soundfile.read(str(path), always_2d=True)  # in one piece
@@ -282,7 +282,7 @@ def test_blocks_check_the_whole_at_the_end(tmp_path, monkeypatch):
     refused(lambda: list(damaged), "a.flac", "cut short")
 
 
-def test_a_long_file_streams_in_bounded_memory(tmp_path):
+def test_blocks_of_a_long_file_need_bounded_memory(tmp_path):
     path = tmp_path / "long.wav"
     with soundfile.SoundFile(str(path), "w", 16000, 1, "PCM_16") as file:
         for _ in range(120):
@@ -305,7 +305,7 @@ def test_a_long_file_streams_in_bounded_memory(tmp_path):
 # -- length ------------------------------------------------------------------------------------------------------
 
 
-def test_a_flac_that_does_not_tell_its_length(tmp_path, speech):
+def test_read_a_flac_of_unspecified_length(tmp_path, speech):
     path = put(tmp_path / "a.flac", speech)
     told = audio.read(path, RATE)
     header = bytearray(path.read_bytes())
@@ -316,7 +316,7 @@ def test_a_flac_that_does_not_tell_its_length(tmp_path, speech):
 
 
 @pytest.mark.parametrize("size", [0xFFFFFFFF, 0x7FFFF000])
-def test_a_wav_that_was_piped_and_does_not_tell_its_length(tmp_path, speech, size, caplog):
+def test_read_a_piped_wav_of_unspecified_length(tmp_path, speech, size, caplog):
     path = put(tmp_path / "a.wav", speech)
     header = bytearray(path.read_bytes())
     header[40:44] = struct.pack("<I", size)
@@ -380,27 +380,27 @@ class TestNotAudio:
         refused(lambda: call(put(tmp_path / "a.wav", sine(1, 500, 2), rate)), "a.wav", f"{rate} Hz")
 
 
-def test_no_samples(tmp_path):
+def test_read_refuses_no_samples(tmp_path):
     refused(lambda: audio.read(put(tmp_path / "a.wav", np.zeros(0)), RATE), "a.wav", "no samples")
 
 
 @pytest.mark.parametrize("subtype", ["FLOAT", "DOUBLE"])
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-def test_not_finite(tmp_path, speech, subtype, value):
+def test_read_refuses_nan_and_infinity(tmp_path, speech, subtype, value):
     speech[12345] = value
     path = put(tmp_path / "a.wav", speech, RATE, subtype)
     refused(lambda: audio.read(path, RATE), path, "NaN or infinite")
     refused(lambda: next(audio.blocks(path, RATE, 0.1)), path, "NaN or infinite")  # before anything is done
 
 
-def test_too_large_for_32_bits(tmp_path):
+def test_read_refuses_values_too_large_for_32_bits(tmp_path):
     path = put(tmp_path / "a.wav", np.array([0, 1e300, 0]), RATE, "DOUBLE")
     refused(lambda: audio.read(path, RATE), path, "infinite")
 
 
 @pytest.mark.parametrize("offset", [0.0, 0.5])
 @pytest.mark.parametrize(("level", "silent"), [(None, True), (-90, True), (-70, False)])
-def test_silence(tmp_path, level, silent, offset):
+def test_read_refuses_silence(tmp_path, level, silent, offset):
     samples = sine(300, amplitude=10 ** (level / 20) if level else 0) + np.float32(offset)
     path = put(tmp_path / "a.wav", samples, RATE, "PCM_24")
     if silent:
@@ -409,12 +409,12 @@ def test_silence(tmp_path, level, silent, offset):
         assert len(audio.read(path, RATE)) == RATE
 
 
-def test_channels_that_cancel_are_said_to(tmp_path, speech):
+def test_read_names_channels_that_cancel(tmp_path, speech):
     path = put(tmp_path / "a.wav", np.stack([speech, -speech], axis=1))
     refused(lambda: audio.read(path, RATE), path, "silent when its 2 channels are mixed")
 
 
-def test_too_short(tmp_path):
+def test_read_refuses_too_short_files(tmp_path):
     path = put(tmp_path / "a.wav", sine(300, 0.01, 44100), 44100)
     refused(lambda: audio.read(path, RATE, min_samples=385), path, "0.0100 s", "too short", "at least 0.0175 s")
     assert len(audio.read(path, RATE, min_samples=220)) in (220, 221)
@@ -435,7 +435,7 @@ def test_too_short(tmp_path):
         ("a.opus", {"format": "OGG", "subtype": "OPUS"}),
     ],
 )
-def test_a_file_cut_short_is_read_as_far_as_it_goes_and_said(tmp_path, name, kwargs, caplog):
+def test_read_a_truncated_file_with_a_warning(tmp_path, name, kwargs, caplog):
     rate = 24000
     long = spoken("asiu ofe", seconds=6, sample_rate=rate)
     path = put(tmp_path / name, long, rate, **kwargs)
@@ -449,13 +449,13 @@ def test_a_file_cut_short_is_read_as_far_as_it_goes_and_said(tmp_path, name, kwa
 
 
 @pytest.mark.parametrize("part", [0.999, 0.5, 0.02])
-def test_a_flac_cut_short_is_refused(tmp_path, part):
+def test_read_refuses_a_truncated_flac(tmp_path, part):
     path = cut(put(tmp_path / "a.flac", spoken("asiu ofe", seconds=6)), part)
     refused(lambda: audio.read(path, RATE), path, "damaged or cut short")
 
 
 @pytest.mark.parametrize("ending", ["flac", "mp3", "ogg"])
-def test_damage_in_the_middle_is_said(tmp_path, ending, caplog):
+def test_read_names_damage_in_the_middle(tmp_path, ending, caplog):
     path = put(tmp_path / f"a.{ending}", spoken("asiu ofe", seconds=6))
     content = bytearray(path.read_bytes())
     content[len(content) // 2 : len(content) // 2 + 2000] = bytes(2000)
@@ -469,7 +469,7 @@ def test_damage_in_the_middle_is_said(tmp_path, ending, caplog):
 
 
 @pytest.mark.parametrize("ending", ["wav", "flac", "mp3", "ogg", "aiff", "w64", "caf", "au"])
-def test_no_cut_crashes(tmp_path, ending):
+def test_read_of_any_truncation_does_not_crash(tmp_path, ending):
     path = put(tmp_path / f"a.{ending}", sine(440, 0.5))
     content = path.read_bytes()
     for size in [*range(1, 120, 7), *np.linspace(120, len(content) - 1, 12).astype(int)]:
@@ -485,7 +485,7 @@ def test_no_cut_crashes(tmp_path, ending):
 # -- writing -----------------------------------------------------------------------------------------------------
 
 
-def test_an_existing_file_is_kept_without_force(tmp_path, speech):
+def test_write_keeps_an_existing_file_without_force(tmp_path, speech):
     path = tmp_path / "a.wav"
     path.write_bytes(b"precious")
     for call in (
@@ -502,14 +502,14 @@ def test_an_existing_file_is_kept_without_force(tmp_path, speech):
 
 
 @pytest.mark.parametrize("name", ["a.mp3", "a", "a.wav.txt", ".wav"])
-def test_unknown_endings_are_refused_with_the_known(tmp_path, speech, name):
+def test_write_refuses_unknown_endings(tmp_path, speech, name):
     refused(lambda: audio.check_output(tmp_path / name), name, ".wav or .flac")
     refused(lambda: audio.write(tmp_path / name, speech, RATE), name, ".wav or .flac")
     assert os.listdir(tmp_path) == []
 
 
 @pytest.mark.parametrize("force", [False, True])
-def test_places_that_cannot_be_written(tmp_path, speech, force):
+def test_write_names_paths_that_cannot_be_written(tmp_path, speech, force):
     (tmp_path / "folder.wav").mkdir()
     (tmp_path / "file").write_bytes(b"a")
     for name in ("none/a.wav", "file/a.wav", "folder.wav", "a" * 300 + ".wav"):
@@ -519,7 +519,7 @@ def test_places_that_cannot_be_written(tmp_path, speech, force):
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
-def test_a_read_only_folder(tmp_path, speech):
+def test_write_refuses_a_read_only_folder(tmp_path, speech):
     tmp_path.chmod(0o500)
     try:
         refused(lambda: audio.check_output(tmp_path / "a.wav"), tmp_path / "a.wav", "read-only")
@@ -529,7 +529,7 @@ def test_a_read_only_folder(tmp_path, speech):
 
 @pytest.mark.parametrize("name", ["a.wav", "a.flac"])
 @pytest.mark.parametrize("late", [False, True])
-def test_a_full_disk(tmp_path, name, late):
+def test_write_on_a_full_disk(tmp_path, name, late):
     """A limit on the size of files stands for it: the pieces do not fit, or (late) what is made of them."""
     resource = pytest.importorskip("resource")
     noise = np.random.default_rng(0).uniform(-1, 1, 100_000)
@@ -550,7 +550,7 @@ def test_a_full_disk(tmp_path, name, late):
 
 
 @pytest.mark.parametrize("where", ["write", "replace"])
-def test_a_failure_while_encoding_leaves_the_old_file(tmp_path, speech, where, monkeypatch):
+def test_write_failure_keeps_the_old_file(tmp_path, speech, where, monkeypatch):
     (tmp_path / "a.wav").write_bytes(b"precious")
 
     def fail(*args, **kwargs):
@@ -563,29 +563,29 @@ def test_a_failure_while_encoding_leaves_the_old_file(tmp_path, speech, where, m
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_what_is_not_finite_is_not_written(tmp_path, value):
+def test_write_refuses_nan_and_infinity(tmp_path, value):
     refused(lambda: audio.write(tmp_path / "a.wav", np.array([0, value]), RATE), "a.wav", "NaN")
     assert os.listdir(tmp_path) == []
 
 
 @pytest.mark.parametrize("name", ["a.wav", "a.flac"])
-def test_no_samples_are_not_written(tmp_path, name):
+def test_write_refuses_no_samples(tmp_path, name):
     refused(lambda: audio.write(tmp_path / name, np.zeros(0), RATE), name, "no samples")
     assert os.listdir(tmp_path) == []
 
 
-def test_one_channel_only(tmp_path):
+def test_write_takes_one_channel(tmp_path):
     with pytest.raises(ValueError, match="shape"):
         audio.write(tmp_path / "a.wav", np.zeros((2, 100)), RATE)
     assert os.listdir(tmp_path) == []
 
 
-def test_a_rate_that_the_format_refuses(tmp_path, speech):
+def test_write_names_a_rate_that_the_format_refuses(tmp_path, speech):
     refused(lambda: audio.write(tmp_path / "a.flac", speech, 10**6), "a.flac", "cannot be written")
     assert os.listdir(tmp_path) == []
 
 
-def test_clipping_is_limited_and_said(tmp_path, caplog):
+def test_write_limits_clipping_with_a_warning(tmp_path, caplog):
     audio.write(tmp_path / "a.wav", sine(300, amplitude=2.0), RATE)
     samples = audio.read(tmp_path / "a.wav", RATE)
     np.testing.assert_allclose(samples, np.clip(sine(300, amplitude=2.0), -1, 1), atol=2**-15)
@@ -595,12 +595,12 @@ def test_clipping_is_limited_and_said(tmp_path, caplog):
         assert words in record.getMessage()
 
 
-def test_full_scale_is_not_clipping(tmp_path, caplog):
+def test_write_full_scale_without_warning(tmp_path, caplog):
     audio.write(tmp_path / "a.wav", np.array([1.0, -1.0, 0.0]), RATE)
     assert not caplog.records
 
 
-def test_the_files_mode_is_that_of_any_new_file(tmp_path, speech):
+def test_write_uses_the_default_file_mode(tmp_path, speech):
     (tmp_path / "plain").touch()
     audio.write(tmp_path / "a.wav", speech, RATE)
     assert (tmp_path / "a.wav").stat().st_mode == (tmp_path / "plain").stat().st_mode
@@ -667,11 +667,11 @@ def test_find_refuses_what_holds_no_audio(tmp_path, speech):
 # -- the rest ----------------------------------------------------------------------------------------------------
 
 
-def test_the_examples_run():
+def test_audio_examples_run():
     assert doctest.testmod(audio).failed == 0
 
 
-def test_the_module_imports_neither_torch_nor_librosa():
+def test_audio_imports_neither_torch_nor_librosa():
     source = Path(audio.__file__).read_text(encoding="utf-8")
     imported = {
         line.split()[1].partition(".")[0] for line in source.splitlines() if line.startswith(("import", "from"))

@@ -4,7 +4,7 @@ from vcvae.config import read_yaml
 from vcvae.errors import VcvaeError
 
 
-def test_a_file_says_what_differs_from_its_base(tmp_path):
+def test_read_yaml_merges_a_file_over_its_base(tmp_path):
     (tmp_path / "deep").mkdir()
     (tmp_path / "first.yaml").write_text("steps: 5\nmodel:\n  width: 1\n  mel: {hop: 2, bands: 3}\nlist: [1, 2]\n")
     (tmp_path / "deep" / "second.yaml").write_text("base: ../first.yaml\nmodel:\n  mel:\n    hop: 4\nlist: [3]\n")
@@ -28,7 +28,7 @@ def test_a_file_says_what_differs_from_its_base(tmp_path):
         ("empty.yaml", r"empty\.yaml: holds no keys"),
     ],
 )
-def test_a_base_that_cannot_be_used_is_one_sentence(tmp_path, base, message):
+def test_read_yaml_names_a_base_that_cannot_be_used(tmp_path, base, message):
     (tmp_path / "b.yaml").write_text("base: a.yaml")
     (tmp_path / "broken.yaml").write_text("a: [")
     (tmp_path / "empty.yaml").write_text("")

@@ -102,7 +102,7 @@ def test_a_recipe_runs_in_miniature(path, tmp_path, monkeypatch):
     if path.name == "postfilter.yaml":
         DisentanglingVAE(DisentanglingConfig(**TINY)).save_pretrained(tmp_path / "converter")
         places["converter"] = str(tmp_path / "converter")
-    train(parse(read_yaml(path) | smaller | places, where=str(path)), Console(quiet=True))
+    train(parse(read_yaml(path) | smaller | places, context=str(path)), Console(quiet=True))
     assert checkpoint.load(tmp_path / "run")["step"] == 2
 
 
@@ -113,7 +113,7 @@ def test_the_parallel_recipe_runs_in_miniature(tmp_path):
             samples = speak("aiueo", f0={"low": 110, "high": 170}[name], seed=i)
             sf.write(tmp_path / name / f"{i}.wav", samples, 22050)
     places = {"output": str(tmp_path / "model"), "source": str(tmp_path / "low"), "target": str(tmp_path / "high")}
-    train(parse(read_yaml(PARALLEL) | places | {"model": {"components": 2}}, where="test"), Console(quiet=True))
+    train(parse(read_yaml(PARALLEL) | places | {"model": {"components": 2}}, context="test"), Console(quiet=True))
     assert GMMConversion.from_pretrained(tmp_path / "model").octaves > 0.5
 
 
@@ -159,7 +159,7 @@ def test_a_step_of_a_recipe_is_a_command_and_makes_what_the_next_one_needs(folde
     monkeypatch.chdir(RECIPES.parent)
     made = [one for at, other, _, ones in STEPS if at == folder and other != name for one in ones]
     if command == "train":
-        config = parse(read_yaml(arguments[0]), where=arguments[0])
+        config = parse(read_yaml(arguments[0]), context=arguments[0])
         assert config.output in makes
         for split in (config.data.train, config.data.dev):
             assert f"{split}/{MANIFEST}" in made

@@ -1,7 +1,7 @@
-"""The only door for waveforms: read and check, resample, trim, write.
+"""Reading, checking, resampling, trimming and writing audio files; no other module reads or writes them for users.
 
-Inside, audio is mono float32 in [-1, 1], of shape (samples,). Whatever is wrong with a file is found here and
-said in one sentence; no half-written file is left behind.
+Audio is mono float32 in [-1, 1], of shape (samples,). A file that cannot be used is a `VcvaeError`; no partly written
+file is left behind.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ from vcvae.errors import VcvaeError, disk_errors
 
 AUDIO_ENDINGS = (".aif", ".aiff", ".au", ".caf", ".flac", ".mp3", ".ogg", ".opus", ".w64", ".wav")
 OUTPUT_FORMATS = {".wav": "WAV", ".flac": "FLAC"}
-LOWEST_RATE, HIGHEST_RATE = 4000, 768_000  # Hz; outside them a header is wrong, or no speech is left
-SILENCE = -80.0  # dB of full scale; a file whose peak is lower holds nothing to convert
-TRIM = 40.0  # dB under the loudest 10 ms; what is quieter at either end is trimmed...
-MARGIN = 0.05  # ...but for these seconds, which keep soft consonants
+LOWEST_RATE, HIGHEST_RATE = 4000, 768_000  # Hz; outside this range the header is wrong, or too little speech is left
+SILENCE = -80.0  # dB of full scale; a file with a lower peak is silent
+TRIM = 40.0  # dB below the loudest 10 ms; quieter audio at either end is trimmed, except for...
+MARGIN = 0.05  # ...these seconds, which keep soft consonants
 FULL_SCALE = 0.999  # from here on, a sample may have been clipped
-CHUNK = 2**18  # values decoded or written at a time
+CHUNK = 2**18  # values that are decoded or written at a time
 
 _GIT_LFS = b"version https://git-lfs.github.com/spec/"
-_UNKNOWN = 2**63 - 1  # libsndfile's frame count of a FLAC stream that does not tell its length
-_STREAMED = 0x7FFFF000  # bytes; from here on, a size in a header means that its writer could not know it
-_CUT_SHORT = re.compile(  # how libsndfile's log says so: in WAV, AU and W64; AIFF; RF64; Vorbis and Opus
+_UNKNOWN = 2**63 - 1  # libsndfile's frame count of a FLAC stream of unspecified length
+_STREAMED = 0x7FFFF000  # bytes; larger sizes in a header mark a stream of unknown length
+_CUT_SHORT = re.compile(  # messages of libsndfile's log: for WAV, AU and W64; AIFF; RF64; Vorbis and Opus
     r" : (\d+) \(should be|not equal to frame count|does not match value|lacks an end-of-|without an End-Of-"
 )
 _log = logging.getLogger("vcvae")
@@ -44,14 +44,13 @@ def read(
 ) -> np.ndarray:
     """The audio of a file, (samples,) float32, mixed down to mono and resampled to `sample_rate` Hz.
 
-    It may be of any format and width that libsndfile knows. A floating-point file that exceeds 1 is scaled
-    down to it; a file cut short is read as far as it goes; a DC offset is kept. Mixing, scaling and a cut are
-    warned of on the logger "vcvae", once per file.
+    Any format and width of libsndfile. A floating-point file that exceeds 1 is scaled down; of a truncated file, the
+    rest is read; a DC offset is kept. Mixing, scaling and truncation are logged as warnings on "vcvae", once per file.
 
     Args:
-        trim: leave out what is `TRIM` dB under the loudest 10 ms at either end, but for `MARGIN` seconds.
-        min_samples: the fewest samples, at `sample_rate`, that are of use.
-        max_clipped: the largest share of samples at full scale.
+        trim: remove audio `TRIM` dB below the loudest 10 ms at either end, except for `MARGIN` seconds.
+        min_samples: smallest length, at `sample_rate`.
+        max_clipped: largest share of samples at full scale.
 
     Raises:
         VcvaeError: a file that is missing, unreadable, empty, no audio, damaged, silent, clipped, too short or NaN.
@@ -77,7 +76,7 @@ def from_array(samples: np.ndarray, rate: int, sample_rate: int, *, trim: bool =
     if not np.issubdtype(samples.dtype, np.floating):
         raise VcvaeError(f"an array of audio must be floating-point in [-1, 1], not {samples.dtype}; scale it.")
     if not np.isfinite(samples).all():
-        raise VcvaeError("an array of audio holds NaN or infinite samples; mend it first.")
+        raise VcvaeError("an array of audio holds NaN or infinite samples; remove them first.")
     if np.ptp(samples) / 2 < 10 ** (SILENCE / 20):
         raise VcvaeError(f"an array of audio is silent (below {SILENCE:.0f} dB); give one with a voice.")
     samples = samples.astype(np.float32) / max(1.0, np.abs(samples).max())
@@ -89,7 +88,7 @@ def blocks(path: str | Path, sample_rate: int, seconds: float) -> Iterator[np.nd
     """The samples that `read` gives, in blocks of `seconds` (the last may be shorter) and in bounded memory.
 
     Raises:
-        VcvaeError: as `read`, at the first block; but silence, or damage further on, only when it gets there.
+        VcvaeError: as `read`, at the first block; silence and damage, when they are reached.
     """
     size = max(1, round(seconds * sample_rate))
     waiting = np.empty(0, np.float32)
@@ -103,21 +102,20 @@ def blocks(path: str | Path, sample_rate: int, seconds: float) -> Iterator[np.nd
 
 
 def find(folder: str | Path) -> list[Path]:
-    """The audio files in a folder and below it, known by `AUDIO_ENDINGS`, sorted; links are followed,
-    and what is hidden is left out.
+    """The audio files in a folder and below it, by `AUDIO_ENDINGS`, sorted; links are followed, hidden files left out.
 
     Raises:
         VcvaeError: it is not a folder, or there is no audio file in it.
     """
-    files, entered = [], set()
-    for here, folders, names in os.walk(folder, followlinks=True):
-        real = os.path.realpath(here)
-        if real in entered:  # a link that leads back up
+    files, visited = [], set()
+    for parent, folders, names in os.walk(folder, followlinks=True):
+        real = os.path.realpath(parent)
+        if real in visited:  # a link that leads back up
             folders.clear()
             continue
-        entered.add(real)
+        visited.add(real)
         folders[:] = [name for name in folders if not name.startswith(".")]
-        paths = (Path(here, name) for name in names if not name.startswith("."))
+        paths = (Path(parent, name) for name in names if not name.startswith("."))
         files += [path for path in paths if path.suffix.lower() in AUDIO_ENDINGS and path.is_file()]
     files.sort()
     if not files:
@@ -137,10 +135,10 @@ def find_recordings(path: str | Path) -> list[Path]:
 
 
 def check_output(path: str | Path, force: bool = False) -> None:
-    """Refuse, before any work is done, a path that could not be written.
+    """Check, before any work is done, that a path can be written.
 
     Raises:
-        VcvaeError: the ending is unknown, the folder missing or read-only; or the file exists, not `force`.
+        VcvaeError: the ending is unknown, the folder missing or read-only; or the file exists, without `force`.
     """
     path = Path(path)
     with disk_errors(path):
@@ -153,9 +151,9 @@ def check_output(path: str | Path, force: bool = False) -> None:
 
 
 def write(path: str | Path, samples: np.ndarray, sample_rate: int, *, force: bool = False) -> None:
-    """Write samples (samples,) in [-1, 1] as 16-bit WAV or FLAC, by the path's ending: all of it, or nothing.
+    """Write samples (samples,) in [-1, 1] as 16-bit WAV or FLAC, by the path's ending, completely or not at all.
 
-    What exceeds full scale is limited, with a warning that says by how many dB.
+    Samples beyond full scale are limited, with a warning that gives the excess in dB.
 
     Raises:
         VcvaeError: as `check_output`; or the disk is full, or samples are missing, NaN or infinite.
@@ -165,10 +163,10 @@ def write(path: str | Path, samples: np.ndarray, sample_rate: int, *, force: boo
 
 
 class Writer:
-    """`write` for audio that comes in pieces, in bounded memory, with a `gain` that may be set until the end.
+    """`write` for audio in pieces, in bounded memory, with a `gain` that can be set until the end of the block.
 
-    The pieces wait in an unnamed temporary file; when the block ends, they are scaled and become the file in
-    one step. When it ends in an exception, nothing is left.
+    The pieces go to a temporary file; at the end of the block they are scaled and become the file in one step. After an
+    exception, nothing is left.
 
     Example:
         >>> with tempfile.TemporaryDirectory() as folder:
@@ -194,7 +192,7 @@ class Writer:
         if samples.ndim != 1:
             raise ValueError(f"samples have the shape {samples.shape}; one channel, (samples,), is written")
         if not np.isfinite(samples).all():
-            raise VcvaeError(f"{self.path}: not written, for it would hold NaN; check the model's weights.")
+            raise VcvaeError(f"{self.path}: not written, as it would hold NaN; check the model's weights.")
         with disk_errors(self.path):
             self._waiting.write(samples.tobytes())
 
@@ -211,7 +209,7 @@ class Writer:
     def _encode(self, part: Path) -> None:
         peak, limited, kind = 1.0, 0, OUTPUT_FORMATS[part.suffix.lower()]
         if self._waiting.tell() == 0:
-            raise VcvaeError(f"{self.path}: not written, for there are no samples; give a longer source.")
+            raise VcvaeError(f"{self.path}: not written, as there are no samples; give a longer source.")
         self._waiting.seek(0)
         with soundfile.SoundFile(str(part), "w", self.sample_rate, 1, "PCM_16", format=kind) as file:
             while values := self._waiting.read(4 * CHUNK):
@@ -225,10 +223,10 @@ class Writer:
 
 
 class _Stream(soundfile.SoundFile):
-    """A file read from front to back.
+    """A file that is read sequentially.
 
-    After each block soundfile seeks to where it already is, unless it cannot seek. In an MP3 that spoils the
-    samples at every joint; in a FLAC of unknown length it fails.
+    After each block, soundfile seeks to the current position, unless the file is not seekable. In an MP3 this distorts
+    the samples at each boundary; in a FLAC of unknown length it fails.
     """
 
     def seekable(self) -> bool:
@@ -240,8 +238,8 @@ class _Stream(soundfile.SoundFile):
             while len(chunk := self.read(CHUNK // self.channels, dtype="float32", always_2d=True)):
                 yield chunk
         except soundfile.SoundFileError as error:
-            what = f"damaged or cut short ({error.error_string.rstrip('.')})"
-            raise VcvaeError(f"{self.name}: {what}; copy or download it again.") from None
+            fault = f"damaged or cut short ({error.error_string.rstrip('.')})"
+            raise VcvaeError(f"{self.name}: {fault}; copy or download it again.") from None
 
 
 def _open(path: str | Path) -> _Stream:
@@ -260,7 +258,7 @@ def _open(path: str | Path) -> _Stream:
         raise VcvaeError(f"{path}: its name is not valid text in this system's encoding; rename it.") from None
     except (soundfile.SoundFileError, TypeError):
         stream = None
-    if stream is None or stream.format == "RAW":  # RAW: without a header, guessed from the name
+    if stream is None or stream.format == "RAW":  # RAW: no header; the format is guessed from the name
         raise VcvaeError(f"{path}: not audio of a known format; convert it to WAV (ffmpeg -i FILE file.wav).")
     if not LOWEST_RATE <= stream.samplerate <= HIGHEST_RATE:
         rate = f"{stream.samplerate} Hz, not between {LOWEST_RATE} and {HIGHEST_RATE}"
@@ -269,13 +267,13 @@ def _open(path: str | Path) -> _Stream:
 
 
 def is_pointer(path: str | Path) -> bool:
-    """Whether a file is what Git LFS leaves in the place of one that was not fetched."""
+    """Whether a file is a Git LFS pointer, in the place of one that was not fetched."""
     with disk_errors(path, "read"), open(path, "rb") as file:
         return file.read(len(_GIT_LFS)) == _GIT_LFS
 
 
 def _decode(path: str | Path, sample_rate: int, max_clipped: float = 1.0) -> Iterator[np.ndarray]:
-    """Checked, mono, at `sample_rate`: (samples,) at a time."""
+    """Chunks (samples,) of the file, checked, mono and at `sample_rate`."""
     gain = _gain(path)
     frames, clipped, lowest, highest = 0, 0, np.inf, -np.inf
     with _open(path) as file:
@@ -296,14 +294,14 @@ def _decode(path: str | Path, sample_rate: int, max_clipped: float = 1.0) -> Ite
             raise VcvaeError(f"{path}: clipped, as {clipped / frames:.1%} of it is at full scale; record it lower.")
         if channels:
             _warn_once(f"{path}: its {file.channels} channels are mixed down to one.")
-        said = _CUT_SHORT.search(file.extra_info)
-        if frames < file.frames != _UNKNOWN or (said and int(said[1] or 0) < _STREAMED):
+        cut_short = _CUT_SHORT.search(file.extra_info)
+        if frames < file.frames != _UNKNOWN or (cut_short and int(cut_short[1] or 0) < _STREAMED):
             _warn_once(f"{path}: damaged or cut short; {frames / file.samplerate:.2f} s of it can be read.")
         yield resampler.resample_chunk(np.empty(0, np.float32), last=True)
 
 
 def _gain(path: str | Path) -> np.float32:
-    """What brings the peak of a floating-point file down to 1; no other can exceed it by much."""
+    """The factor that scales the peak of a floating-point file down to 1; other formats cannot exceed it by much."""
     peak = np.float32(1)
     with _open(path) as file:
         for chunk in file.chunks() if file.subtype in ("FLOAT", "DOUBLE") else ():
@@ -318,6 +316,6 @@ def _gain(path: str | Path) -> np.float32:
 def _trimmed(samples: np.ndarray, sample_rate: int) -> np.ndarray:
     frame, margin = sample_rate // 100, round(MARGIN * sample_rate)
     frames = np.pad(samples, (0, -len(samples) % frame), mode="edge").reshape(-1, frame)
-    levels = frames.std(axis=1)  # about the mean: a DC offset is not sound
+    levels = frames.std(axis=1)  # about the mean, so that a DC offset does not count
     loud = np.flatnonzero(levels >= levels.max() * 10 ** (-TRIM / 20))
     return samples[max(0, loud[0] * frame - margin) : (loud[-1] + 1) * frame + margin]

@@ -1,7 +1,7 @@
 """Configurations are pydantic models: typed, documented field by field, and strict about unknown keys.
 
-(pydantic rather than omegaconf: the types are Python's own, so an editor and a reader know them, and a wrong value is
-found when the file is read, not in the tenth epoch.)
+(pydantic rather than omegaconf: editors understand the types, and a wrong value is an error when the file is read, not
+when it is used.)
 """
 
 from __future__ import annotations
@@ -24,39 +24,39 @@ class Config(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     @classmethod
-    def parse(cls: type[C], values: dict[str, Any], *, where: str) -> C:
-        """Validate nested `values`; `where` (a file name, say) begins the message when they are wrong.
+    def parse(cls: type[C], values: dict[str, Any], *, context: str) -> C:
+        """Validate nested `values`; error messages begin with `context`, such as a file name.
 
         Raises:
-            VcvaeError: an unknown key (the nearest known one is named) or a value of the wrong type or range.
+            VcvaeError: an unknown key (the nearest valid key is named) or a value of the wrong type or range.
         """
         try:
             return cls.model_validate(values)
         except ValidationError as error:
-            raise VcvaeError(f"{where}: {_explain(cls, error)}") from None
+            raise VcvaeError(f"{context}: {_explain(cls, error)}") from None
 
 
 def read_yaml(path: str | Path) -> dict[str, Any]:
-    """The mapping that a YAML file holds, over that of the file that its key `base` names, if it has one.
+    """The mapping in a YAML file, merged over that of the file that its key `base` names, if any.
 
-    A base is found from where the file lies, and may have one itself. Groups of keys are joined, all else is replaced.
+    The path of a base is relative to the file; a base may have a base itself. Nested mappings are merged, other values
+    replaced.
 
     Raises:
-        VcvaeError: the file, or a base of it, is missing, is not YAML, or holds something else than a mapping; or it
-            is its own base, in however many steps.
+        VcvaeError: the file or one of its bases is missing, is not YAML, or is no mapping; or a base is circular.
     """
     return _inherit(Path(path), [])
 
 
-def _inherit(path: Path, heirs: list[Path]) -> dict[str, Any]:
-    if path.resolve() in heirs:
-        raise VcvaeError(f"{path}: is its own base; let 'base' name a file that does not come back to this one.")
+def _inherit(path: Path, derived: list[Path]) -> dict[str, Any]:
+    if path.resolve() in derived:
+        raise VcvaeError(f"{path}: is its own base, directly or through other files; give another 'base'.")
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
         reason = f"cannot be read ({error.strerror})"
-        if heirs:
-            raise VcvaeError(f"{heirs[-1]}: its base {path} {reason}; give a path from where the file lies.") from None
+        if derived:
+            raise VcvaeError(f"{derived[-1]}: its base {path} {reason}; give a path relative to the file.") from None
         raise VcvaeError(f"{path}: {reason}; give the path of a YAML file.") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise VcvaeError(f"{path}: not valid YAML ({' '.join(str(error).split())}).") from None
@@ -67,15 +67,15 @@ def _inherit(path: Path, heirs: list[Path]) -> dict[str, Any]:
     base = values.pop("base")
     if not isinstance(base, str):
         raise VcvaeError(f"{path}: 'base' is {base!r}; name one YAML file.")
-    return _join(_inherit(path.parent / base, [*heirs, path.resolve()]), values)
+    return _join(_inherit(path.parent / base, [*derived, path.resolve()]), values)
 
 
 def _join(values: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
-    """`over` wins, group by group."""
+    """`over` replaces `values`, except that nested mappings are merged."""
     joined = dict(values)
     for key, value in over.items():
-        both = isinstance(value, dict) and isinstance(joined.get(key), dict)
-        joined[key] = _join(joined[key], value) if both else value
+        merge = isinstance(value, dict) and isinstance(joined.get(key), dict)
+        joined[key] = _join(joined[key], value) if merge else value
     return joined
 
 
@@ -83,7 +83,7 @@ def override(values: dict[str, Any], assignments: list[str]) -> dict[str, Any]:
     """`values` with assignments such as `optimizer.learning_rate=1e-3` applied; the right side is read as YAML.
 
     Raises:
-        VcvaeError: an assignment without `=`, or one that goes through a value that is not a mapping.
+        VcvaeError: an assignment without `=`, or one whose key is within a value that is no mapping.
     """
     values = dict(values)
     for assignment in assignments:
@@ -114,6 +114,6 @@ def _explain(config: type[Config], error: ValidationError) -> str:
         return f"'{name}' is wrong: {first['msg']} (it is {first['input']!r})." if name else f"{first['msg']}."
     for parent in parents:
         config = config.model_fields[parent].annotation
-    known = list(config.model_fields)
-    nearest = difflib.get_close_matches(str(key), known, n=1, cutoff=0.0)[0]
+    valid = list(config.model_fields)
+    nearest = difflib.get_close_matches(str(key), valid, n=1, cutoff=0.0)[0]
     return f"unknown key '{name}'; did you mean '{'.'.join([*map(str, parents), nearest])}'?"

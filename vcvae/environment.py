@@ -1,4 +1,4 @@
-"""The versions and the machine, as a bug report or a later reader of a run needs them."""
+"""Versions, devices and the state of the repository, for bug reports and the records of runs."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ PACKAGES = ("vcvae", "torch", "torchaudio", "accelerate", "lhotse", "librosa", "
 
 
 def environment() -> dict[str, str]:
-    """Name → version or description; what is missing is said, and stops nothing."""
-    found = {"python": platform.python_version(), "platform": platform.platform()}
+    """Name → version or description; missing packages are listed as such."""
+    versions = {"python": platform.python_version(), "platform": platform.platform()}
     for package in PACKAGES:
         try:
-            found[package] = version(package)
+            versions[package] = version(package)
         except PackageNotFoundError:
-            found[package] = "not installed"
+            versions[package] = "not installed"
     try:
         import torch
     except Exception as error:
-        return found | {"devices": f"unknown, as torch cannot be imported ({error})"}
+        return versions | {"devices": f"unknown, as torch cannot be imported ({error})"}
     devices = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
     devices += ["mps"] if torch.backends.mps.is_available() else []
-    return found | {
+    return versions | {
         "cuda": str(torch.version.cuda if torch.cuda.is_available() else None),
         "devices": ", ".join([*devices, "cpu"]),
         "threads": str(torch.get_num_threads()),
@@ -37,7 +37,7 @@ def environment() -> dict[str, str]:
 
 
 def git_state() -> dict[str, str]:
-    """The commit of the repository that the current folder is in, and whether files differ from it; {} in none."""
+    """The commit of the repository of the current folder, and whether files differ from it; {} outside of one."""
 
     def git(*arguments: str) -> str:
         return subprocess.run(["git", *arguments], capture_output=True, text=True, check=True, timeout=60).stdout
@@ -49,7 +49,7 @@ def git_state() -> dict[str, str]:
 
 
 def find_device(name: str) -> torch.device:
-    """`auto` → the accelerator where there is one, else the CPU.
+    """The device of a name such as `cuda:1`; `auto` is the accelerator if there is one, else the CPU.
 
     Raises:
         VcvaeError: an unknown name, or a device that this machine lacks.
@@ -66,10 +66,10 @@ def find_device(name: str) -> torch.device:
     kind = name.split(":")[0]
     try:
         device = torch.device(name)
-        known = available[kind] and (device.index or 0) < (torch.cuda.device_count() if kind == "cuda" else 1)
+        usable = available[kind] and (device.index or 0) < (torch.cuda.device_count() if kind == "cuda" else 1)
     except (RuntimeError, KeyError):
-        known = False
-    if not known:
-        usable = ", ".join(n for n, there in available.items() if there)
-        raise VcvaeError(f"--device {name}: not available here; use auto, or one of: {usable}.")
+        usable = False
+    if not usable:
+        names = ", ".join(name for name, is_available in available.items() if is_available)
+        raise VcvaeError(f"--device {name}: not available here; use auto, or one of: {names}.")
     return device

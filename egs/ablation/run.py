@@ -81,7 +81,7 @@ def main() -> None:
             "validate_every": 10**6,
             "average": 0.99,
         } | changes
-        train(parse(values, where=name), Console(quiet=True))
+        train(parse(values, context=name), Console(quiet=True))
         rows[name] = measure(load_run(arguments.runs / str(number))[1].released.eval(), judge, speakers)
         print(name, *(f"{key} {value:.3f}" for key, value in rows[name].items()), flush=True)
     table = Table("", *MEASURES.values(), title=f"{arguments.steps} steps each; unseen speakers")
@@ -100,12 +100,12 @@ def measure(model: DisentanglingVAE, judge: DisentanglingVAE, speakers: list[lis
     """
     voices = [Voice.join(model.voice(mel) for mel in mels[1:]).average() for mels in speakers]
     contents = [[model.content(mel).mean[0].numpy() for mel in mels] for mels in speakers]
-    latents = torch.stack([torch.cat([model.speaker(mel).mean for mel in mels]) for mels in speakers])
-    known_by_judge = torch.cat([torch.cat([judge.speaker(m).mean for m in ms[1:]]).mean(0, True) for ms in speakers])
+    latents = torch.stack([torch.cat([model.speaker(mel) for mel in mels]) for mels in speakers])
+    known_by_judge = torch.cat([torch.cat([judge.speaker(m) for m in ms[1:]]).mean(0, True) for ms in speakers])
     rebuilt, like_target, like_source = [], [], []
     for i, (source, *_) in enumerate(speakers):
         rebuilt.append((model.convert(source, voices[i]) - source).abs().mean())
-        heard = judge.speaker(model.convert(source, voices[i - 1])).mean
+        heard = judge.speaker(model.convert(source, voices[i - 1]))
         similarity = torch.cosine_similarity(heard, known_by_judge)
         like_target.append(similarity[i - 1])
         like_source.append(similarity[i])

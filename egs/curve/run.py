@@ -90,7 +90,7 @@ def main() -> None:
             "validate_every": 10**6,
             "average": 0.99,
         }
-        train(parse(values, where=run.name), Console(quiet=True))
+        train(parse(values, context=run.name), Console(quiet=True))
         export(run, run / "model", force=True)
         points.append(measure(run / "model", speech, steps, cases, measures, run / "measured"))
     if arguments.also:

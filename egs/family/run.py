@@ -120,7 +120,7 @@ class Speech:
         }
         if task == "vae":
             values["kl_warmup"] = steps // 4
-        train(parse(values, where=task), Console(quiet=True))
+        train(parse(values, context=task), Console(quiet=True))
         return load_run(folder)[1].released.eval()
 
 

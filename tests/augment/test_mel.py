@@ -17,12 +17,12 @@ def test_warp_moves_a_resonance_by_its_factor():
     torch.testing.assert_close(warped[1, :, 0], resonance)
 
 
-def test_nothing_is_perturbed_unless_asked():
+def test_perturbation_is_the_identity_by_default():
     mel = torch.randn(2, 80, 9)
     assert Perturbation(PerturbationConfig(), MEL)(mel) is mel
 
 
-def test_the_equaliser_is_constant_in_time_and_smooth_in_frequency():
+def test_perturbation_equalizer_is_constant_in_time_and_smooth_in_frequency():
     torch.manual_seed(0)
     mel = torch.randn(64, 80, 5)
     curve = Perturbation(PerturbationConfig(equalizer=6.0), MEL)(mel) - mel
@@ -32,7 +32,7 @@ def test_the_equaliser_is_constant_in_time_and_smooth_in_frequency():
     assert decibels.diff(dim=1).abs().mean() < 1.5
 
 
-def test_noise_fills_the_gaps_and_leaves_the_peaks():
+def test_perturbation_noise_fills_gaps_and_leaves_peaks():
     torch.manual_seed(0)
     mel = torch.full((200, 80, 20), -11.5)
     mel[:, :, :10] = 0.0

@@ -14,9 +14,9 @@ NONE = {"probability": 1.0, "warp": 0.0, "formant_tilt": 0.0, "equalizer": 0.0}
 
 @pytest.fixture
 def mel():
-    """Two segments of each of three speakers, in the order of an segment_batch."""
-    said = [speak(words, f0=100 + 40 * k, seed=k) for words in ("aiueo", "oeuia") for k in range(3)]
-    return MelSpectrogram(MEL)(torch.stack([torch.from_numpy(x) for x in said]))
+    """Two segments of each of three speakers, segment-major."""
+    utterances = [speak(words, f0=100 + 40 * k, seed=k) for words in ("aiueo", "oeuia") for k in range(3)]
+    return MelSpectrogram(MEL)(torch.stack([torch.from_numpy(x) for x in utterances]))
 
 
 def augment_voice(mel, valid_bands=None, *, seed=0, **config):
@@ -25,7 +25,7 @@ def augment_voice(mel, valid_bands=None, *, seed=0, **config):
     return VoiceAugmentation(VoiceAugmentationConfig(**NONE | config), MEL, segments=2)(mel, valid_bands)
 
 
-def test_nothing_changes_unless_asked(mel):
+def test_voice_augmentation_is_the_identity_at_zero(mel):
     same, valid_bands, augmented = augment_voice(mel, probability=0.0, warp=0.2, equalizer=3.0)
     torch.testing.assert_close(same, mel)
     assert valid_bands.all()
@@ -33,7 +33,7 @@ def test_nothing_changes_unless_asked(mel):
     torch.testing.assert_close(augment_voice(mel)[0], mel, atol=1e-4, rtol=0)
 
 
-def test_some_of_the_speakers_change_in_all_their_segments(mel):
+def test_voice_augmentation_changes_all_segments_of_some_speakers(mel):
     many = mel.repeat_interleave(40, dim=0)
     changed, _, augmented = augment_voice(many, probability=0.5, warp=0.2)
     first, second = augmented.chunk(2)
@@ -43,14 +43,14 @@ def test_some_of_the_speakers_change_in_all_their_segments(mel):
     assert (touched == augmented).all()
 
 
-def test_a_speakers_segments_pass_through_one_filter_and_every_speaker_through_another(mel):
+def test_voice_augmentation_filters_each_speaker_differently(mel):
     curves = (augment_voice(mel, equalizer=4.0)[0] - mel).mean(dim=2)
     torch.testing.assert_close(curves[:3], curves[3:], atol=1e-3, rtol=0)
     assert (curves[0] - curves[1]).abs().mean() > 0.05
     assert curves.diff(dim=1).abs().mean() < 0.1 * curves.std()  # smooth
 
 
-def test_formants_move_as_in_another_tract_and_the_pitch_stays(mel):
+def test_voice_augmentation_warps_formants_and_keeps_f0(mel):
     torch.manual_seed(3)
     factor = math.exp(torch.empty(3, 1).uniform_(-1, 1)[0, 0].item() * math.log(1.25))
     assert abs(math.log(factor)) > 0.1
@@ -65,7 +65,7 @@ def test_formants_move_as_in_another_tract_and_the_pitch_stays(mel):
     torch.testing.assert_close(*(x[:, :30] for x in grain), atol=0.35, rtol=0)
 
 
-def test_bands_that_nobody_recorded_are_not_made_known(mel):
+def test_voice_augmentation_keeps_invalid_bands_invalid(mel):
     valid_bands = torch.ones(6, MEL.n_mels)
     valid_bands[:, 70:] = 0
     changed, filled, _ = augment_voice(mel, valid_bands, warp=0.2, seed=1)
@@ -73,7 +73,7 @@ def test_bands_that_nobody_recorded_are_not_made_known(mel):
     assert (counts[:3] == counts[3:]).all()
     assert counts.min() < 70
     assert len(counts.unique()) > 1
-    # What lies in them plays no part.
+    # Their content has no effect.
     noisy = mel.clone()
     noisy[:, 70:] = 5.0
     torch.testing.assert_close(

@@ -13,20 +13,20 @@ def tones(batch=3):
     return 0.3 * torch.sin(2 * torch.pi * frequency * torch.arange(RATE) / RATE)
 
 
-def test_a_gain_keeps_within_full_scale():
+def test_amplify_keeps_within_full_scale():
     samples = tones()
     torch.testing.assert_close(amplify(samples, (20.0, 30.0)).abs().amax(dim=1), torch.ones(3))
     torch.testing.assert_close(amplify(samples, (-20.0, -20.0)), 0.1 * samples)
 
 
-def test_nothing_changes_nothing():
+def test_corrupt_and_mask_are_the_identity_at_zero():
     samples, mel, config = tones(), torch.randn(2, 80, 30), CorruptionConfig(**NOTHING)
     torch.testing.assert_close(corrupt(samples, config, sample_rate=RATE), samples)
     torch.testing.assert_close(mask(mel, config), mel)
 
 
 @pytest.mark.parametrize("kind", ["noise", "babble"])
-def test_what_is_added_has_the_ratio_that_was_asked_for(kind):
+def test_corrupt_adds_sounds_at_the_snr(kind):
     samples = tones()
     config = CorruptionConfig(**NOTHING | {kind: 1.0}, snr=(5.0, 5.0))
     added = corrupt(samples, config, sample_rate=RATE) - samples
@@ -36,7 +36,7 @@ def test_what_is_added_has_the_ratio_that_was_asked_for(kind):
         assert abs(torch.corrcoef(torch.stack([added[1], samples[0]]))[0, 1]) == pytest.approx(1, abs=1e-4)
 
 
-def test_noise_falls_towards_high_frequencies_by_at_most_six_decibels_an_octave():
+def test_coloured_noise_falls_by_at_most_six_decibels_per_octave():
     torch.manual_seed(0)
     power = torch.fft.rfft(coloured_noise(torch.zeros(200, 4096))).abs().square()
     slopes = 10 * torch.log10(power[:, 1000:1100].mean(1) / power[:, 100:110].mean(1)) / torch.log2(torch.tensor(10.0))
@@ -44,17 +44,17 @@ def test_noise_falls_towards_high_frequencies_by_at_most_six_decibels_an_octave(
     assert -1.5 < slopes.max() < 1.5
 
 
-def test_a_room_answers_at_once_and_dies_away_as_fast_as_it_should():
+def test_reverberate_has_no_delay_and_the_reverberation_time():
     torch.manual_seed(0)
     click = torch.zeros(64, RATE)
     click[:, 0] = 1.0
-    heard = reverberate(click, (0.4, 0.4), sample_rate=RATE)
-    torch.testing.assert_close(heard[:, 0], torch.ones(64), atol=1e-4, rtol=0)
-    early, late = (heard[:, round(t * RATE) : round((t + 0.02) * RATE)].square().mean() for t in (0.05, 0.25))
+    response = reverberate(click, (0.4, 0.4), sample_rate=RATE)
+    torch.testing.assert_close(response[:, 0], torch.ones(64), atol=1e-4, rtol=0)
+    early, late = (response[:, round(t * RATE) : round((t + 0.02) * RATE)].square().mean() for t in (0.05, 0.25))
     assert 10 * torch.log10(early / late).item() == pytest.approx(60 * 0.2 / 0.4, abs=1.5)
 
 
-def test_gaps_are_a_stretch_of_frames_and_one_of_bands():
+def test_mask_is_an_interval_of_frames_and_one_of_bands():
     torch.manual_seed(0)
     mel = torch.randn(50, 40, 60)
     changed = mask(mel, CorruptionConfig(**NOTHING, gaps=1.0)) != mel
@@ -68,7 +68,7 @@ def test_gaps_are_a_stretch_of_frames_and_one_of_bands():
     assert noisy.std().item() == pytest.approx(0.5, rel=0.02)
 
 
-def test_a_range_that_runs_backwards_is_refused():
+def test_corruption_config_refuses_reversed_ranges():
     for wrong in ({"snr": (5, 0)}, {"decay": (0.5, 0.2)}, {"decay": (0.0, 0.2)}):
         with pytest.raises(ValueError, match="from the lower to the higher"):
             CorruptionConfig(**wrong)

@@ -54,7 +54,7 @@ def make_corpus(folder: Path) -> Path:
 def run(place: Path, output: Path, **changes) -> Trainer:
     values = read_yaml(ROOT / "recipes" / "folder" / "conversion.yaml")
     values |= {"output": str(output), "data": {"train": str(place), "dev": str(place)}} | changes
-    return Trainer(parse(values, where="bench"), Console(quiet=True))
+    return Trainer(parse(values, context="bench"), Console(quiet=True))
 
 
 def read(run: Trainer) -> Iterator[Batch]:

@@ -50,7 +50,7 @@ def test_train_explain_prints_the_defaults_of_a_task(vcvae, task):
     values = yaml.safe_load(out)
     values["data"] |= {"train": "x", "dev": "x"}
     given["data"] = {"train": "x", "dev": "x"}
-    assert config.parse(values | given, where="test") == config.parse(given, where="test")
+    assert config.parse(values | given, context="test") == config.parse(given, context="test")
     assert "None" not in out
     assert all("# " in line for line in out.splitlines() if not line.rstrip().endswith(":"))
 

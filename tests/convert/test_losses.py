@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from tests.corpus import EAR, RECOGNIZER
+from tests.corpus import TINY_ECAPA, TINY_RECOGNIZER
 from vcvae.convert.losses import ConversionLosses, load_losses, spec_augment
 from vcvae.errors import VcvaeError
 from vcvae.features.mel import MelConfig
@@ -110,8 +110,8 @@ def test_load_losses_gives_none_for_another_mel():
 
 
 def test_losses_refuse_a_vocoder_of_another_mel():
-    speaker_net = SpeakerSimilarityNet(SpeakerSimilarityNetConfig(**EAR))
-    content_net = ContentNet(ContentNetConfig(**RECOGNIZER))
+    speaker_net = SpeakerSimilarityNet(SpeakerSimilarityNetConfig(**TINY_ECAPA))
+    content_net = ContentNet(ContentNetConfig(**TINY_RECOGNIZER))
     vocoder = SourceFilterVocoder(SourceFilterVocoderConfig(mel=MelConfig(f_max=7600)))
     with pytest.raises(VcvaeError, match="the mel of the speaker network and of the vocoder differ in 'f_max'"):
         ConversionLosses(speaker_net, content_net, vocoder)

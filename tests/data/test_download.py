@@ -9,7 +9,7 @@ import pytest
 
 from tests.miniatures import MINIATURES, vctk
 from vcvae.data.corpora import find
-from vcvae.data.download import FETCH, download
+from vcvae.data.download import DOWNLOADS, download
 from vcvae.errors import VcvaeError
 
 RECIPES = {
@@ -22,7 +22,7 @@ RECIPES = {
 
 
 def test_download_of_every_corpus_is_tested():
-    assert set(FETCH) == {*RECIPES, "vctk"}
+    assert set(DOWNLOADS) == {*RECIPES, "vctk"}
 
 
 @pytest.mark.parametrize("corpus", RECIPES)

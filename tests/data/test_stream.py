@@ -189,7 +189,7 @@ def test_stream_run_resumes_exactly(prepared, tmp_path):
                 "workers": workers,
                 "optimizer": {"final_share": 1.0},
             }
-            train(parse(values | changes, where="test"), Console(quiet=True))
+            train(parse(values | changes, context="test"), Console(quiet=True))
     whole, resumed = (checkpoint.load(tmp_path / name)["task"] for name in ("whole", "resumed"))
     assert all(torch.equal(value, resumed[name]) for name, value in whole.items())
 

@@ -109,9 +109,9 @@ def test_config_require_equal_names_the_field_and_both_values():
 
 def test_config_names_unknown_keys_and_wrong_values():
     with pytest.raises(VcvaeError, match=r"^mel.yaml: unknown key 'hop_size'; did you mean 'hop'\?$"):
-        MelConfig.parse({"hop_size": 256}, where="mel.yaml")
+        MelConfig.parse({"hop_size": 256}, context="mel.yaml")
     with pytest.raises(VcvaeError, match=r"^mel.yaml: 'hop' is wrong: .* \(it is 0\)\.$"):
-        MelConfig.parse({"hop": 0}, where="mel.yaml")
+        MelConfig.parse({"hop": 0}, context="mel.yaml")
 
 
 def test_valid_band_mask_ends_at_the_bandwidth():

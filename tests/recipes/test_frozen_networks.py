@@ -3,7 +3,7 @@ import torch
 
 from recipes.release import frozen_networks
 from recipes.release.frozen_networks import draw_recordings, main, make_speaker_network, mean_cosine
-from tests.corpus import EAR, RECOGNIZER
+from tests.corpus import TINY_ECAPA, TINY_RECOGNIZER
 from vcvae import audio
 from vcvae.models.frozen.content import ContentNet
 from vcvae.models.frozen.ecapa import ECAPA_CHECKPOINT, EcapaConfig, EcapaTDNN
@@ -14,7 +14,7 @@ from vcvae.models.frozen.speaker_similarity import SpeakerSimilarityNet, Speaker
 @pytest.fixture
 def ecapa():
     torch.manual_seed(0)
-    return EcapaTDNN(EcapaConfig(**EAR)).eval()
+    return EcapaTDNN(EcapaConfig(**TINY_ECAPA)).eval()
 
 
 @pytest.fixture
@@ -25,9 +25,9 @@ def recordings(corpus):
 
 def test_speaker_network_gives_for_mels_what_the_original_gives_for_waveforms(ecapa, recordings):
     paths = audio.find(recordings)
-    net = make_speaker_network(ecapa, paths[:-2], SpeakerSimilarityNetConfig(**EAR))
+    net = make_speaker_network(ecapa, paths[:-2], SpeakerSimilarityNetConfig(**TINY_ECAPA))
     assert mean_cosine(net, ecapa, paths[-2:]) > 0.8
-    untrained = SpeakerSimilarityNet(SpeakerSimilarityNetConfig(**EAR)).eval()
+    untrained = SpeakerSimilarityNet(SpeakerSimilarityNetConfig(**TINY_ECAPA)).eval()
     assert mean_cosine(untrained, ecapa, paths[-2:]) < 0.7
 
 
@@ -48,7 +48,7 @@ def test_main_writes_a_speaker_network(ecapa, recordings, tmp_path, monkeypatch,
     arguments = ["speaker", str(tmp_path / "net"), "--recordings", str(recordings), "--count", "6"]
     main(arguments)
     assert "other recordings: 0." in capsys.readouterr().out
-    assert SmallSpeakerNet.from_pretrained(tmp_path / "net").config.channels == EAR["channels"]
+    assert SmallSpeakerNet.from_pretrained(tmp_path / "net").config.channels == TINY_ECAPA["channels"]
     with pytest.raises(SystemExit, match="--force"):
         main(arguments)
 
@@ -57,12 +57,12 @@ class SmallSpeakerNet(SpeakerSimilarityNet, config=SpeakerSimilarityNetConfig):
     """A speaker network of a few channels by default."""
 
     def __init__(self, config=None):
-        super().__init__(config or SpeakerSimilarityNetConfig(**EAR))
+        super().__init__(config or SpeakerSimilarityNetConfig(**TINY_ECAPA))
 
 
 def test_main_writes_a_content_network_that_is_nearly_the_recognizer(tmp_path, monkeypatch):
     torch.manual_seed(0)
-    moonshine = MoonshineEncoder(MoonshineConfig(**RECOGNIZER | {"channels": 32})).eval().requires_grad_(False)
+    moonshine = MoonshineEncoder(MoonshineConfig(**TINY_RECOGNIZER | {"channels": 32})).eval().requires_grad_(False)
     samples = 0.1 * torch.randn(1, 16000)
     expected = moonshine(samples)
     monkeypatch.setattr(frozen_networks, "load_moonshine", lambda _: moonshine)

@@ -6,25 +6,24 @@ import torch
 import yaml
 from rich.console import Console
 
-from tests.corpus import TINY, make_corpus
+from tests.corpus import TINY
 from vcvae import environment, load_model
 from vcvae.errors import VcvaeError
 from vcvae.training import checkpoint
 from vcvae.training.export import export
-from vcvae.training.log import FIGURES, read
-from vcvae.training.loop import load_run, train
+from vcvae.training.loop import train
+from vcvae.training.run_folder import FIGURES, load_run, read_figures
 from vcvae.training.tasks import parse
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory):
-    """A run of four steps that validated at the second and at the fourth."""
+def run(tmp_path_factory, corpus):
+    """A run of four steps with validations after the second and the fourth."""
     folder = tmp_path_factory.mktemp("run")
-    corpus = str(make_corpus(folder / "corpus", speakers=2))
     values = {
         "task": "conversion",
         "output": str(folder / "exp" / "tiny"),
-        "data": {"train": corpus, "dev": corpus},
+        "data": {"train": str(corpus), "dev": str(corpus)},
         "steps": 4,
         "batch_speakers": 2,
         "segment_frames": 32,
@@ -34,39 +33,40 @@ def run(tmp_path_factory):
         "keep_best": 2,
         "log_every": 2,
         "model": TINY,
+        "discriminator": {"channels": 16},
         "conversions_from": 2,
     }
-    return train(parse(values, where="test"), Console(quiet=True))
+    return train(parse(values, context="test"), Console(quiet=True))
 
 
-def test_the_runs_folder_says_what_made_it(run):
+def test_run_folder_has_configuration_environment_and_figures(run):
     assert yaml.safe_load((run / "config.yaml").read_text())["best_by"] == "lowest reconstruction"
     made = json.loads((run / "environment.json").read_text())
     assert made["torch"] == environment.environment()["torch"]
     assert made.keys() >= environment.git_state().keys()
-    lines = read(run)
+    lines = read_figures(run)
     assert [(line["step"], line["group"]) for line in lines] == [(2, "train"), (2, "dev"), (4, "train"), (4, "dev")]
-    assert lines[1]["reconstruction"] > 0
+    assert lines[3]["reconstruction"] == checkpoint.load(run)["validation"]["figures"]["reconstruction"]
     assert sorted(path.name for path in (run / checkpoint.BEST).iterdir()) == ["step-00000002.pt", "step-00000004.pt"]
 
 
-def test_an_export_is_a_model_with_a_card(run, tmp_path):
+def test_export_writes_the_ema_and_a_model_card(run, tmp_path):
     assert export(run, tmp_path / "model") == 4
     config, task = load_run(run)
     mel = torch.randn(1, 80, 30)
     model = load_model(tmp_path / "model")
     torch.testing.assert_close(model.content(mel).mean, task.released.half().float().content(mel).mean)
     card = (tmp_path / "model" / "README.md").read_text()
-    figures = {line["group"]: line for line in read(run)}["dev"]
+    figures = {line["group"]: line for line in read_figures(run)}["dev"]
     assert f"| reconstruction | {figures['reconstruction']:.4g} |" in card
     assert "4 of 4 steps" in card
-    assert f"2 speakers, 0.1 min ({config.data.train})" in card
-    assert "For its author to add: under what licence" in card
+    assert f"4 speakers, 0.2 min ({config.data.train})" in card
+    assert "For its author to add: its licence" in card
     resolved = yaml.safe_load(card.split("```yaml\n")[1].split("```")[0])
-    assert parse(resolved, where="card") == config
+    assert parse(resolved, context="card") == config
 
 
-def test_a_small_export_is_the_same_model_but_for_a_little(run, tmp_path):
+def test_export_small_differs_by_rounding_only(run, tmp_path):
     folders = [tmp_path / name for name in ("model", "small")]
     for folder, small in zip(folders, (False, True), strict=True):
         export(run, folder, small=small)
@@ -77,16 +77,16 @@ def test_a_small_export_is_the_same_model_but_for_a_little(run, tmp_path):
     assert 0 < (first - second).abs().max() < 0.1
 
 
-def test_the_best_may_be_exported(run, tmp_path):
-    costs = {line["step"]: line["reconstruction"] for line in read(run) if line["group"] == "dev"}
+def test_export_best_writes_the_best_checkpoint(run, tmp_path):
+    costs = {line["step"]: line["reconstruction"] for line in read_figures(run) if line["group"] == "dev"}
     step = export(run, tmp_path / "best", best=True)
     assert costs[step] == min(costs.values())
     assert f"at step {step}:" in (tmp_path / "best" / "README.md").read_text()
-    weights = checkpoint.load_best(run, "lowest reconstruction")["task"]["average.module.decoder.head.weight"]
+    weights = checkpoint.load_best(run, "lowest reconstruction")["task"]["ema.module.decoder.head.weight"]
     assert torch.equal(load_model(tmp_path / "best").decoder.head.weight, weights.half().float())
 
 
-def test_a_card_that_its_author_has_written_on_stays(run, tmp_path):
+def test_export_keeps_an_edited_card(run, tmp_path):
     export(run, tmp_path)
     (tmp_path / "README.md").write_text("mine")
     with pytest.raises(VcvaeError, match="holds a model already"):
@@ -95,22 +95,22 @@ def test_a_card_that_its_author_has_written_on_stays(run, tmp_path):
     assert (tmp_path / "README.md").read_text() == "mine"
 
 
-def test_where_there_is_nothing_to_export_it_is_one_sentence(run, tmp_path):
+def test_export_without_a_checkpoint_is_an_error(run, tmp_path):
     with pytest.raises(VcvaeError, match="no checkpoint here"):
         export(tmp_path, tmp_path / "model")
     checkpoint.save(tmp_path, checkpoint.load(run))
-    with pytest.raises(VcvaeError, match="no best checkpoint is kept here"):
+    with pytest.raises(VcvaeError, match="no best checkpoint here"):
         export(tmp_path, tmp_path / "model", best=True)
     assert not (tmp_path / "model").exists()
 
 
-def test_figures_of_steps_that_a_killed_run_lost_are_taken_back(run, tmp_path):
+def test_read_figures_skips_an_incomplete_line(run, tmp_path):
     with open(run / FIGURES, "a") as file:
         file.write('{"step": 5, "group": "train", "reconstr')
-    assert [line["step"] for line in read(run)] == [2, 2, 4, 4]
+    assert [line["step"] for line in read_figures(run)] == [2, 2, 4, 4]
 
 
-def test_the_git_state_is_that_of_the_folder(tmp_path, monkeypatch):
+def test_git_state_is_that_of_the_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
     assert environment.git_state() == {}

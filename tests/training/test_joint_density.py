@@ -10,13 +10,12 @@ from rich.console import Console
 from tests.synthetic import speak
 from vcvae.errors import VcvaeError
 from vcvae.features.f0 import yin
-from vcvae.training.loop import train
-from vcvae.training.tasks import parse
+from vcvae.training.joint_density import JointDensityConfig, fit
 
 
 @pytest.fixture(scope="module")
 def speakers(tmp_path_factory):
-    """A long low voice and a short high one, who say the same ten sentences at their own lr_scale."""
+    """Ten sentences by a speaker with low F0 and a long vocal tract, and by one with high F0 and other durations."""
     root = tmp_path_factory.mktemp("parallel")
     for name, voice in {"low": {"f0": 110}, "high": {"f0": 165, "tract": 1.2}}.items():
         (root / name).mkdir()
@@ -27,31 +26,31 @@ def speakers(tmp_path_factory):
     return root
 
 
-def values(speakers, **changes):
-    return {
-        "task": "gmm_conversion",
+def config(speakers, **changes):
+    values = {
         "output": str(speakers / "model"),
         "source": str(speakers / "low"),
         "target": str(speakers / "high"),
         "model": {"components": 8},
         "held_out": 0.2,
-    } | changes
+    }
+    return JointDensityConfig.parse(values | changes, context="test")
 
 
 @pytest.fixture(scope="module")
 def report(speakers):
     console = Console(record=True, width=300, file=io.StringIO())
-    train(parse(values(speakers), where="test"), console)
+    fit(config(speakers), console)
     return console.export_text()
 
 
-def test_unseen_sentences_come_nearer_by_more_than_a_decibel(report):
+def test_fit_lowers_the_distortion_of_held_out_sentences_by_a_decibel(report):
     assert "8 sentences, +0.58 octaves" in report
-    before, after = map(float, re.search(r"2 unseen: ([\d.]+) dB before, ([\d.]+) dB after", report).groups())
+    before, after = map(float, re.search(r"2 held-out: ([\d.]+) dB before, ([\d.]+) dB after", report).groups())
     assert before - after > 1
 
 
-def test_the_command_line_converts_with_it(report, speakers, tmp_path, vcvae):
+def test_vcvae_convert_accepts_the_fitted_model(report, speakers, tmp_path, vcvae):
     source, output = speakers / "low" / "s9.wav", tmp_path / "out.wav"
     arguments = ("convert", source, "--model", speakers / "model", "--vocoder", "griffin-lim", "-o", output)
     assert vcvae(*arguments)[0] == 0
@@ -62,14 +61,14 @@ def test_the_command_line_converts_with_it(report, speakers, tmp_path, vcvae):
         for x in (samples, sf.read(source, dtype="float32")[0])
     ]
     assert statistics[0] - statistics[1] == pytest.approx(np.log2(1.5), abs=0.15)
-    code, _, err = vcvae(*arguments, "--target", source)
+    code, _, err = vcvae(*arguments, "--target", source, "--force")
     assert code == 2
     assert "knows its one target" in err
 
 
-def test_folders_that_do_not_match_are_one_sentence(speakers, tmp_path):
+def test_fit_of_folders_without_common_names_is_an_error(speakers, tmp_path):
     (tmp_path / "other").mkdir()
     sf.write(tmp_path / "other" / "elsewhere.wav", speak("aiu"), 22050)
     for folder in (tmp_path / "other", tmp_path / "nowhere"):
         with pytest.raises(VcvaeError, match=re.escape(str(folder))):
-            train(parse(values(speakers, target=str(folder)), where="test"), Console(quiet=True))
+            fit(config(speakers, target=str(folder)), Console(quiet=True))

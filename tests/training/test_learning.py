@@ -1,4 +1,6 @@
-"""A minute of training on "speakers" who differ in f0 and vocal tract alone, so that every right answer is valid_bands."""
+"""Conversion between synthetic speakers who differ in F0 and vocal tract only, so that every answer is known."""
+
+from itertools import product
 
 import librosa
 import numpy as np
@@ -10,45 +12,49 @@ from rich.console import Console
 from tests.synthetic import PHONES, speak
 from vcvae.augment.mel import warp
 from vcvae.convert.encoder import Encoder
-from vcvae.data.prepare import Preparation
-from vcvae.metrics.speakers import probe
-from vcvae.training.loop import load_run, train
+from vcvae.data.prepare import prepare
+from vcvae.metrics.speakers import covariances, probe
+from vcvae.training.loop import train
+from vcvae.training.run_folder import load_run
 from vcvae.training.tasks import parse
 
+pytestmark = pytest.mark.slow  # a minute of training
+
 RATE, SECONDS = 22050, 3.0
-PITCHES, TRACTS = (90, 120, 160, 210), (0.85, 0.95, 1.05, 1.15)  # of those who are learned from, in Hz and as scales
-LOW, HIGH, MIN_ROW, SHORT = 105, 195, 0.9, 1.1  # of those who never were
-PAIRS = [  # f0 and tract of source and target
-    ((LOW, MIN_ROW), (HIGH, SHORT)),
-    ((HIGH, SHORT), (LOW, MIN_ROW)),
-    ((LOW, SHORT), (HIGH, MIN_ROW)),
-    ((HIGH, MIN_ROW), (LOW, SHORT)),
+TRAIN_F0, TRAIN_TRACTS = (90, 120, 160, 210), (0.85, 0.95, 1.05, 1.15)  # Hz; scales of the formants
+LOW, HIGH, SMALL_SCALE, LARGE_SCALE = 105, 195, 0.9, 1.1  # of the unseen speakers
+PAIRS = [  # F0 and formant scale of source and target
+    ((LOW, SMALL_SCALE), (HIGH, LARGE_SCALE)),
+    ((HIGH, LARGE_SCALE), (LOW, SMALL_SCALE)),
+    ((LOW, LARGE_SCALE), (HIGH, SMALL_SCALE)),
+    ((HIGH, SMALL_SCALE), (LOW, LARGE_SCALE)),
 ]
-HEARD = slice(60)  # bands, up to 4 kHz
+COMPARED_BANDS = slice(60)  # up to 4 kHz
 
 
-def words(seed: int) -> str:
-    """A dozen phones, a different one each time."""
+def random_words(seed: int) -> str:
+    """Twelve phones, no two adjacent ones equal."""
     random = np.random.default_rng(seed)
     phones = [phone for phone in PHONES if phone != " "]
-    said = [str(random.choice(phones))]
-    while len(said) < 12:
+    words = [str(random.choice(phones))]
+    while len(words) < 12:
         phone = str(random.choice(phones))
-        if phone != said[-1]:
-            said.append(phone)
-    return "".join(said)
+        if phone != words[-1]:
+            words.append(phone)
+    return "".join(words)
 
 
 @pytest.fixture(scope="module")
 def encoder(tmp_path_factory):
-    """Trained on 16 speakers, four f0s by four tracts, five utterances each."""
+    """Trained on 16 speakers, four F0s by four vocal tracts, with five utterances each."""
     root = tmp_path_factory.mktemp("learning")
-    for k, (f0, tract) in enumerate((p, t) for p in PITCHES for t in TRACTS):
+    for k, (f0, tract) in enumerate(product(TRAIN_F0, TRAIN_TRACTS)):
         (root / "source" / f"{k:02d}").mkdir(parents=True)
         for i in range(5):
-            samples = speak(words(100 * k + i), f0=f0, tract=tract, seconds=SECONDS, seed=100 * k + i)
+            seed = 100 * k + i
+            samples = speak(random_words(seed), f0=f0, tract=tract, seconds=SECONDS, seed=seed)
             sf.write(root / "source" / f"{k:02d}" / f"{i}.wav", samples, RATE)
-    list(Preparation("folder", root / "source", root / "ready", sample_rate=RATE, dev=0, test=0))
+    prepare("folder", root / "source", root / "ready", sample_rate=RATE, dev=0, test=0)
     values = {
         "task": "conversion",
         "output": str(root / "run"),
@@ -61,9 +67,9 @@ def encoder(tmp_path_factory):
         "conversions_from": 200,
         "kl_warmup": 100,
         "band_dropout": 0.0,
-        "weights": {"adversarial": 0.0, "features": 0.0, "content_mse": 0.0},
+        "weights": {"adversarial": 0.0, "feature_matching": 0.0},
         "optimizer": {"learning_rate": 2e-3, "warmup": 20},
-        "average": 0.98,
+        "ema_decay": 0.98,
         "validate_every": 10_000,
         "model": {
             "fast_channels": 64,
@@ -74,74 +80,89 @@ def encoder(tmp_path_factory):
             "f0_channels": 32,
         },
     }
-    train(parse(values, where="test"), Console(quiet=True))
+    train(parse(values, context="test"), Console(quiet=True))
     return Encoder(load_run(root / "run")[1].released.eval())
 
 
-def hear(encoder, samples):
+def log_mel(encoder, samples):
     return torch.from_numpy(encoder.mel(samples))[None]
 
 
-def difference(a, b):
-    return (a - b)[:, HEARD].abs().mean().item()
+def l1(a, b):
+    return (a - b)[:, COMPARED_BANDS].abs().mean().item()
 
 
 @pytest.fixture(scope="module", params=PAIRS, ids=str)
 def case(request, encoder):
-    """Mels of what the source says, of the same in the target's voice, and of the conversion."""
-    (f0, tract), (wanted_pitch, wanted_tract) = request.param
-    said = {"words": words(77), "seconds": SECONDS, "seed": 1}
-    source = hear(encoder, speak(**said, f0=f0, tract=tract))
-    answer = hear(encoder, speak(**said, f0=wanted_pitch, tract=wanted_tract))
-    target = hear(encoder, speak(words(78), f0=wanted_pitch, tract=wanted_tract, seconds=SECONDS, seed=2))
+    """Mels of a source utterance, of the same words by the target, and of the conversion; source and target."""
+    source_speaker, target_speaker = request.param
+    utterance = {"words": random_words(77), "seconds": SECONDS, "seed": 1}
+    source = log_mel(encoder, speak(**utterance, f0=source_speaker[0], tract=source_speaker[1]))
+    answer = log_mel(encoder, speak(**utterance, f0=target_speaker[0], tract=target_speaker[1]))
+    reference = speak(random_words(78), f0=target_speaker[0], tract=target_speaker[1], seconds=SECONDS, seed=2)
     with torch.no_grad():
-        converted = encoder.model.convert(source, encoder.model.voice(target))
-    return source, answer, converted, (f0, tract), (wanted_pitch, wanted_tract)
+        converted = encoder.model.convert(source, encoder.model.voice(log_mel(encoder, reference)))
+    return source, answer, converted, source_speaker, target_speaker
 
 
-def test_a_conversion_is_nearer_to_what_the_target_would_say_than_to_what_the_source_said(case):
+def test_conversion_is_nearer_to_the_targets_utterance_than_to_the_source(case):
     source, answer, converted, *_ = case
-    assert difference(converted, answer) < difference(converted, source)
+    assert l1(converted, answer) < l1(converted, source)
 
 
-def test_formants_move_to_those_of_the_target(case):
-    source, _, converted, (_, tract), (_, wanted) = case
+def test_conversion_has_the_formants_of_the_target(case):
+    source, _, converted, (_, source_tract), (_, target_tract) = case
     centres = torch.from_numpy(librosa.mel_frequencies(82, fmin=0, fmax=8000)[1:-1].astype(np.float32))
     scales = torch.linspace(0.7, 1.4, 71)
-    moved = [difference(warp(source, 1 / scale[None], centres), converted) for scale in scales]
-    assert np.log(scales[int(np.argmin(moved))]) == pytest.approx(np.log(wanted / tract), abs=0.12)
+    distances = [l1(warp(source, 1 / scale[None], centres), converted) for scale in scales]
+    scale = scales[int(np.argmin(distances))]
+    assert np.log(scale) == pytest.approx(np.log(target_tract / source_tract), abs=0.12)
 
 
-def test_the_pitch_moves_to_the_targets(encoder, case):
-    _, answer, converted, (f0, _), (wanted, _) = case
+def test_conversion_has_the_f0_of_the_target(encoder, case):
+    _, answer, converted, (source_f0, _), (target_f0, _) = case
     octaves = encoder.model.f0(converted).statistics().mean - encoder.model.f0(answer).statistics().mean
-    assert abs(octaves.item()) < 0.25 * abs(np.log2(wanted / f0))
+    assert abs(octaves.item()) < 0.25 * abs(np.log2(target_f0 / source_f0))
 
 
-def test_the_words_stay(encoder, case):
-    """A frame of the conversion is most like the phone that was said, among all phones in the target's voice."""
+def test_conversion_keeps_the_words(encoder, case):
+    """Most frames of the conversion are nearest to their own phone, among all phones by the target."""
     _, answer, converted, _, (f0, tract) = case
     phones = [phone for phone in PHONES if phone != " "]
-    alone = [hear(encoder, speak(phone, f0=f0, tract=tract, seconds=0.6)) for phone in phones]
-    shapes = torch.stack([mel[0, :, 10:40].mean(dim=1) for mel in alone])
+    phone_mels = [log_mel(encoder, speak(phone, f0=f0, tract=tract, seconds=0.6)) for phone in phones]
+    templates = torch.stack([mel[0, :, 10:40].mean(dim=1) for mel in phone_mels])
+    templates = templates - templates.mean(dim=1, keepdim=True)
     frames = converted.shape[2]
-    said = np.array([phones.index(phone) for phone in words(77)])[np.arange(frames) * 12 // frames]
+    truth = np.array([phones.index(phone) for phone in random_words(77)])[np.arange(frames) * 12 // frames]
 
-    def found(mel):
-        levelled, wanted = (x - x.mean(dim=1, keepdim=True) for x in (mel[0].T, shapes))
-        return (torch.cdist(levelled, wanted).argmin(dim=1).numpy() == said).mean()
+    def accuracy(mel):
+        levelled = mel[0].T - mel[0].T.mean(dim=1, keepdim=True)
+        return (torch.cdist(levelled, templates).argmin(dim=1).numpy() == truth).mean()
 
-    assert found(answer) > 0.6
-    assert found(converted) > 0.6 * found(answer)
+    assert accuracy(answer) > 0.6
+    assert accuracy(converted) > 0.6 * accuracy(answer)
 
 
-def test_content_latents_hardly_tell_who_speaks(encoder):
+@pytest.fixture(scope="module")
+def content_of_unseen_speakers(encoder):
+    """Content latents of nine unseen speakers, 16 utterances each, and who speaks."""
     latents, speakers = [], []
-    for k, (f0, tract) in enumerate((p, t) for p in (100, 140, 180) for t in (0.9, 1.0, 1.1)):
+    for k, (f0, tract) in enumerate(product((100, 140, 180), (0.9, 1.0, 1.1))):
         for i in range(16):
             seed = 9000 + 50 * k + i
-            samples = speak(words(seed), f0=f0, tract=tract, seconds=SECONDS, seed=seed)
+            samples = speak(random_words(seed), f0=f0, tract=tract, seconds=SECONDS, seed=seed)
             latents.append(encoder.content(samples))
             speakers.append(f"{k}")
-    found = probe(latents, speakers)
-    assert found.accuracy < 3 * found.chance
+    return latents, speakers
+
+
+def test_means_of_content_latents_do_not_reveal_the_speaker(content_of_unseen_speakers):
+    leakage = probe(*content_of_unseen_speakers)
+    assert leakage.accuracy < 3 * leakage.chance
+
+
+@pytest.mark.xfail(reason="covariances of content latents still reveal the speaker", strict=False)
+def test_covariances_of_content_latents_do_not_reveal_the_speaker(content_of_unseen_speakers):
+    latents, speakers = content_of_unseen_speakers
+    leakage = probe(covariances(latents), speakers)
+    assert leakage.accuracy < 3 * leakage.chance

@@ -213,7 +213,7 @@ def test_saved_and_loaded(vocoder, mel, tmp_path):
 )
 def test_a_wrong_configuration_is_refused(change, message):
     with pytest.raises(VcvaeError, match=message):
-        SourceFilterVocoderConfig.parse(change, where="test")
+        SourceFilterVocoderConfig.parse(change, context="test")
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA")

@@ -76,7 +76,7 @@ class Recipe(Config):
         Raises:
             VcvaeError: it cannot be read, or is no recipe.
         """
-        recipe = cls.parse(read_yaml(file), where=str(file))
+        recipe = cls.parse(read_yaml(file), context=str(file))
         names = [step.name for step in recipe.steps]
         if len(set(names)) < len(names):
             raise VcvaeError(f"{file}: two steps have the same name; each needs its own.")

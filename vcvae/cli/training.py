@@ -41,7 +41,7 @@ def train(
     from vcvae.training.tasks import parse
 
     with suppress(Stopped):  # it was announced, and a launcher would take another exit code for a failure
-        train(parse(values, where=str(config)), out)
+        train(parse(values, context=str(config)), out)
 
 
 def fit(
@@ -62,7 +62,7 @@ def fit(
 
     if explain:
         return say(explain_config(JointDensityConfig))
-    fit(JointDensityConfig.parse(values, where=str(config)), out)
+    fit(JointDensityConfig.parse(values, context=str(config)), out)
 
 
 def run(

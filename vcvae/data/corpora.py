@@ -1,6 +1,6 @@
-"""Where the recordings lie in the corpora of the field, who speaks in them, and what is known to be wrong with them.
+"""The folder layouts of public corpora: recordings, their speakers, and known faults.
 
-Voices need no transcripts, so recordings are found by their places, and a corpus need not be whole.
+Transcripts are not needed, so recordings are found by their paths, and a corpus need not be complete.
 """
 
 from __future__ import annotations
@@ -15,7 +15,14 @@ from vcvae import audio
 from vcvae.errors import VcvaeError, disk_errors
 
 ARCHIVES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".zip")
-UNFINISHED = (".part", ".partial", ".crdownload", ".aria2", ".download", ".filepart")  # what browsers and others leave
+UNFINISHED = (
+    ".part",
+    ".partial",
+    ".crdownload",
+    ".aria2",
+    ".download",
+    ".filepart",
+)  # of browsers and others
 
 
 class Utterance(NamedTuple):
@@ -33,62 +40,62 @@ class LeftOut(NamedTuple):
     reason: str
 
 
-Found = list[Utterance | LeftOut]
+Files = list[Utterance | LeftOut]
 
 
 class Corpus(NamedTuple):
-    """How a corpus is recognised and read.
+    """How a corpus is recognized and read.
 
-    `folders` are patterns below its root, one of which must be there. `parts` are patterns of the archives that become
-    a folder of their own name.
+    `folders` are patterns below its root, one of which must exist. `parts` are patterns of archives that unpack into a
+    folder of the same name.
     """
 
     folders: tuple[str, ...]
-    find: Callable[[Path], Found]
+    find: Callable[[Path], Files]
     parts: tuple[str, ...] = ()
 
 
-def find(corpus: str, source: Path) -> Found:
+def find(corpus: str, source: Path) -> Files:
     """The recordings of a corpus in `source`, or in the folder that its archive made there, by speaker and name.
 
     Raises:
         VcvaeError: an unknown corpus, or a folder that does not look like it.
     """
-    known = layout(corpus)
+    expected_layout = layout(corpus)
     if not source.is_dir():
         raise VcvaeError(f"{source}: no folder with audio files; give the one where {corpus} was unpacked.")
-    root = _root(source, known.folders)
-    expected = " or ".join(known.folders).replace("[-_]", "-")
+    root = _root(source, expected_layout.folders)
+    expected = " or ".join(expected_layout.folders).replace("[-_]", "-")
     names = sorted(p.name for p in {*source.iterdir(), *(root or source).iterdir()} if p.is_file())
     for name in names:
         if name.endswith(UNFINISHED):
-            raise VcvaeError(f"{source}: holds {name}, a download that has not ended; let it end, and unpack it there.")
+            raise VcvaeError(f"{source}: holds {name}, an unfinished download; finish it, and unpack it there.")
     packed = [(name, _stem(name)) for name in names if name.endswith(ARCHIVES)]
     if root is None and packed:
         raise VcvaeError(f"{source}: holds {packed[0][0]}, but no {expected}; unpack it there.")
     if root is None:
         raise VcvaeError(f"{source}: does not look like {corpus}, which holds {expected}; give the folder that does.")
     for name, stem in packed:
-        if any(fnmatch(stem, part) for part in known.parts) and not _is_folder(root, stem):
+        if any(fnmatch(stem, part) for part in expected_layout.parts) and not _is_folder(root, stem):
             raise VcvaeError(f"{source}: holds {name}, but nothing of it is in {root}; unpack it, or remove it.")
-    for folder in _matches(root, known.folders):
+    for folder in _matches(root, expected_layout.folders):
         if folder.is_dir() and not any(path.suffix.lower() in audio.AUDIO_ENDINGS for path in folder.rglob("*")):
             raise VcvaeError(f"{folder}: holds no recordings; unpack its archive again, or remove the folder.")
-    found = known.find(root) + _empty(root, known.folders)
-    recordings = [item.path for item in found if isinstance(item, Utterance)]
+    files = expected_layout.find(root) + _find_empty_folders(root, expected_layout.folders)
+    recordings = [item.path for item in files if isinstance(item, Utterance)]
     if not recordings:
         raise VcvaeError(f"{root}: no recordings where {corpus} has them ({expected}); unpack its archive again.")
     if audio.is_pointer(recordings[0]):
         raise VcvaeError(f"{recordings[0]}: a Git LFS pointer, not the audio itself; run 'git lfs pull' in {root}.")
-    return sorted(_once(found), key=lambda item: item[1:] if isinstance(item, Utterance) else ("",))
+    return sorted(_unique(files), key=lambda item: item[1:] if isinstance(item, Utterance) else ("",))
 
 
-def _vctk(root: Path) -> Found:
+def _vctk(root: Path) -> Files:
     """CSTR VCTK: 110 speakers of English, 44 h, 48 kHz (Yamagishi et al. 2019, doi:10.7488/ds/2645).
 
     0.92 has `wav48_silence_trimmed/p225/p225_001_mic1.flac` and, of another microphone, `…_mic2.flac`. The second is
-    missing for p280 and had faults with p315, so the first is taken wherever it is there. p315 has no transcripts, and
-    p362 some without recordings, which does no harm here. One speaker is not p-something but s5. The archive makes no
+    missing for p280 and had faults with p315, so the first is used if it exists. p315 has no transcripts, and
+    p362 some without recordings, which does not matter here. One speaker is s5, not p-something. The archive makes no
     folder of its own. 0.80 has `wav48/p225/p225_001.wav` of one microphone.
     """
     chosen = {}
@@ -98,19 +105,19 @@ def _vctk(root: Path) -> Found:
     return [Utterance(path, path.parent.name, name) for name, path in named.items()]
 
 
-def _libri(root: Path) -> Found:
+def _libri(root: Path) -> Files:
     """LibriSpeech (Panayotov et al. 2015), LibriTTS (Zen et al. 2019) and LibriTTS-R (Koizumi et al. 2023).
 
-    `<part>/<speaker>/<chapter>/…`, FLAC at 16 kHz or WAV at 24 kHz. The parts are put together: the split is by
-    speaker over all that is there, and not the official one. LibriTTS's archives hold files of macOS, `._….wav`,
+    `<part>/<speaker>/<chapter>/…`, FLAC at 16 kHz or WAV at 24 kHz. All parts are used together: the split is by
+    speaker, and not the official one. LibriTTS's archives hold files of macOS, `._….wav`,
     which are no audio, and 1092_134562_000013_000004.wav is damaged.
     """
     paths = [path for part in _PARTS for ending in ("flac", "wav") for path in _files(root, f"{part}/*/*/*.{ending}")]
     return [Utterance(path, path.parent.parent.name, path.stem) for path in paths]
 
 
-def _cmu_arctic(root: Path) -> Found:
-    """CMU ARCTIC: 18 speakers of English who say the same 1132 sentences, 16 kHz (Kominek & Black 2004).
+def _cmu_arctic(root: Path) -> Files:
+    """CMU ARCTIC: 18 speakers of English with the same 1132 sentences, 16 kHz (Kominek & Black 2004).
 
     `cmu_us_bdl_arctic/wav/arctic_a0001.wav`. Some speakers lack some sentences. `orig/`, beside `wav/`, has the
     larynx signal in its second channel and is not read.
@@ -119,23 +126,23 @@ def _cmu_arctic(root: Path) -> Found:
     return [Utterance(path, path.parent.parent.name.split("_")[2], path.stem) for path in paths]
 
 
-def _aishell3(root: Path) -> Found:
+def _aishell3(root: Path) -> Files:
     """AISHELL-3: 218 speakers of Mandarin, 85 h, 44.1 kHz (Shi et al. 2021).
 
-    `train/wav/SSB0005/SSB00050001.wav`, and `test/wav/…` so too. The two are put together, and split by speaker.
+    `train/wav/SSB0005/SSB00050001.wav`, and `test/wav/…` likewise. Both are used together, and split by speaker.
     """
     paths = [path for part in ("train", "test") for path in _files(root, f"{part}/wav/*/*.wav")]
     return [Utterance(path, path.parent.name, path.stem) for path in paths]
 
 
-def _commonvoice(root: Path) -> Found:
+def _commonvoice(root: Path) -> Files:
     """Mozilla Common Voice, any release and any number of its languages (Ardila et al. 2020).
 
     `clips/….mp3`, and `validated.tsv` with `client_id` and `path`, whose sentences may hold a quotation mark that is
-    not closed. A client is a speaker as far as people stayed logged in; its 128 digits are cut to 16, which still
-    differ. Clips that the table names and that are missing are reported.
+    not closed. A client counts as a speaker, although one person can have several; its 128 digits are cut to 16,
+    which are still unique. Clips that the table names and that are missing are reported.
     """
-    found = []
+    files = []
     for table in _files(root, "validated.tsv") or _files(root, "*/validated.tsv"):
         if audio.is_pointer(table):
             raise VcvaeError(f"{table}: a Git LFS pointer, not the table itself; run 'git lfs pull' in {root}.")
@@ -145,19 +152,19 @@ def _commonvoice(root: Path) -> Found:
                     raise VcvaeError(f"{table}: lacks client_id or path in a row; unpack its archive again.")
                 clip = table.parent / "clips" / row["path"]
                 missing = not clip.is_file() and LeftOut(clip, "missing, though validated.tsv names it")
-                found.append(missing or Utterance(clip, row["client_id"][:16], clip.stem))
-    return found
+                files.append(missing or Utterance(clip, row["client_id"][:16], clip.stem))
+    return files
 
 
-def _folder(root: Path) -> Found:
+def _folder(root: Path) -> Files:
     """Anyone's speech: `<speaker>/**/*`, of any format that libsndfile reads."""
-    found = []
+    files = []
     for path in audio.find(root):
         speaker, *name = path.relative_to(root).parts
-        found.append(Utterance(path, speaker, "/".join(name)) if name else LeftOut(path, "not in a speaker's folder"))
-    if all(isinstance(item, LeftOut) for item in found):
+        files.append(Utterance(path, speaker, "/".join(name)) if name else LeftOut(path, "not in a speaker's folder"))
+    if all(isinstance(item, LeftOut) for item in files):
         raise VcvaeError(f"{root}: no speaker folders; put each speaker's recordings in a folder of their own.")
-    return found
+    return files
 
 
 _PARTS = ("train[-_]*", "dev[-_]*", "test[-_]*")
@@ -181,7 +188,7 @@ def layout(corpus: str) -> Corpus:
 
 
 def _root(source: Path, patterns: tuple[str, ...]) -> Path | None:
-    """`source`, or else the first folder in it, that holds what one of the patterns says."""
+    """`source`, or else the first folder in it, that matches one of the patterns."""
     folders = (source, *sorted(p for p in source.iterdir() if p.is_dir() and not p.name.startswith(".")))
     return next((folder for folder in folders if _matches(folder, patterns) or not patterns), None)
 
@@ -190,8 +197,8 @@ def _matches(root: Path, patterns: tuple[str, ...]) -> list[Path]:
     return [p for pattern in patterns for p in _files(root, pattern) if p.is_dir() or p.suffix == ".tsv"]
 
 
-def _empty(root: Path, patterns: tuple[str, ...]) -> Found:
-    """Folders of speakers in which there is nothing."""
+def _find_empty_folders(root: Path, patterns: tuple[str, ...]) -> Files:
+    """Speaker folders without files."""
     folders = [
         speaker for folder in _matches(root, patterns) if folder.is_dir() for speaker in sorted(folder.iterdir())
     ]
@@ -211,13 +218,13 @@ def _stem(name: str) -> str:
 
 
 def _is_folder(root: Path, stem: str) -> bool:
-    """Whether the folder of an archive is there; LibriTTS-R's archives are train_clean_100 and its folders -100."""
+    """Whether the folder of an archive exists; LibriTTS-R's archives are train_clean_100 and its folders -100."""
     return any((root / name).is_dir() for name in (stem, stem.replace("_", "-")))
 
 
-def _once(found: Found) -> Iterator[Utterance | LeftOut]:
+def _unique(files: Files) -> Iterator[Utterance | LeftOut]:
     seen = set()
-    for item in found:
+    for item in files:
         if isinstance(item, Utterance) and item[1:] in seen:
             item = LeftOut(item.path, f"another recording of {item.speaker} has the name {item.name}")
         elif isinstance(item, Utterance):

@@ -1,4 +1,4 @@
-"""The archives of the corpora, fetched by lhotse."""
+"""Downloading corpora by lhotse."""
 
 from __future__ import annotations
 
@@ -13,23 +13,25 @@ from vcvae.errors import VcvaeError, disk_errors
 
 
 def download(corpus: str, folder: Path) -> None:
-    """Fetch and unpack a corpus into `folder`, as far as it is not there.
+    """Download and unpack the missing parts of a corpus into `folder`.
 
     Raises:
-        VcvaeError: an unknown corpus, or one that cannot be fetched without a person, or not now.
+        VcvaeError: an unknown corpus, or one without a direct download; or the download fails.
     """
     layout(corpus)
-    if corpus not in FETCH:
-        raise VcvaeError(f"--download: cannot fetch {corpus}, only {', '.join(FETCH)}; put it into {folder} yourself.")
+    if corpus not in DOWNLOADS:
+        raise VcvaeError(
+            f"--download: cannot fetch {corpus}, only {', '.join(DOWNLOADS)}; put it into {folder}."
+        )
     try:
         with disk_errors(folder, "downloaded to"):
-            FETCH[corpus](folder)
+            DOWNLOADS[corpus](folder)
     except (tarfile.TarError, zipfile.BadZipFile, EOFError) as error:
         raise VcvaeError(f"{folder}: an archive of {corpus} is damaged ({error}); remove it and try again.") from None
 
 
 def _vctk(folder: Path) -> None:
-    # lhotse's own marks its end in a folder that the archive of 0.92 does not make.
+    # lhotse's function marks completion in a folder that the archive of version 0.92 does not create.
     from lhotse.recipes.vctk import EDINBURGH_VCTK_URL
     from lhotse.utils import resumable_download
 
@@ -51,7 +53,7 @@ def _lhotse(recipe: str, function: str, *arguments: str) -> Callable[[Path], obj
     return fetch
 
 
-FETCH = {
+DOWNLOADS = {
     "vctk": _vctk,
     "libritts": _lhotse("libritts", "download_libritts"),
     "libritts-r": _lhotse("libritts", "download_librittsr"),

@@ -1,4 +1,4 @@
-"""Means, and how sure they are."""
+"""Means with bootstrap confidence intervals."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ import numpy as np
 
 
 class Ratio(NamedTuple):
-    """Something counted among many, such as wrong words of all words: its mean weighs each case by how many."""
+    """A count and its total, such as wrong words of all words; means weight each case by its total."""
 
     part: float
     whole: float
 
 
 class Interval(NamedTuple):
-    """A mean, the ends of its 95 % bootstrap interval, and of how many values."""
+    """A mean, the bounds of its 95 % bootstrap interval, and the number of values."""
 
     mean: float
     low: float
@@ -29,7 +29,7 @@ class Interval(NamedTuple):
 
 
 def interval(values: Sequence[float | Ratio], *, seed: int = 0, resamples: int = 2000) -> Interval | None:
-    """The mean of what is finite, with the percentile bootstrap of Efron 1979 (doi:10.1214/aos/1176344552).
+    """The mean of the finite values, with a percentile bootstrap interval: Efron 1979 (doi:10.1214/aos/1176344552).
 
     None where no value is finite.
 
@@ -41,7 +41,7 @@ def interval(values: Sequence[float | Ratio], *, seed: int = 0, resamples: int =
     if not sum(whole for _, whole in pairs):
         return None
     part, whole = np.array([pair for pair in pairs if pair.whole], float).T
-    drawn = np.random.default_rng(seed).integers(len(part), size=(resamples, len(part)))
-    means = part[drawn].sum(axis=1) / whole[drawn].sum(axis=1)
+    resampled = np.random.default_rng(seed).integers(len(part), size=(resamples, len(part)))
+    means = part[resampled].sum(axis=1) / whole[resampled].sum(axis=1)
     low, high = np.percentile(means, (2.5, 97.5))
     return Interval(float(part.sum() / whole.sum()), float(low), float(high), len(part))

@@ -1,4 +1,4 @@
-"""How far one spectral envelope is from another, where the words are the same: mel-cepstral distortion."""
+"""Mel-cepstral distortion: the distance of spectral envelopes of recordings with the same words."""
 
 from __future__ import annotations
 
@@ -12,17 +12,18 @@ from vcvae.features.cepstrum import align, cepstrum
 
 
 def mel_cepstral_distortion(mel: Tensor, reference: Tensor) -> float:
-    """Mean distance in dB of two log-mels (n_mels, frames) that say the same, each at its own speed, loudness apart.
+    """Mean distance in dB of two log-mels (n_mels, frames) with the same words, aligned in time, without the level.
 
-    Kubichek 1993 (doi:10.1109/PACRIM.1993.407206), for cepstra in the scale that synthesis filters have, on frames
-    aligned in time and within 40 dB of their loudest.
+    Kubichek 1993 (doi:10.1109/PACRIM.1993.407206), for cepstra in the scale of synthesis filters, on frames within
+    40 dB of the loudest.
     """
     scale = 10 * math.sqrt(2) / math.log(10) * math.sqrt(2 / mel.shape[-2])
-    a, b = (scale * cepstrum(_loud(x))[1:].numpy() for x in (mel, reference))
+    a = scale * cepstrum(_loud_frames(mel))[1:].numpy()
+    b = scale * cepstrum(_loud_frames(reference))[1:].numpy()
     i, j = align(a, b)
     return float(np.linalg.norm(a[:, i] - b[:, j], axis=0).mean())
 
 
-def _loud(mel: Tensor) -> Tensor:
+def _loud_frames(mel: Tensor) -> Tensor:
     loudness = 0.5 * torch.exp(2 * mel).sum(dim=-2).log()
     return mel[:, loudness > loudness.max() - 4.6]

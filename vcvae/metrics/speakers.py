@@ -1,4 +1,4 @@
-"""How much latents tell of who speaks: much is asked of the speaker's, and nothing of the content's."""
+"""Speaker information in latents: equal error rate, retrieval, and probes that measure leakage into the content."""
 
 from __future__ import annotations
 
@@ -14,7 +14,10 @@ from vcvae.errors import VcvaeError
 
 
 def equal_error_rate(genuine: Tensor, impostor: Tensor) -> float:
-    """The share of genuine trials (any,) below, and of impostors' (any,) above, the score where the two are equal."""
+    """The error rate at the threshold where misses of genuine trials and false acceptances of impostors are equal.
+
+    Scores (trials,) each, higher for the same speaker.
+    """
     thresholds = torch.cat([genuine, impostor]).sort().values
     missed = torch.searchsorted(genuine.sort().values, thresholds) / len(genuine)
     accepted = 1 - torch.searchsorted(impostor.sort().values, thresholds) / len(impostor)
@@ -24,9 +27,7 @@ def equal_error_rate(genuine: Tensor, impostor: Tensor) -> float:
 
 @dataclass(frozen=True)
 class Retrieval:
-    """How well the nearest latents are the same speaker's: the equal error rate, and `correct`, of each utterance,
-    whether its nearest other is its speaker's, which is so by `chance` where latents tell nothing.
-    """
+    """Equal error rate; whether the nearest other utterance of each is by the same speaker; the chance of that."""
 
     equal_error_rate: float
     correct: tuple[bool, ...]
@@ -34,16 +35,16 @@ class Retrieval:
 
 
 def retrieval(latents: Sequence[NDArray[np.floating]], speakers: Sequence[str]) -> Retrieval:
-    """Find each utterance's speaker by the nearest other utterance: cosines of their speaker latents.
+    """Compare speaker latents by their cosines: equal error rate, and nearest other utterance of each.
 
     Args:
-        latents: one an utterance, (latent,), of unit length.
-        speakers: who says each.
+        latents: one per utterance, (latent,), of unit length.
+        speakers: the speaker of each utterance.
 
     Raises:
         VcvaeError: fewer than two speakers, or one with a single utterance.
     """
-    numbers, _ = _numbered(speakers)
+    numbers, _ = _number_speakers(speakers)
     vectors = torch.from_numpy(np.stack(latents))
     similarity = vectors @ vectors.T
     same = torch.from_numpy(numbers[:, None] == numbers[None, :])
@@ -57,32 +58,32 @@ def retrieval(latents: Sequence[NDArray[np.floating]], speakers: Sequence[str]) 
     )
 
 
-def _numbered(speakers: Sequence[str]) -> tuple[NDArray[np.integer], NDArray[np.integer]]:
-    """The number of each utterance's speaker, and how many utterances each speaker has."""
+def _number_speakers(speakers: Sequence[str]) -> tuple[NDArray[np.integer], NDArray[np.integer]]:
+    """Speaker number of each utterance, and number of utterances of each speaker."""
     names, numbers, counts = np.unique(np.asarray(speakers), return_inverse=True, return_counts=True)
     if len(names) < 2 or counts.min() < 2:
-        raise VcvaeError("to find speakers needs two of them or more, and two utterances or more of each.")
+        raise VcvaeError("speaker retrieval and probes need two speakers or more, and two utterances or more of each.")
     return numbers, counts
 
 
 @dataclass(frozen=True)
 class Probe:
-    """The share of unseen utterances whose speaker a linear classifier names, and what guessing gives."""
+    """Accuracy of a linear speaker classifier on held-out utterances, and that of guessing."""
 
     accuracy: float
     chance: float
-    correct: tuple[bool, ...] = ()  # of each unseen utterance
+    correct: tuple[bool, ...] = ()  # of each held-out utterance
 
 
 def probe(latents: Sequence[NDArray[np.floating]], speakers: Sequence[str]) -> Probe:
-    """Name the speaker of an utterance by a linear classifier of its latents' mean and spread over time.
+    """Classify speakers by a linear classifier of the latents' mean and standard deviation over time.
 
-    Every second utterance of each speaker is learned from, the others are named. What disentangles a content latent
-    from its speaker brings the accuracy down to chance; for a speaker latent it is near 1.
+    Every second utterance of each speaker is used for training, the others for testing. The accuracy is at chance for a
+    content latent without speaker information, and near 1 for a speaker latent.
 
     Args:
-        latents: one an utterance, (latent, frames), or (latent,) where there is no time.
-        speakers: who says each.
+        latents: one per utterance, (latent, frames), or (latent,) without time.
+        speakers: the speaker of each utterance.
 
     Raises:
         VcvaeError: fewer than two speakers, or one with a single utterance.
@@ -91,26 +92,26 @@ def probe(latents: Sequence[NDArray[np.floating]], speakers: Sequence[str]) -> P
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    numbers, counts = _numbered(speakers)
+    numbers, counts = _number_speakers(speakers)
     features = np.stack(
         [np.concatenate([x.mean(axis=1), x.std(axis=1)]) if x.ndim == 2 else x for x in map(np.asarray, latents)]
     )
     order = np.zeros(len(numbers), int)
     for number in range(len(counts)):
         order[numbers == number] = np.arange(counts[number])
-    learn = order % 2 == 0
+    is_training = order % 2 == 0
     classifier = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
-    classifier.fit(features[learn], numbers[learn])
-    named = classifier.predict(features[~learn])
-    # Guessing at best names the most frequent speaker.
-    chance = np.bincount(numbers[~learn]).max() / (~learn).sum()
-    correct = named == numbers[~learn]
+    classifier.fit(features[is_training], numbers[is_training])
+    predicted = classifier.predict(features[~is_training])
+    # The best guess is the most frequent speaker.
+    chance = np.bincount(numbers[~is_training]).max() / (~is_training).sum()
+    correct = predicted == numbers[~is_training]
     return Probe(float(correct.mean()), float(chance), tuple(correct.tolist()))
 
 
 def covariances(latents: Sequence[NDArray[np.floating]]) -> list[NDArray[np.floating]]:
-    """How the dimensions of each utterance's latents (latent, frames) vary together: (latent · (latent + 1) / 2,) each.
+    """The covariances of each utterance's latents (latent, frames) over time: (latent · (latent + 1) / 2,) each.
 
-    What is left to a probe where mean and spread are the same for all utterances.
+    The input of a probe for speaker information beyond mean and standard deviation.
     """
     return [np.cov(one)[np.triu_indices(len(one))] for one in latents]

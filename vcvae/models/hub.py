@@ -81,7 +81,7 @@ class PretrainedModel(nn.Module, ModelHubMixin):
         weights_file = fetch(source, WEIGHTS, **options)
         if kind != cls.__name__:
             raise VcvaeError(f"{source}: holds {kind}, where {cls.__name__} is needed.")
-        model = cls(cls.config_class.parse(values, where=str(config_file)))
+        model = cls(cls.config_class.parse(values, context=str(config_file)))
         try:
             model.load_state_dict(dequantize(load_file(weights_file)))
         except (SafetensorError, OSError, RuntimeError) as error:

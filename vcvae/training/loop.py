@@ -97,7 +97,7 @@ class Trainer:
 
     def _resume(self, saved: dict[str, Any]) -> None:
         config = self.config
-        _require_same(config, parse(yaml.safe_load(saved["config"]), where=str(self.folder)), self.folder)
+        _require_same(config, parse(yaml.safe_load(saved["config"]), context=str(self.folder)), self.folder)
         if saved["voices"] != self.data.voices:
             raise VcvaeError(
                 f"{config.data.train}: holds {self.data.voices} voices, but the run in {self.folder} was started with "

@@ -50,7 +50,7 @@ def load_task(saved: dict[str, Any], folder: Path) -> tuple[RunConfig, Task]:
     """The configuration and the task, with its weights, of a checkpoint of the run in `folder`."""
     from vcvae.training.tasks import TASKS, parse
 
-    config = parse(yaml.safe_load(saved["config"]), where=str(folder))
+    config = parse(yaml.safe_load(saved["config"]), context=str(folder))
     task = TASKS[config.task][1](config, saved["voices"])
     task.load_state_dict(saved["task"])
     return config, task.eval()

@@ -1,14 +1,14 @@
 import pytest
 import torch
 
-from tests.corpus import RECOGNIZER
+from tests.corpus import TINY_RECOGNIZER
 from vcvae.models.frozen.content import ContentNet, ContentNetConfig
 
 
 @pytest.fixture
 def net():
     torch.manual_seed(0)
-    return ContentNet(ContentNetConfig(**RECOGNIZER)).eval().requires_grad_(False)
+    return ContentNet(ContentNetConfig(**TINY_RECOGNIZER)).eval().requires_grad_(False)
 
 
 def test_content_loss_is_zero_for_the_same_content_and_its_gradient_leads_there(net):

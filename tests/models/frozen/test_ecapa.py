@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from tests.corpus import EAR
+from tests.corpus import TINY_ECAPA
 from vcvae.errors import VcvaeError
 from vcvae.evaluate.plugins import VERIFIERS
 from vcvae.features.fbank import FBANK_BANDS, filterbank
@@ -14,7 +14,7 @@ from vcvae.models.frozen.ecapa import (
     load_ecapa,
 )
 
-SMALL = EcapaConfig(**EAR)
+SMALL = EcapaConfig(**TINY_ECAPA)
 
 
 def test_frozen_batch_norm_is_that_of_evaluation():

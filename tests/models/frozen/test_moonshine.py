@@ -2,7 +2,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from tests.corpus import RECOGNIZER
+from tests.corpus import TINY_RECOGNIZER
 from vcvae.errors import VcvaeError
 from vcvae.models.frozen import moonshine
 from vcvae.models.frozen.moonshine import Attention, MoonshineConfig, MoonshineEncoder, apply_rotary, load_moonshine
@@ -11,13 +11,13 @@ from vcvae.models.frozen.moonshine import Attention, MoonshineConfig, MoonshineE
 @pytest.fixture
 def network():
     torch.manual_seed(0)
-    return MoonshineEncoder(MoonshineConfig(**RECOGNIZER)).eval().requires_grad_(False)
+    return MoonshineEncoder(MoonshineConfig(**TINY_RECOGNIZER)).eval().requires_grad_(False)
 
 
 @pytest.fixture
 def published(tmp_path, monkeypatch):
     """A folder with a public checkpoint of three layers, in miniature, and its weights."""
-    config = MoonshineConfig(**RECOGNIZER | {"layers": 3})
+    config = MoonshineConfig(**TINY_RECOGNIZER | {"layers": 3})
     monkeypatch.setattr(moonshine, "MoonshineConfig", lambda: config)
     torch.manual_seed(1)
     network = MoonshineEncoder(config).eval().requires_grad_(False)

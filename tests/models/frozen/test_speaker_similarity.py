@@ -1,13 +1,13 @@
 import pytest
 import torch
 
-from tests.corpus import EAR
+from tests.corpus import TINY_ECAPA
 from vcvae.errors import VcvaeError
 from vcvae.features.fbank import filterbank
 from vcvae.features.mel import MelSpectrogram
 from vcvae.models.frozen.speaker_similarity import CONTEXT, SpeakerSimilarityNet, SpeakerSimilarityNetConfig
 
-SMALL = SpeakerSimilarityNetConfig(**EAR)
+SMALL = SpeakerSimilarityNetConfig(**TINY_ECAPA)
 
 
 @pytest.fixture

@@ -38,11 +38,11 @@ def batch():
 def make(kind, **changes):
     torch.manual_seed(0)
     run, task = MEMBERS[kind]
-    return task(run.parse(WHERE | {"model": {"channels": 16, "blocks": 1, "latent": 4}} | changes, where="test"), 2)
+    return task(run.parse(WHERE | {"model": {"channels": 16, "blocks": 1, "latent": 4}} | changes, context="test"), 2)
 
 
 @pytest.mark.parametrize("kind", MEMBERS)
-def test_each_member_learns(kind, batch):
+def test_task_learns(kind, batch):
     task = make(kind)
     optimizer, losses = torch.optim.Adam(task.parameter_groups()["model"], lr=0.01), []
     for step in range(30):
@@ -55,27 +55,28 @@ def test_each_member_learns(kind, batch):
         task.after_step()
     assert isinstance(task.released, kind)
     assert losses[-1] < 0.8 * losses[0]
-    assert set(task.validate([batch]).figures) == {"heard", "reconstruction_l1"}
+    assert set(task.validate([batch]).figures) == {"input_l1", "reconstruction_l1"}
 
 
 @pytest.mark.parametrize("kind", [AutoEncoder, DenoisingAutoEncoder])
-def test_what_gives_points_begins_as_the_best_linear_code(kind, batch):
-    untaught, begun = make(kind), make(kind)
-    begun.begin(iter([batch]))
-    begun.after_step()
-    untaught, begun = (task.validate([batch | {"samples": batch["samples"] / 2}]).figures for task in (untaught, begun))
-    assert begun["reconstruction_l1"] < 0.5 * untaught["reconstruction_l1"]
+def test_setup_initializes_with_principal_components(kind, batch):
+    random, initialized = make(kind), make(kind)
+    initialized.setup(iter([batch]))
+    initialized.after_step()
+    quieter = batch | {"samples": batch["samples"] / 2}
+    before = random.validate([quieter]).figures["reconstruction_l1"]
+    assert initialized.validate([quieter]).figures["reconstruction_l1"] < 0.5 * before
 
 
-def test_only_the_denoising_one_hears_something_else_than_it_is_to_give(batch):
+def test_encoder_input_is_corrupted_for_denoising_only(batch):
     for kind in MEMBERS:
         task = make(kind)
         samples = batch["samples"].flatten(0, 1)
-        same = torch.allclose(task.hear(samples), task.spectrogram(samples))
+        same = torch.allclose(task.encoder_input(samples), task.spectrogram(samples))
         assert same == (kind is not DenoisingAutoEncoder)
 
 
-def test_the_vaes_total_is_minus_the_bound_per_frame(batch):
+def test_vae_total_is_the_negative_elbo_per_frame(batch):
     task = make(VAE, kl_warmup=0, gain=(0.0, 0.0))
     batch["bandwidth"][:] = 11025.0
     totals = []
@@ -88,15 +89,15 @@ def test_the_vaes_total_is_minus_the_bound_per_frame(batch):
     torch.testing.assert_close(torch.stack(totals).mean(), expected, atol=0.0, rtol=2e-3)
 
 
-def test_beta_weighs_the_kl_and_free_bits_leave_it_alone(batch):
-    def cost(**changes):
+def test_kl_loss_has_beta_and_free_bits(batch):
+    def kl_loss(**changes):
         task = make(VAE, **changes)
         mel = task.spectrogram(batch["samples"].flatten(0, 1))
-        return task.cost(task.model.encode(mel), mel.shape[2])
+        return task.kl_loss(task.model.encode(mel), mel.shape[2])
 
-    plain, weighed = cost(), cost(beta=2.5)
+    plain, weighted = kl_loss(), kl_loss(beta=2.5)
     torch.testing.assert_close(plain[0], plain[1])
-    torch.testing.assert_close(weighed[1], 2.5 * plain[0])
+    torch.testing.assert_close(weighted[1], 2.5 * plain[0])
     shape = make(VAE).model.encode(torch.zeros(1, 80, 64)).mean.shape
-    allowed = cost(free_bits=1000.0)[1]
-    assert allowed.item() == pytest.approx(4 * 1000.0 * shape[2] / 64)
+    free = kl_loss(free_bits=1000.0)[1]
+    assert free.item() == pytest.approx(4 * 1000.0 * shape[2] / 64)

@@ -1,13 +1,15 @@
 import pytest
 import torch
 
-from tests.corpus import make_corpus
 from tests.synthetic import speak
 from vcvae.errors import VcvaeError
 from vcvae.features.mel import MelConfig, MelSpectrogram, valid_band_mask
 from vcvae.models.conversion.vae import DisentanglingConfig, DisentanglingVAE
+from vcvae.models.conversion.voice import Voice
 from vcvae.training.discriminators.waveform import DiscriminatorOutput
-from vcvae.training.loop import load_run, train
+from vcvae.training.loop import train
+from vcvae.training.run_folder import load_run
+from vcvae.training.segments import segment_major
 from vcvae.training.tasks import parse
 from vcvae.training.tasks.vocoder import VocoderConfig, VocoderTask
 from vcvae.vocoder import SourceFilterVocoder, load_vocoder
@@ -31,18 +33,18 @@ def batch():
 def make(**changes):
     torch.manual_seed(0)
     return VocoderTask(
-        VocoderConfig.parse(WHERE | {"model": SMALL, "discriminators": SLIM} | changes, where="test"), speakers=2
+        VocoderConfig.parse(WHERE | {"model": SMALL, "discriminators": SLIM} | changes, context="test"), speakers=2
     )
 
 
-def test_players_own_all_that_learns_and_share_nothing():
+def test_parameter_groups_are_disjoint_and_complete():
     task = make()
     owned = [id(p) for parameters in task.parameter_groups().values() for p in parameters]
     assert len(owned) == len(set(owned))
     assert set(owned) == {id(p) for p in task.parameters() if p.requires_grad}
 
 
-def test_each_total_moves_its_own_player(batch):
+def test_each_total_trains_its_own_parameter_group(batch):
     task = make(adversarial_from=0)
     totals, _ = task(batch, 0)
     for name, total in totals.items():
@@ -53,24 +55,24 @@ def test_each_total_moves_its_own_player(batch):
         task.zero_grad()
 
 
-def test_discriminators_join_when_they_are_told_to(batch):
+def test_discriminators_start_at_adversarial_from(batch):
     task = make(adversarial_from=5)
     assert set(task(batch, 4)[0]) == {"generator"}
     totals, terms = task(batch, 5)
     assert set(totals) == {"discriminator", "generator"}
-    assert {"adversarial", "features"} <= set(terms)
+    assert {"adversarial", "feature_matching"} <= set(terms)
 
 
-def test_what_is_above_a_recordings_bandwidth_is_not_judged(batch, monkeypatch):
-    task, judged = make(adversarial_from=0), []
+def test_discriminators_get_nothing_above_the_bandwidth(batch, monkeypatch):
+    task, inputs = make(adversarial_from=0), []
     monkeypatch.setattr(
-        task.discriminators, "forward", lambda samples: judged.append(samples) or DiscriminatorOutput([], [])
+        task.discriminators, "forward", lambda samples: inputs.append(samples) or DiscriminatorOutput([], [])
     )
     monkeypatch.setattr("vcvae.training.losses.discriminator_loss", lambda *_: torch.tensor(0.0))
     monkeypatch.setattr("vcvae.training.losses.generator_loss", lambda *_: torch.tensor(0.0))
     monkeypatch.setattr("vcvae.training.losses.feature_matching", lambda *_: torch.tensor(0.0))
     task(batch, 0)
-    for samples in judged:
+    for samples in inputs:
         above = torch.fft.rfft(samples)[:, int(8192 * 8100 / 22050) :].abs().sum(dim=1)
         assert (above[[1, 2]] < 0.1).all()
         assert above[3] > 1
@@ -84,57 +86,72 @@ def converter(tmp_path):
     return str(tmp_path / "converter")
 
 
-def test_what_is_converted_is_spoken_as_the_teacher_speaks_it(batch, converter, monkeypatch):
+def test_conversions_have_the_teachers_synthesis_as_target(batch, converter, monkeypatch):
+    """The first half of the rows, segment 0 of both speakers, is converted to the other speaker."""
     task = make(converter=converter, teacher="griffin-lim", gain=(0.0, 0.0)).eval()
-    shown, asked, compared = [], [], []
-    teacher, synthesize_for_training, distance = (
-        task.teacher.forward,
-        SourceFilterVocoder.synthesize_for_training,
-        task.spectrum.distance,
-    )
-    monkeypatch.setattr(task.teacher, "forward", lambda mel: shown.append((mel, teacher(mel))) or shown[0][1])
-    monkeypatch.setattr(
-        SourceFilterVocoder,
-        "synthesize_for_training",
-        lambda self, *heard: asked.append(heard) or synthesize_for_training(self, *heard),
-    )
-    monkeypatch.setattr(task.spectrum, "distance", lambda *args: compared.append(args) or distance(*args))
+    teacher_calls, generator_calls, distance_calls = [], [], []
+    teacher = task.teacher.forward
+    synthesize = SourceFilterVocoder.synthesize_for_training
+    distance = task.spectra.distance
+
+    def teacher_forward(mel):
+        teacher_calls.append((mel, teacher(mel)))
+        return teacher_calls[-1][1]
+
+    def synthesize_for_training(self, mel, f0):
+        generator_calls.append((mel, f0))
+        return synthesize(self, mel, f0)
+
+    def spectral_distance(*arguments):
+        distance_calls.append(arguments)
+        return distance(*arguments)
+
+    monkeypatch.setattr(task.teacher, "forward", teacher_forward)
+    monkeypatch.setattr(SourceFilterVocoder, "synthesize_for_training", synthesize_for_training)
+    monkeypatch.setattr(task.spectra, "distance", spectral_distance)
     task(batch, 0)
 
-    (mel, answer), model, natural = shown[0], task.converter, batch["samples"].flatten(0, 1)
-    heard = task.analysis(natural)
-    valid_bands = valid_band_mask(batch["bandwidth"].flatten(), MelConfig())
-    other = model.voice(heard[2:], valid_bands=valid_bands[2:]).average()
-    torch.testing.assert_close(mel, model.convert(heard[:2], other))
-    ((spoken, told),) = asked
-    assert torch.equal(spoken, torch.cat([mel, heard[2:]]))
-    torch.testing.assert_close(told[:2].log_f0, model.target_f0(heard[:2], other).log_f0)
-    torch.testing.assert_close(told[2:].log_f0, task.generator.f0.decode(*task.generator.f0_logits(heard[2:])).log_f0)
-    wanted, _, bandwidth = compared[0]
-    for spectrum, of_answer, of_natural in zip(wanted, task.spectrum(answer), task.spectrum(natural), strict=True):
-        torch.testing.assert_close(spectrum, torch.cat([of_answer, of_natural[2:]]))
+    model = task.converter
+    audio = segment_major(batch["samples"])
+    mel = task.spectrogram(audio)
+    valid_bands = valid_band_mask(segment_major(batch["bandwidth"]), MelConfig())
+    voices = [model.voice(mel[k::2], valid_bands=valid_bands[k::2]).average() for k in range(2)]
+    targets = Voice.join([voices[1], voices[0]])
+    ((converted, teacher_audio),) = teacher_calls
+    torch.testing.assert_close(converted, model.convert(mel[:2], targets))
+    ((generator_mel, f0),) = generator_calls
+    assert torch.equal(generator_mel, torch.cat([converted, mel[2:]]))
+    torch.testing.assert_close(f0[:2].log_f0, model.target_f0(mel[:2], targets).log_f0)
+    recorded_f0 = task.generator.f0.decode(*task.generator.f0_logits(mel[2:]))
+    torch.testing.assert_close(f0[2:].log_f0, recorded_f0.log_f0)
+    target_spectra, _, bandwidth = distance_calls[0]
+    for spectrum, of_teacher, of_recorded in zip(
+        target_spectra, task.spectra(teacher_audio), task.spectra(audio), strict=True
+    ):
+        torch.testing.assert_close(spectrum, torch.cat([of_teacher, of_recorded[2:]]))
     assert bandwidth.tolist() == [11025, 11025, 8000, 11025]
 
 
-def test_only_discriminators_work_in_the_runs_precision(batch):
-    task, found = make(adversarial_from=0), []
+def test_only_discriminators_use_the_precision_of_the_run(batch):
+    task, terms = make(adversarial_from=0), []
     for dtype in (torch.float32, torch.bfloat16):
-        judged = []
-        watch = task.discriminators[0].layers[0].register_forward_hook(lambda *heard, to=judged: to.append(heard[2]))
+        outputs = []
+        hook = task.discriminators[0].layers[0].register_forward_hook(lambda *call, to=outputs: to.append(call[2]))
         torch.manual_seed(0)
         with torch.autocast("cpu", torch.bfloat16, enabled=dtype is torch.bfloat16):
-            found.append(task(batch, 0)[1])
-        watch.remove()
-        assert {x.dtype for x in judged} == {dtype}
-    full, half = found
+            terms.append(task(batch, 0)[1])
+        hook.remove()
+        assert {x.dtype for x in outputs} == {dtype}
+    full, half = terms
     for name in ("spectrum", "f0", "f0_l1"):
         torch.testing.assert_close(half[name], full[name], atol=0, rtol=0, msg=name)
-    for name in ("adversarial", "features"):
+    for name in ("adversarial", "feature_matching"):
         torch.testing.assert_close(half[name].float(), full[name], atol=0.02, rtol=0.05, msg=name)
 
 
+@pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-def test_a_step_is_made_on_a_gpu_in_half_precision(batch):
+def test_forward_runs_on_a_gpu_in_bfloat16(batch):
     task = make(adversarial_from=0).cuda()
     with torch.autocast("cuda", torch.bfloat16):
         totals, _ = task({name: x.cuda() for name, x in batch.items()}, 0)
@@ -143,33 +160,28 @@ def test_a_step_is_made_on_a_gpu_in_half_precision(batch):
         assert torch.isfinite(total), name
 
 
-def test_a_start_may_be_rendered_otherwise_but_not_be_of_another_size(tmp_path):
+def test_init_from_may_differ_in_post_processing_but_not_in_size(tmp_path):
     torch.manual_seed(1)
-    there = SourceFilterVocoder(SourceFilterVocoderConfig(**SMALL))
-    there.save_pretrained(tmp_path)
-    task = make(init_from=str(tmp_path), model=SMALL | {"natural": {"griffin_lim_iterations": 0}})
+    saved = SourceFilterVocoder(SourceFilterVocoderConfig(**SMALL))
+    saved.save_pretrained(tmp_path)
+    task = make(init_from=str(tmp_path), model=SMALL | {"ground_truth": {"griffin_lim_iterations": 0}})
     assert task.released.config.ground_truth.griffin_lim_iterations == 0
-    torch.testing.assert_close(task.generator.backbone.stem.weight, there.backbone.stem.weight)
-    with pytest.raises(VcvaeError, match="has other sizes than 'model' says"):
+    torch.testing.assert_close(task.generator.backbone.stem.weight, saved.backbone.stem.weight)
+    with pytest.raises(VcvaeError, match="has other sizes than 'model'"):
         make(init_from=str(tmp_path), model=SMALL | {"channels": 8})
 
 
 @pytest.mark.parametrize("given", [{"converter": "a"}, {"teacher": "griffin-lim"}])
-def test_a_converter_needs_a_teacher(given):
+def test_converter_and_teacher_must_be_given_together(given):
     with pytest.raises(VcvaeError, match="converter and teacher must be given together"):
         make(**given)
-
-
-@pytest.fixture(scope="module")
-def corpus(tmp_path_factory):
-    return str(make_corpus(tmp_path_factory.mktemp("corpus")))
 
 
 def run(corpus, output, **changes):
     values = {
         "task": "vocoder",
         "output": str(output),
-        "data": {"train": corpus, "dev": corpus},
+        "data": {"train": str(corpus), "dev": str(corpus)},
         "batch_speakers": 2,
         "workers": 0,
         "validation_speakers": 2,
@@ -178,21 +190,22 @@ def run(corpus, output, **changes):
         "model": SMALL,
         "discriminators": SLIM,
     }
-    return train(parse(values | changes, where="test"))
+    return train(parse(values | changes, context="test"))
 
 
-def test_a_resumed_run_is_the_one_that_was_never_stopped(corpus, tmp_path):
+def test_train_resumed_equals_an_uninterrupted_run(corpus, tmp_path):
     whole = run(corpus, tmp_path / "whole", steps=4, adversarial_from=1)
     run(corpus, tmp_path / "parts", steps=2, adversarial_from=1)
     parts = run(corpus, tmp_path / "parts", steps=4, adversarial_from=1)
-    a, b = (load_run(folder)[1].state_dict() for folder in (whole, parts))
-    # The rate at a step depends on the number of steps; where it is still warming up, it does not.
+    a = load_run(whole)[1].state_dict()
+    b = load_run(parts)[1].state_dict()
+    # During the warm-up the learning rate does not depend on the number of steps.
     for name, value in a.items():
         torch.testing.assert_close(value, b[name], atol=0, rtol=0, msg=name)
 
 
-def test_training_learns_and_exports(corpus, tmp_path, batch):
-    settings = {"optimizer": {"learning_rate": 0.003, "warmup": 5}, "adversarial_from": 1000, "average": 0.9}
+def test_train_reduces_the_losses_and_saves_a_vocoder(corpus, tmp_path, batch):
+    settings = {"optimizer": {"learning_rate": 0.003, "warmup": 5}, "adversarial_from": 1000, "ema_decay": 0.9}
     terms = []
     for steps in (1, 60):
         task = load_run(run(corpus, tmp_path / "run", steps=steps, **settings))[1]

@@ -303,4 +303,4 @@ def test_a_saved_state_is_the_one_that_was_read(tmp_path):
 def test_a_mel_that_does_not_fit_is_refused_without_a_file_too():
     parts = {part: config["init_args"] for part, config in changed(feature_extractor__mel_scale="htk").items()}
     with pytest.raises(VcvaeError, match=r"^'feature_extractor.mel_scale' is htk"):
-        Vocos(VocosConfig.parse(parts, where="here"))
+        Vocos(VocosConfig.parse(parts, context="here"))

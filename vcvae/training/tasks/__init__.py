@@ -28,7 +28,7 @@ TASKS = {
 }
 
 
-def parse(values: dict[str, Any], *, where: str) -> RunConfig:
+def parse(values: dict[str, Any], *, context: str) -> RunConfig:
     """The configuration with the nested `values`, of the class that belongs to their `task`.
 
     Raises:
@@ -36,5 +36,5 @@ def parse(values: dict[str, Any], *, where: str) -> RunConfig:
     """
     name = values.get("task")
     if not isinstance(name, str) or name not in TASKS:
-        raise VcvaeError(f"{where}: the key 'task' must be one of: {', '.join(TASKS)} (it is {name!r}).")
-    return TASKS[name][0].parse(values, where=where)
+        raise VcvaeError(f"{context}: the key 'task' must be one of: {', '.join(TASKS)} (it is {name!r}).")
+    return TASKS[name][0].parse(values, context=context)

@@ -52,7 +52,7 @@ class HiFiGANConfig(Config):
             "f_max": self.sampling_rate / 2 if self.fmax is None else self.fmax,
             "floor": 1e-5,
         }
-        return MelConfig.parse(values, where=f"the mel in the config.json of this {self.family}")
+        return MelConfig.parse(values, context=f"the mel in the config.json of this {self.family}")
 
     @classmethod
     def load(cls, path: Path) -> HiFiGANConfig:
@@ -72,7 +72,7 @@ class HiFiGANConfig(Config):
         absent = [key for key in cls.model_fields if not isinstance(values, dict) or key not in values]
         if absent:
             raise VcvaeError(f"{path}: not a config of {cls.family}, as it has no '{absent[0]}'.")
-        config = cls.parse(values, where=str(path))
+        config = cls.parse(values, context=str(path))
         for a, b in (
             ("upsample_rates", "upsample_kernel_sizes"),
             ("resblock_kernel_sizes", "resblock_dilation_sizes"),

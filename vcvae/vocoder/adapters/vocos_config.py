@@ -109,7 +109,7 @@ class VocosConfig(Config):
             "f_max": c.sample_rate // 2 if c.f_max is None else c.f_max,
             "floor": 1e-5,
         }
-        return MelConfig.parse(values, where="feature_extractor")
+        return MelConfig.parse(values, context="feature_extractor")
 
     @classmethod
     def load(cls, path: Path) -> VocosConfig:
@@ -127,4 +127,4 @@ class VocosConfig(Config):
                     "give a Vocos of that kind."
                 )
             parts[part] = given.get("init_args", {})
-        return cls.parse(parts, where=str(path))
+        return cls.parse(parts, context=str(path))
