@@ -9,7 +9,7 @@ import torch
 from tests.corpus import make_corpus
 from vcvae.data.segments import Segments
 from vcvae.errors import VcvaeError
-from vcvae.training.batches import ResumableBatchSampler, SkipUnreadable, batches, first
+from vcvae.training.batches import ResumableBatchSampler, SkipUnreadable, batches, first_batches
 
 CPU = torch.device("cpu")
 
@@ -32,34 +32,36 @@ def scramble(file):
     file.write_bytes(b"nothing" * 99)
 
 
-def test_no_example_comes_twice_or_is_left_out_whatever_the_number_of_processes():
-    seen, first = [], 0
+def test_batch_sampler_repeats_and_omits_no_example_with_any_number_of_processes():
+    used, first = [], 0
     for processes, size, steps in ((1, 4, 3), (3, 2, 5), (2, 5, 2), (8, 1, 4)):
         for process in range(processes):
             for numbers in islice(ResumableBatchSampler(size, first, process=process, processes=processes), steps):
-                seen += numbers
+                used += numbers
         first += processes * size * steps
-    assert sorted(seen) == list(range(first))
+    assert sorted(used) == list(range(first))
 
 
-def test_what_can_be_read_is_as_it_was(data):
-    example, steady = data[3], SkipUnreadable(data)[3]
+def test_skip_unreadable_returns_readable_examples_unchanged(data):
+    example, readable = data[3], SkipUnreadable(data)[3]
     assert example["samples"].shape == (2, 8192)
     for name, value in example.items():
-        np.testing.assert_array_equal(value, steady[name])
+        np.testing.assert_array_equal(value, readable[name])
 
 
 @pytest.mark.parametrize("spoil", [truncate, scramble])
-def test_for_a_file_that_cannot_be_read_another_example_is_drawn(data, corpus, caplog, spoil):
+def test_skip_unreadable_replaces_unreadable_examples_reproducibly(data, corpus, caplog, spoil):
     before = [data[n] for n in range(12)]
     file = sorted(corpus.parent.glob("audio/**/*.flac"))[0]
     spoil(file)
     with caplog.at_level(logging.WARNING):
-        after, again = ([steady[n] for n in range(12)] for steady in (SkipUnreadable(data), SkipUnreadable(data)))
-    told = [record.message for record in caplog.records]
-    assert all("/".join(file.parts[-3:]) in message for message in told)
-    assert all("Other examples take the place" in message for message in told)
-    assert all(told.count(message) == 2 for message in told)  # once a reader, however often the file is met
+        first, second = SkipUnreadable(data), SkipUnreadable(data)
+        after = [first[n] for n in range(12)]
+        again = [second[n] for n in range(12)]
+    warnings = [record.message for record in caplog.records]
+    assert all("/".join(file.parts[-3:]) in message for message in warnings)
+    assert all("Other examples are used in its place" in message for message in warnings)
+    assert all(warnings.count(message) == 2 for message in warnings)  # once for each dataset
     changed = [n for n in range(12) if not np.array_equal(before[n]["samples"], after[n]["samples"])]
     assert 0 < len(changed) < 12
     for a, b in zip(after, again, strict=True):
@@ -67,26 +69,25 @@ def test_for_a_file_that_cannot_be_read_another_example_is_drawn(data, corpus, c
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_a_disk_that_is_gone_is_one_sentence(data, corpus, workers):
+def test_batches_raise_when_no_file_can_be_read(data, corpus, workers):
     for file in corpus.parent.glob("audio/**/*.flac"):
         file.unlink()
-    with pytest.raises(VcvaeError, match=r"^/.*flac: cannot be read .*Nor could 19 other") as raised:
+    with pytest.raises(VcvaeError, match=r"^/.*flac: cannot be read .*19 other examples could not be read") as raised:
         next(batches(data, ResumableBatchSampler(2, 0), workers=workers, device=CPU))
     assert "\n" not in str(raised.value)
     assert not multiprocessing.active_children()
 
 
-def test_batches_do_not_depend_on_who_reads_them(data):
-    first, second = (
-        list(islice(batches(data, ResumableBatchSampler(2, 6), workers=workers, device=CPU), 3)) for workers in (0, 1)
-    )
+def test_batches_do_not_depend_on_workers(data):
+    first = list(islice(batches(data, ResumableBatchSampler(2, 6), workers=0, device=CPU), 3))
+    second = list(islice(batches(data, ResumableBatchSampler(2, 6), workers=1, device=CPU), 3))
     for a, b in zip(first, second, strict=True):
         assert a["samples"].shape == (2, 2, 8192)
         for name in a:
             assert torch.equal(a[name], b[name])
 
 
-def test_reading_draws_nothing_within_a_step(data):
+def test_batches_draw_no_random_numbers_within_a_step(data):
     reading = batches(data, ResumableBatchSampler(2, 0), workers=0, device=CPU)
     torch.manual_seed(0)
     before = torch.get_rng_state()
@@ -94,7 +95,7 @@ def test_reading_draws_nothing_within_a_step(data):
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_the_first_examples_are_always_the_same(data):
-    found = list(first(data, 4, size=2, device=CPU))
+def test_first_batches_are_the_first_examples(data):
+    found = list(first_batches(data, 4, size=2, device=CPU))
     assert [batch["samples"].shape for batch in found] == [(2, 2, 8192)] * 2
     np.testing.assert_array_equal(found[1]["samples"][1], data[3]["samples"])

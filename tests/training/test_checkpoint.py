@@ -23,7 +23,7 @@ def steps(folder):
 
 
 @pytest.mark.parametrize("by", ["lowest error", "highest score"])
-def test_the_best_are_kept_and_no_others(tmp_path, by):
+def test_save_best_keeps_the_best_only(tmp_path, by):
     for step, error in enumerate([5.0, 3.0, 4.0, 1.0, 2.0, 9.0], 1):
         checkpoint.save_best(tmp_path, state(step, error), keep=2, by=by)
     assert steps(tmp_path) == [4, 5]
@@ -32,20 +32,20 @@ def test_the_best_are_kept_and_no_others(tmp_path, by):
     assert "optimizers" not in best
 
 
-def test_a_step_that_is_made_again_is_kept_once(tmp_path):
+def test_save_best_replaces_the_same_step(tmp_path):
     for error in (3.0, 3.0, 2.0):
         checkpoint.save_best(tmp_path, state(7, error), keep=2, by="lowest error")
     assert steps(tmp_path) == [7]
 
 
-def test_none_are_kept_where_none_are_wanted_or_the_figure_is_not_finite(tmp_path):
+def test_save_best_keeps_nothing_with_keep_0_or_a_figure_that_is_not_finite(tmp_path):
     checkpoint.save_best(tmp_path, state(1), keep=0, by="lowest error")
     checkpoint.save_best(tmp_path, state(2, torch.nan), keep=1, by="lowest error")
     assert not (tmp_path / checkpoint.BEST).exists()
     assert checkpoint.load_best(tmp_path, "lowest error") is None
 
 
-def test_one_that_cannot_be_written_leaves_the_last(tmp_path, monkeypatch):
+def test_save_that_fails_leaves_the_previous_checkpoint(tmp_path, monkeypatch):
     checkpoint.save(tmp_path, state(1))
 
     def full(state, path):

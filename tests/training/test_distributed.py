@@ -54,9 +54,8 @@ def training_losses(folder):
 @pytest.mark.slow
 def test_two_processes_equal_one_with_twice_the_batch_size_and_resume_each_others_run(values, tmp_path):
     def train_by_one(output, steps):
-        return train(
-            parse(values | {"output": str(output), "steps": steps, "batch_speakers": 4}, context=""), Console(quiet=True)
-        )
+        changes = {"output": str(output), "steps": steps, "batch_speakers": 4}
+        return train(parse(values | changes, context="test"), Console(quiet=True))
 
     def train_by_two(output, steps):
         config = tmp_path / "config.yaml"

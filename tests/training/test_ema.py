@@ -3,7 +3,7 @@ from torch import nn
 from vcvae.training.ema import ema
 
 
-def test_it_forgets_where_it_began_and_then_moves_slowly():
+def test_ema_forgets_the_initial_weights_and_then_moves_slowly():
     model = nn.Linear(1, 1, bias=False)
     mean = ema(model, 0.99)
     for value in (100.0, *[1.0] * 60):

@@ -63,7 +63,7 @@ def test_vcvae_convert_accepts_the_fitted_model(report, speakers, tmp_path, vcva
     assert statistics[0] - statistics[1] == pytest.approx(np.log2(1.5), abs=0.15)
     code, _, err = vcvae(*arguments, "--target", source, "--force")
     assert code == 2
-    assert "knows its one target" in err
+    assert "has its own target speaker" in err
 
 
 def test_fit_of_folders_without_common_names_is_an_error(speakers, tmp_path):

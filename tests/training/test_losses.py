@@ -9,28 +9,28 @@ from vcvae.models.distributions import Gaussian
 from vcvae.training import losses
 
 
-def test_reconstruction_skips_unknown_bands():
+def test_reconstruction_skips_invalid_bands():
     mel = torch.zeros(2, 4, 5)
     decoded = torch.tensor([1.0, 2.0, 3.0, 100.0])[None, :, None].expand(2, 4, 5)
     valid_bands = torch.tensor([[1.0, 1, 1, 0], [1, 1, 0, 0]])
     assert losses.reconstruction(decoded, mel, valid_bands).item() == pytest.approx((1 + 2 + 3 + 1 + 2) / 5)
 
 
-def test_kl_is_nats_a_frame():
+def test_kl_is_nats_per_frame():
     posterior = Gaussian(torch.full((2, 3, 7), 2.0), torch.zeros(2, 3, 7))
     assert losses.kl(posterior).item() == pytest.approx(3 * 0.5 * 4)
 
 
-def test_contrastive_is_least_when_speakers_are_apart():
+def test_contrastive_is_lowest_when_speakers_are_apart():
     speakers = torch.tensor([0, 1, 2, 0, 1, 2])
     apart, together = torch.eye(3).repeat(2, 1), torch.ones(6, 3) / math.sqrt(3)
     low = losses.contrastive(apart, speakers, temperature=0.1)
     high = losses.contrastive(together, speakers, temperature=0.1)
     assert low < 0.01
-    assert high.item() == pytest.approx(math.log(5))  # one partner among five others, all alike
+    assert high.item() == pytest.approx(math.log(5))  # one row of the same speaker among five equal rows
 
 
-def test_identification_is_cross_entropy_of_scaled_cosines():
+def test_aam_softmax_without_margin_is_cross_entropy_of_scaled_cosines():
     torch.manual_seed(0)
     latents, prototypes = F.normalize(torch.randn(5, 8), dim=1), 3 * torch.randn(4, 8)
     speakers = torch.tensor([0, 3, 1, 1, 2])
@@ -38,18 +38,18 @@ def test_identification_is_cross_entropy_of_scaled_cosines():
     torch.testing.assert_close(losses.aam_softmax(latents, speakers, prototypes, scale=10.0), expected)
 
 
-def test_the_margin_is_an_angle_that_the_right_speaker_must_be_nearer_by():
+def test_aam_softmax_margin_is_added_to_the_angle():
     def direction(angle):
         return torch.tensor([[math.cos(angle), math.sin(angle)]])
 
     prototypes, first = torch.cat([direction(0.0), direction(1.0)]), torch.tensor([0])
-    fair = losses.aam_softmax(direction(0.3), first, prototypes, scale=10.0, margin=0.4)
-    assert fair.item() == pytest.approx(math.log(2), abs=1e-4)  # 0.3 and a margin of 0.4 is as far as the other's 0.7
-    hindmost = losses.aam_softmax(-direction(0.0), first, prototypes, scale=10.0, margin=0.4)
-    assert hindmost > losses.aam_softmax(-direction(0.1), first, prototypes, scale=10.0) > 0
+    equal = losses.aam_softmax(direction(0.3), first, prototypes, scale=10.0, margin=0.4)
+    assert equal.item() == pytest.approx(math.log(2), abs=1e-4)  # 0.3 + 0.4 is the angle to the other
+    opposite = losses.aam_softmax(-direction(0.0), first, prototypes, scale=10.0, margin=0.4)
+    assert opposite > losses.aam_softmax(-direction(0.1), first, prototypes, scale=10.0) > 0
 
 
-def test_pitch_is_least_at_the_truth():
+def test_f0_is_lowest_at_the_measured_f0():
     measured = F0Contour(from_bins(torch.full((1, 6), 30.0)), torch.tensor([[1.0, 1, 1, 0, 0, 0]]))
     voiced = 20 * (measured.voicing - 0.5)
 
@@ -67,13 +67,13 @@ def test_pitch_is_least_at_the_truth():
     )
 
 
-def test_agreement_is_zero_for_the_same():
+def test_content_mse_is_the_mean_squared_difference():
     x = torch.randn(2, 3, 4)
     assert losses.content_mse(x, x) == 0
     assert losses.content_mse(x + 2, x).item() == pytest.approx(4)
 
 
-def test_adversarial_losses_at_their_best():
+def test_adversarial_losses_have_known_values():
     true, false = torch.ones(2, 5), torch.zeros(2, 7)
     assert losses.discriminator_loss([true], [false, false]) == 0
     assert losses.discriminator_loss([false], [true]) == 2
@@ -84,7 +84,7 @@ def test_adversarial_losses_at_their_best():
     assert losses.feature_matching(real, [1.5 * x for x in real]).item() == pytest.approx(0.5)
 
 
-def test_intonation_counts_what_is_voiced_and_near():
+def test_f0_l1_counts_voiced_frames_with_small_differences():
     measured = F0Contour(torch.full((1, 4), 7.0), torch.tensor([[1.0, 1.0, 0.0, 1.0]]))
     contour = F0Contour(torch.tensor([[7.1, 6.9, 9.0, 8.0]]), torch.ones(1, 4))
     assert losses.f0_l1(contour, measured).item() == pytest.approx(0.1)

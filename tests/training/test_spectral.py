@@ -17,14 +17,14 @@ def noise(seed, samples=8192):
     return torch.randn(2, samples, generator=torch.Generator().manual_seed(seed))
 
 
-def test_a_gain_is_heard_as_its_logarithm(spectrum):
+def test_distance_of_a_gain_is_its_logarithm(spectrum):
     a, b = spectrum(noise(0)), spectrum(3 * noise(0))
     full = torch.full((2,), RATE / 2)
     assert spectrum.distance(a, b, full).item() == pytest.approx(math.log(3), rel=1e-4)
     assert spectrum.distance(a, a, full) == 0
 
 
-def test_what_lies_above_the_bandwidth_is_not_heard(spectrum):
+def test_distance_ignores_what_is_above_the_bandwidth(spectrum):
     time = torch.arange(8192) / RATE
     samples = noise(0) + 0 * time
     changed = samples + 5 * torch.sin(2 * math.pi * 10_000 * time)
@@ -33,7 +33,7 @@ def test_what_lies_above_the_bandwidth_is_not_heard(spectrum):
     assert spectrum.distance(a, b, torch.full((2,), 6000.0)) < 0.01
 
 
-def test_gradients_are_finite_in_silence(spectrum):
+def test_distance_has_finite_gradients_in_silence(spectrum):
     silence = torch.zeros(2, 8192, requires_grad=True)
     spectrum.distance(spectrum(silence), spectrum(noise(0)), torch.full((2,), 8000.0)).backward()
     assert silence.grad.isfinite().all()

@@ -6,8 +6,8 @@ from vcvae.training import losses
 from vcvae.training.discriminators.mel import (
     MelDiscriminator,
     MelDiscriminatorConfig,
-    PatchCriticConfig,
     PatchDiscriminator,
+    PatchDiscriminatorConfig,
 )
 
 
@@ -15,7 +15,7 @@ def make(kind=MelDiscriminator):
     torch.manual_seed(0)
     config = {
         MelDiscriminator: MelDiscriminatorConfig(channels=16),
-        PatchDiscriminator: PatchCriticConfig(channels=(8, 16), strides=((1, 2), (2, 2))),
+        PatchDiscriminator: PatchDiscriminatorConfig(channels=(8, 16), strides=((1, 2), (2, 2))),
     }
     return kind(config[kind], n_mels=20, speaker_latent=8)
 
@@ -23,14 +23,14 @@ def make(kind=MelDiscriminator):
 both = pytest.mark.parametrize("kind", [MelDiscriminator, PatchDiscriminator])
 
 
-def test_a_score_for_every_stretch():
+def test_mel_discriminator_scores_groups_of_frames():
     discriminator = make()
     features = discriminator.features(torch.randn(3, 20, 30), torch.ones(3, 20))
     assert [f.shape for f in features] == [(3, 15, 16), (3, 15, 16), (3, 8, 16), (3, 8, 16)]
     assert discriminator.score(features, torch.randn(3, 8)).shape == (3, 8)
 
 
-def test_a_score_for_every_patch():
+def test_patch_discriminator_scores_patches():
     discriminator = make(PatchDiscriminator)
     features = discriminator.features(torch.randn(3, 20, 30), torch.ones(3, 20))
     assert [f.shape for f in features] == [(3, 8, 30, 10), (3, 16, 15, 5)]
@@ -38,7 +38,7 @@ def test_a_score_for_every_patch():
 
 
 @both
-def test_bands_that_a_recording_does_not_fill_are_not_heard(kind):
+def test_features_ignore_invalid_bands(kind):
     discriminator, mel, valid_bands = make(kind), torch.randn(1, 20, 30), torch.ones(1, 20)
     valid_bands[:, 12:] = 0
     changed = mel.clone()
@@ -49,8 +49,8 @@ def test_bands_that_a_recording_does_not_fill_are_not_heard(kind):
 
 
 @both
-def test_it_learns_to_whom_a_mel_belongs(kind):
-    """Mels of two kinds, two speakers, and nothing but the pairing to learn."""
+def test_discriminator_learns_which_speaker_a_mel_belongs_to(kind):
+    """Mels of two kinds, two speakers: only the pairing can be learned."""
     discriminator = make(kind)
     speakers = F.normalize(torch.randn(2, 8), dim=1)
     optimizer = torch.optim.Adam(discriminator.parameters(), lr=3e-3)

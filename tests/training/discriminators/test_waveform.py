@@ -2,23 +2,23 @@ import pytest
 import torch
 
 from vcvae.training.discriminators.waveform import (
-    DiscriminatorConfig,
-    Discriminators,
     PeriodDiscriminator,
     SpectrumDiscriminator,
+    WaveformDiscriminatorConfig,
+    WaveformDiscriminators,
 )
 
 
 @pytest.mark.parametrize("samples", [8192, 8193, 5000])
-def test_every_one_judges_any_length(samples):
-    config = DiscriminatorConfig(period_channels=(2, 4), spectrum_channels=(2, 4), spectrum_strides=(4, 2))
-    found = Discriminators(config)(torch.randn(3, samples))
+def test_waveform_discriminators_score_any_length(samples):
+    config = WaveformDiscriminatorConfig(period_channels=(2, 4), spectrum_channels=(2, 4), spectrum_strides=(4, 2))
+    output = WaveformDiscriminators(config)(torch.randn(3, samples))
     count = len(config.periods) + len(config.windows)
-    assert [len(scores) for scores in found.scores] == [3] * count
-    assert [features.shape[1] for features in found.features] == [2, 4] * count
+    assert [len(scores) for scores in output.scores] == [3] * count
+    assert [features.shape[1] for features in output.features] == [2, 4] * count
 
 
-def test_a_period_discriminator_hears_each_phase_of_the_period_alone():
+def test_period_discriminator_separates_the_phases_of_its_period():
     torch.manual_seed(0)
     discriminator = PeriodDiscriminator(5, (4, 4))
     samples = torch.randn(1, 500)
@@ -28,12 +28,12 @@ def test_a_period_discriminator_hears_each_phase_of_the_period_alone():
     assert (moved > 0).tolist() == [False, False, True, False, False]
 
 
-def test_a_spectrum_discriminator_hears_loud_and_soft_more_alike_than_they_are():
+def test_spectrum_discriminator_compresses_magnitudes():
     torch.manual_seed(0)
     discriminator, samples = SpectrumDiscriminator(512, (4,), (4,)), torch.randn(1, 4096)
-    seen = []
-    discriminator.layers[0].register_forward_pre_hook(lambda _module, inputs: seen.append(inputs[0]))
+    inputs = []
+    discriminator.layers[0].register_forward_pre_hook(lambda _module, arguments: inputs.append(arguments[0]))
     for gain in (1.0, 100.0):
         discriminator(gain * samples)
-    ratio = (seen[1].abs().mean() / seen[0].abs().mean()).item()
+    ratio = (inputs[1].abs().mean() / inputs[0].abs().mean()).item()
     assert ratio == pytest.approx(100**0.3, rel=0.01)

@@ -6,7 +6,8 @@ from tests.synthetic import speak
 from vcvae.errors import VcvaeError
 from vcvae.features.f0 import F0Statistics
 from vcvae.models.conversion.voice import Voice
-from vcvae.training.tasks.conversion import ConversionConfig, ConversionTask
+from vcvae.models.distributions import Gaussian
+from vcvae.training.tasks.conversion import ConversionConfig, ConversionTask, speaker_figures
 
 WHERE = {"output": "", "data": {"train": "", "dev": ""}}
 
@@ -29,26 +30,24 @@ def batch():
 
 def make(**changes):
     torch.manual_seed(0)
-    changes = {"voice_augmentation": {"share": 0}} | changes
+    changes = {"voice_augmentation": {"probability": 0}} | changes
     return ConversionTask(ConversionConfig(**WHERE, model=TINY, **changes), speakers=10)
 
 
-def test_every_term_reaches_the_part_that_it_is_for(batch):
+def test_forward_gives_each_loss_term_gradients_to_its_own_parts(batch):
     parts = {
         "reconstruction": {"content", "speaker", "decoder"},
         "kl": {"content"},
         "contrastive": {"speaker"},
         "aam_softmax": {"speaker", "prototypes"},
         "f0": {"f0"},
-        "recognition": {"content", "speaker", "decoder"},
-        "content_mse": {"content", "speaker", "decoder"},
         "adversarial": {"content", "speaker", "decoder"},
-        "features": {"content", "speaker", "decoder"},
+        "feature_matching": {"content", "speaker", "decoder"},
     }
     for term, expected in parts.items():
-        others = {name: float(name == term) for name in parts}
-        others["adversarial"] += 1e-9 * (term == "features")  # without the one, nobody looks for the other
-        task = make(weights=others, conversions=0.5, conversions_from=0, kl_warmup=0)
+        weights = {name: float(name == term) for name in parts}
+        weights["adversarial"] += 1e-9 * (term == "feature_matching")  # neither is computed where this is 0
+        task = make(weights=weights, conversion_share=0.5, conversions_from=0, kl_warmup=0)
         totals, terms = task(batch, 1)
         total = totals["model"]
         assert total.item() == pytest.approx(terms[term].item())
@@ -62,54 +61,58 @@ def test_every_term_reaches_the_part_that_it_is_for(batch):
 
 
 def spy(task):
-    """Where the reference of each segment, and what the decoder is given, will be found."""
-    speaker_references, decoded = [], []
-    heard = task.model.reference
-    task.model.reference = lambda *arguments, **options: (
-        speaker_references.append(heard(*arguments, **options)) or speaker_references[-1]
-    )
-    task.model.decoder.register_forward_pre_hook(lambda _module, inputs: decoded.append(inputs))
-    return speaker_references, decoded
+    """Lists to which each call appends: the reference of each segment, and the inputs of the decoder."""
+    references, decoder_inputs = [], []
+    make_reference = task.model.reference
+
+    def recording(*arguments, **options):
+        references.append(make_reference(*arguments, **options))
+        return references[-1]
+
+    task.model.reference = recording
+    task.model.decoder.register_forward_pre_hook(lambda _module, inputs: decoder_inputs.append(inputs))
+    return references, decoder_inputs
 
 
-def test_a_segment_is_rebuilt_with_the_reference_of_the_others(batch):
+def test_forward_reconstructs_a_segment_with_the_reference_of_the_others(batch):
     task = make()
-    speaker_references, decoded = spy(task)
+    references, decoder_inputs = spy(task)
     task(batch, 0)
-    given, (own,) = decoded[0][1], speaker_references
+    (own,) = references
+    given = decoder_inputs[0][1]
     for i in range(12):
         others = [(i + 3 * k) % 12 for k in (1, 2, 3)]
-        mean = own.latent[others].mean(0)
-        torch.testing.assert_close(given.latent[i], mean / mean.norm())
+        mean = own.embedding[others].mean(0)
+        torch.testing.assert_close(given.embedding[i], mean / mean.norm())
         frames = {tuple(frame.tolist()) for j in others for frame in own.keys[j]}
         assert {tuple(frame.tolist()) for frame in given.keys[i]} == frames
         assert given.values.shape[1] == given.mask.shape[1] == 3 * own.values.shape[1]
 
 
 @pytest.mark.parametrize("share", [0.1, 0.25, 0.5])
-def test_conversions_go_to_the_speaker_before_in_that_speakers_register(batch, share):
-    task = make(weights={"recognition": 1.0}, conversions_from=0, conversions=share)
-    _, decoded = spy(task)
+def test_forward_converts_to_the_previous_speaker_and_its_f0_statistics(batch, share):
+    task = make(conversions_from=0, back_translation=0, conversion_share=share)
+    _, decoder_inputs = spy(task)
     task(batch, 0)
-    (_, rebuilt, contour), (_, converted, moved) = decoded
-    assert len(converted.latent) == max(1, round(share * 12))
-    f0_statistics = contour.statistics()
+    (_, reference, f0), (_, target_reference, target_f0) = decoder_inputs
+    assert len(target_reference.embedding) == max(1, round(share * 12))
+    f0_statistics = f0.statistics()
     mean, spread = (x.reshape(4, 3).nanmean(0) for x in (f0_statistics.mean, f0_statistics.std))
-    for i in range(len(converted.latent)):
+    for i in range(len(target_reference.embedding)):
         source, target = i % 3, (i - 1) % 3
-        torch.testing.assert_close(converted.latent[i], rebuilt.latent[3 * (i // 3) + target])
+        torch.testing.assert_close(target_reference.embedding[i], reference.embedding[3 * (i // 3) + target])
         here, there = (F0Statistics(mean[[who]], spread[[who]]) for who in (source, target))
-        torch.testing.assert_close(moved.log_f0[[i]], contour[[i]].transfer(here, there).log_f0)
+        torch.testing.assert_close(target_f0.log_f0[[i]], f0[[i]].transfer(here, there).log_f0)
 
 
-def test_what_is_disguised_is_heard_in_another_voice_and_rebuilt_as_it_was(batch):
+def test_back_translation_converts_the_content_input_to_the_previous_speaker(batch):
     task = make(back_translation=0.5, conversions_from=3, content_input={}, speaker_input={})
-    heard = []
-    task.model.content.register_forward_pre_hook(lambda _module, inputs: heard.append(inputs[0]))
+    content_inputs = []
+    task.model.content.register_forward_pre_hook(lambda _module, inputs: content_inputs.append(inputs[0]))
     task(batch, 2)
     task(batch, 3)
-    plain, back_translated = heard
-    valid_bands = task.segment_batch.analyse(batch)[2]
+    plain, back_translated = content_inputs
+    valid_bands = task.segment_batch.prepare(batch)[2]
     torch.testing.assert_close(back_translated[:6], plain[:6])
     for i in range(6, 12):
         with torch.no_grad():
@@ -127,35 +130,38 @@ def test_what_is_disguised_is_heard_in_another_voice_and_rebuilt_as_it_was(batch
         torch.testing.assert_close(back_translated[i : i + 1], expected, atol=1e-3, rtol=1e-3)
 
 
-def test_parallel_speech_is_rebuilt_from_what_another_says(batch):
+def test_parallel_speech_is_reconstructed_from_the_other_speakers_content(batch):
     task = make(back_translation=0, content_input={}, speaker_input={})
-    heard, decoded = [], []
-    task.model.content.register_forward_pre_hook(lambda _module, inputs: heard.append(inputs[0]))
+    content_inputs, reference_mels = [], []
+    task.model.content.register_forward_pre_hook(lambda _module, inputs: content_inputs.append(inputs[0]))
     batch["parallel"] = batch["samples"].roll(1, 0)
     batch["is_parallel"] = torch.tensor([[True] * 4, [False] * 4, [True, False] * 2])
-    task.model.reference, reference = (
-        (lambda mel, *_, **__: decoded.append(mel) or reference(mel, *_, **__)),
-        task.model.reference,
-    )
+    make_reference = task.model.reference
+
+    def recording(mel, *arguments, **options):
+        reference_mels.append(mel)
+        return make_reference(mel, *arguments, **options)
+
+    task.model.reference = recording
     task(batch, 0)
-    own = task.segment_batch.analyse(batch)[1]
-    torch.testing.assert_close(decoded[0], own)  # the voice is heard in the speaker's own
+    own = task.segment_batch.prepare(batch)[1]
+    torch.testing.assert_close(reference_mels[0], own)  # the reference is the speaker's own
     for i in range(12):
         speaker, segment = i % 3, i // 3
         source = (speaker - 1) % 3 if batch["is_parallel"][speaker, segment] else speaker
-        torch.testing.assert_close(heard[0][i], own[3 * segment + source])
+        torch.testing.assert_close(content_inputs[0][i], own[3 * segment + source])
 
 
-def test_parallel_speech_is_to_have_one_content(batch):
+def test_parallel_loss_is_the_content_mse_of_parallel_segments(batch):
     weights = dict.fromkeys(("reconstruction", "kl", "contrastive", "aam_softmax", "f0", "adversarial"), 0.0)
     task = make(weights=weights | {"parallel": 1.0}, content_input={}, back_translation=0)
     batch["parallel"] = batch["samples"].clone()
     batch["is_parallel"] = torch.tensor([[True] * 4, [False] * 4, [True] * 4])
-    assert task(batch, 0)[0]["model"].item() == pytest.approx(0.0, abs=1e-6)  # who says the same in the same voice
+    assert task(batch, 0)[0]["model"].item() == pytest.approx(0.0, abs=1e-6)  # the same recordings
     batch["parallel"][2] = batch["samples"][0]
     totals, terms = task(batch, 0)
-    own = task.model.content(task.segment_batch.analyse(batch)[1]).mean.unflatten(0, (4, 3))
-    expected = (own[:, 2] - own[:, 0]).square().mean() / 2  # of the two, one agrees
+    own = task.model.content(task.segment_batch.prepare(batch)[1]).mean.unflatten(0, (4, 3))
+    expected = (own[:, 2] - own[:, 0]).square().mean() / 2  # one of the two parallel speakers has none
     assert totals["model"].item() == pytest.approx(terms["parallel"].item()) == pytest.approx(expected.item(), rel=1e-4)
     totals["model"].backward(inputs=task.parameter_groups()["model"])
     moved = {n.split(".")[1] for n, p in task.named_parameters() if p.grad is not None and p.grad.abs().sum() > 0}
@@ -164,17 +170,17 @@ def test_parallel_speech_is_to_have_one_content(batch):
     assert task(batch, 0)[1]["parallel"].item() == 0.0
 
 
-def test_the_upper_bands_of_some_speakers_are_not_heard(batch):
+def test_band_dropout_masks_upper_bands_of_whole_speakers(batch):
     valid_bands = torch.ones(12, 80)
     for share, expected in ((0.0, 80), (1.0, 68)):
-        band_dropout = make(band_dropout=share)._band_dropout(valid_bands)
-        assert (band_dropout.sum(dim=1) == expected).all()
+        dropped = make(band_dropout=share)._band_dropout(valid_bands)
+        assert (dropped.sum(dim=1) == expected).all()
     torch.manual_seed(0)
-    heard = make(band_dropout=0.5)._band_dropout(valid_bands).sum(dim=1).reshape(4, 3)
-    assert (heard == heard[0]).all()  # of a speaker, in all segments or in none
+    counts = make(band_dropout=0.5)._band_dropout(valid_bands).sum(dim=1).reshape(4, 3)
+    assert (counts == counts[0]).all()  # in all segments of a speaker or in none
 
 
-def test_a_run_can_start_from_a_converter(tmp_path):
+def test_init_from_copies_the_weights(tmp_path):
     first = make()
     first.released.save_pretrained(tmp_path / "converter")
     second = make(init_from=str(tmp_path / "converter"), seed=1)
@@ -186,7 +192,7 @@ def test_a_run_can_start_from_a_converter(tmp_path):
         )
 
 
-def test_a_deeper_converter_begins_where_a_shallower_one_stands(tmp_path, batch):
+def test_init_from_a_shallower_model_starts_with_its_function(tmp_path, batch):
     shallow = make(segments=4)
     shallow.released.save_pretrained(tmp_path / "converter")
     more = {f"{part}_blocks": getattr(shallow.config.model, f"{part}_blocks") + 1 for part in PARTS}
@@ -194,33 +200,36 @@ def test_a_deeper_converter_begins_where_a_shallower_one_stands(tmp_path, batch)
     torch.manual_seed(1)
     deep = ConversionTask(ConversionConfig(**WHERE, model=sizes, init_from=str(tmp_path / "converter")), speakers=10)
     assert sum(p.numel() for p in deep.model.parameters()) > sum(p.numel() for p in shallow.model.parameters())
-    mel = shallow.segment_batch.analyse(batch)[1][:3]
+    mel = shallow.segment_batch.prepare(batch)[1][:3]
     with torch.no_grad():
-        said, again = (task.released.convert(mel, task.released.voice(mel.roll(1, 0))) for task in (shallow, deep))
-    torch.testing.assert_close(again, said, atol=1e-3, rtol=1e-3)
+        expected = shallow.released.convert(mel, shallow.released.voice(mel.roll(1, 0)))
+        converted = deep.released.convert(mel, deep.released.voice(mel.roll(1, 0)))
+    torch.testing.assert_close(converted, expected, atol=1e-3, rtol=1e-3)
     deep.released.save_pretrained(tmp_path / "deeper")
-    with pytest.raises(VcvaeError, match=r"init_from: .* or more blocks"):  # nor may it be shallower
+    # A deeper model cannot initialize a shallower one.
+    with pytest.raises(VcvaeError, match=r"init_from: .* or more blocks"):
         ConversionTask(ConversionConfig(**WHERE, model=TINY, init_from=str(tmp_path / "deeper")), 2)
 
 
-def test_an_invented_voice_is_nobodys(batch):
-    task = make(voice_augmentation={"share": 1.0}, weights={"aam_softmax": 1.0})
+def test_aam_softmax_leaves_out_augmented_voices(batch):
+    task = make(voice_augmentation={"probability": 1.0}, weights={"aam_softmax": 1.0})
     assert task(batch, 0)[1]["aam_softmax"].item() == 0.0
     task = make(weights={"aam_softmax": 1.0})
     assert task(batch, 0)[1]["aam_softmax"].item() > 0.1
 
 
+@pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
-def test_a_step_is_made_on_a_gpu_in_half_precision(batch):
-    task = make(voice_augmentation={"share": 0.5}, conversions_from=0).cuda()
-    on = {name: value.cuda() for name, value in batch.items()}
+def test_forward_runs_on_a_gpu_in_bfloat16(batch):
+    task = make(voice_augmentation={"probability": 0.5}, conversions_from=0).cuda()
+    on_gpu = {name: value.cuda() for name, value in batch.items()}
     with torch.autocast("cuda", torch.bfloat16):
-        totals, terms = task(on, 0)
+        totals, terms = task(on_gpu, 0)
     assert all(torch.isfinite(term) for term in terms.values())
     totals["model"].backward(inputs=task.parameter_groups()["model"])
 
 
-def test_the_kl_warms_up(batch):
+def test_kl_weight_warms_up(batch):
     task = make(
         weights={"reconstruction": 0, "contrastive": 0, "aam_softmax": 0, "f0": 0, "kl": 1.0},
         kl_warmup=100,
@@ -232,17 +241,46 @@ def test_the_kl_warms_up(batch):
         assert totals["model"].item() == pytest.approx(share * terms["kl"].item())
 
 
-def test_validation_tells_a_figure_for_each_question(batch):
-    task = make().eval()
-    found = task.validate([batch, batch])
-    figures, mels = found.figures, found.mels
-    assert set(figures) == {
+def test_validate_returns_its_figures_and_mels(batch):
+    result = make().eval().validate([batch, batch])
+    assert set(result.figures) == {
         "reconstruction",
         "content_similarity",
         "equal_error_rate",
         "retrieval",
         "converted_retrieval",
     }
-    assert 0 <= figures["equal_error_rate"] <= 1
-    assert -1 <= figures["content_similarity"] <= 1
-    assert mels["converted"].shape == (80, 64)
+    assert result.mels["converted"].shape == (80, 64)
+
+
+def test_validate_of_a_model_that_keeps_content_and_speaker_apart(batch, monkeypatch):
+    """Content latents that do not depend on the voice, and embeddings that name the speaker, have known figures."""
+    task = make().eval()
+    model = task.released
+    content = torch.randn(3, 4, 16)
+    monkeypatch.setattr(model.content, "forward", lambda mel, *_: Gaussian(content, torch.zeros_like(content)))
+    result = task.validate([batch])
+    assert result.figures["content_similarity"] == pytest.approx(1)
+
+
+def test_speaker_figures_of_known_similarities():
+    """Of four speakers, two are verified and found with certainty; the other two have each other's embeddings."""
+    speakers = torch.arange(4)
+    references = torch.eye(4)
+    perfect = speaker_figures(references, references, references, speakers)
+    assert perfect == {"equal_error_rate": 0.0, "retrieval": 1.0, "converted_retrieval": 1.0}
+    swapped = references[[0, 1, 3, 2]]
+    half = speaker_figures(references, swapped, references.roll(1, 0), speakers)
+    # Of the 4 genuine trials 2 score 0; of the 12 impostor trials 2 score 1.
+    assert half == {
+        "equal_error_rate": pytest.approx((2 / 4 + 2 / 12) / 2),
+        "retrieval": 0.5,
+        "converted_retrieval": 0.0,
+    }
+
+
+def test_speaker_figures_count_rows_of_one_speaker_as_the_same():
+    speakers = torch.tensor([0, 1, 0, 1])
+    references = torch.eye(2).repeat(2, 1)
+    figures = speaker_figures(references, references, references, speakers)
+    assert figures == {"equal_error_rate": 0.0, "retrieval": 1.0, "converted_retrieval": 1.0}

@@ -33,7 +33,7 @@ def task(tmp_path):
     return PostfilterTask(PostfilterConfig(**WHERE, converter=str(tmp_path), channels=24, blocks=1), speakers=2)
 
 
-def test_another_size_than_the_converters_own_is_one_sentence(task, tmp_path):
+def test_model_with_a_postfilter_of_another_size_is_an_error(task, tmp_path):
     task.released.save_pretrained(tmp_path / "with")
     again = PostfilterConfig(**WHERE, converter=str(tmp_path / "with"), channels=24, blocks=1)
     assert again.model == task.model.config
@@ -41,17 +41,16 @@ def test_another_size_than_the_converters_own_is_one_sentence(task, tmp_path):
         PostfilterConfig(**WHERE, converter=str(tmp_path / "with"), channels=16, blocks=1).model  # noqa: B018
 
 
-def test_only_the_postfilter_and_its_critic_learn(task, batch):
+def test_forward_trains_the_postfilter_and_its_discriminator_only(task, batch):
     totals, _ = task(batch, 0)
-    for player, total in totals.items():
-        total.backward(inputs=task.parameter_groups()[player], retain_graph=True)
-    learning = {name for name, p in task.named_parameters() if p.grad is not None and p.grad.abs().sum() > 0}
-    assert learning
-    assert all(name.startswith(("model.decoder.postfilter.", "discriminator.")) for name in learning)
-    assert any(name.startswith("model.decoder.postfilter.") for name in learning)
+    for group, total in totals.items():
+        total.backward(inputs=task.parameter_groups()[group], retain_graph=True)
+    trained = {name for name, p in task.named_parameters() if p.grad is not None and p.grad.abs().sum() > 0}
+    assert all(name.startswith(("model.decoder.postfilter.", "discriminator.")) for name in trained)
+    assert any(name.startswith("model.decoder.postfilter.") for name in trained)
 
 
-def test_what_is_released_is_the_converter_with_the_averaged_postfilter(task):
+def test_released_is_the_conversion_model_with_the_ema_of_the_postfilter(task):
     start = {name: value.clone() for name, value in task.model.state_dict().items()}
     for parameter in task.model.decoder.postfilter.parameters():
         parameter.data += 1.0
@@ -66,41 +65,39 @@ def test_what_is_released_is_the_converter_with_the_averaged_postfilter(task):
     assert not any(p.requires_grad for p in task.released.parameters())
 
 
-def test_flutter_is_in_units_of_the_originals(task, batch, monkeypatch):
-    mel = task.segment_batch.analyse(batch)[1]
+def test_delta_ratio_is_relative_to_the_recorded_mels(task, batch, monkeypatch):
+    mel = task.segment_batch.prepare(batch)[1]
 
-    def decode(*_given, modulation=None, **_rest):
+    def decode(*_inputs, modulation=None, **_options):
         return mel.mean(dim=2, keepdim=True).expand_as(mel) if modulation is None else mel
 
     averaged = task.released
     monkeypatch.setattr(averaged.decoder, "forward", decode)
     monkeypatch.setattr(PostfilterTask, "released", averaged)
-    figures = {"flutter": pytest.approx(1), "flutter_of_medians": pytest.approx(0)}
-    assert task.validate([batch]).figures == figures | {"flutter_error": pytest.approx(0)}
+    figures = {"delta_ratio": pytest.approx(1), "delta_ratio_unfiltered": pytest.approx(0)}
+    assert task.validate([batch]).figures == figures | {"delta_ratio_error": pytest.approx(0)}
 
 
-def test_silence_and_unknown_bands_weigh_nothing(task, batch):
-    """Nor do they make the figures something else than numbers, be they all that there is."""
+def test_delta_ratio_ignores_silence_and_invalid_bands(task, batch):
+    """Figures are finite even if there is nothing else."""
     silent = batch | {"samples": torch.zeros_like(batch["samples"])}
     unknown = batch | {"bandwidth": torch.zeros_like(batch["bandwidth"])}
     alone = task.validate([unknown]).figures
-    assert alone == {"flutter": 0.0, "flutter_of_medians": 0.0, "flutter_error": 1.0}
+    assert alone == {"delta_ratio": 0.0, "delta_ratio_unfiltered": 0.0, "delta_ratio_error": 1.0}
     assert all(math.isfinite(value) for value in task.validate([silent]).figures.values())
     assert task.validate([unknown, batch]).figures == pytest.approx(task.validate([batch]).figures)
 
 
-def test_postfilter_learns_to_flutter(task, batch):
-    """Speech that is all noise, medians that know nothing of it, and an modulation that says almost nothing."""
-    still = {"modulation_cutoff": 40.0}
+def test_postfilter_learns_the_deltas_of_noise(task, batch):
+    """White noise, a decoder that outputs a constant, and a modulation with almost no information."""
+    high_cutoff = {"modulation_cutoff": 40.0}
     for model in (task.model, task.released):
-        model.config = model.config.model_copy(update=still)
-    task.config = task.config.model_copy(update={"cutoffs": (40.0, 40.0)})
+        model.config = model.config.model_copy(update=high_cutoff)
+    task.config = task.config.model_copy(update={"modulation_cutoffs": (40.0, 40.0)})
     batch["samples"] = 0.1 * torch.randn(batch["samples"].shape, generator=torch.Generator().manual_seed(0))
     torch.nn.init.zeros_(task.model.decoder.head.weight)
     torch.nn.init.zeros_(task.released.decoder.head.weight)
-    optimizers = {
-        name: torch.optim.Adam(parameter_groups, lr=3e-3) for name, parameter_groups in task.parameter_groups().items()
-    }
+    optimizers = {name: torch.optim.Adam(parameters, lr=3e-3) for name, parameters in task.parameter_groups().items()}
     task.train()
     torch.manual_seed(0)
     before = task.validate([batch]).figures
@@ -113,6 +110,6 @@ def test_postfilter_learns_to_flutter(task, batch):
             optimizer.step()
         task.after_step()
     after = task.validate([batch]).figures
-    assert before["flutter"] < 0.2
-    assert after["flutter"] > before["flutter"] + 0.2
-    assert after["flutter_of_medians"] == pytest.approx(before["flutter_of_medians"])
+    assert before["delta_ratio"] < 0.2
+    assert after["delta_ratio"] > before["delta_ratio"] + 0.2
+    assert after["delta_ratio_unfiltered"] == pytest.approx(before["delta_ratio_unfiltered"])
