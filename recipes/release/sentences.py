@@ -140,12 +140,10 @@ def main() -> None:
             if options.only and number not in options.only:
                 continue
             phonemes = phonemes_of(text, voice[0], kokoro)
-            samples, _ = kokoro.create(phonemes, voice, SPEED, is_phonemes=True)
+            samples = levelled(kokoro.create(phonemes, voice, SPEED, is_phonemes=True)[0])
             path = options.out / f"{number:02d}_{re.sub('[+]', '-', voice)}.ogg"
-            soundfile.write(
-                path, levelled(samples), SAMPLE_RATE, format="OGG", subtype="OPUS", compression_level=COMPRESSION
-            )
-            print(f"| {path.name} | {text} |", flush=True)
+            soundfile.write(path, samples, SAMPLE_RATE, format="OGG", subtype="OPUS", compression_level=COMPRESSION)
+            print(f"| {path.name} | {len(samples) / SAMPLE_RATE:.2f} | {text} |", flush=True)
 
 
 if __name__ == "__main__":
