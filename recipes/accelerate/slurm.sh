@@ -1,7 +1,7 @@
 #!/bin/bash
-# One process a GPU on as many nodes as SLURM gives: sbatch recipes/accelerate/slurm.sh recipes/vctk/conversion.yaml
-# SLURM's SIGTERM before the end of the time makes the run save the step at hand; --requeue puts it into the queue
-# again, where the same command goes on.
+# One process per GPU on as many nodes as SLURM gives: sbatch recipes/accelerate/slurm.sh recipes/vctk/conversion.yaml
+# On SLURM's SIGTERM before the time limit the run saves a checkpoint; --requeue queues the job again, and the same
+# command resumes.
 #SBATCH --job-name=vcvae
 #SBATCH --nodes=2
 #SBATCH --ntasks-per-node=1
@@ -16,7 +16,7 @@ gpus=${SLURM_GPUS_ON_NODE:-8}
 first=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
 export OMP_NUM_THREADS=1 first gpus
 
-# Expanded on each node, where SLURM_NODEID is that node's.
+# Expanded on each node, with its own SLURM_NODEID.
 srun --kill-on-bad-exit=1 bash -c 'exec accelerate launch \
     --config_file recipes/accelerate/two_nodes.yaml \
     --num_machines "$SLURM_NNODES" --num_processes $((SLURM_NNODES * gpus)) \
