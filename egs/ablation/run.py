@@ -1,4 +1,4 @@
-"""What each means of disentanglement buys: the same training, again and again, with one means more each time.
+"""The effect of each means of disentanglement: the same training repeated, each time with one means more.
 
 python egs/ablation/run.py TRAIN DEV [--steps 600] [--runs DIR] [-o ablation.png]     # folders of prepared speech
 """
@@ -16,6 +16,7 @@ from rich.table import Table
 from torch import Tensor
 
 from vcvae import audio
+from vcvae.config import read_yaml
 from vcvae.data.manifest import Manifest
 from vcvae.features.mel import MelConfig, MelSpectrogram
 from vcvae.metrics.speakers import covariances, equal_error_rate, probe
@@ -27,31 +28,25 @@ from vcvae.training.run_folder import load_run
 from vcvae.training.tasks import parse
 
 HERE = Path(__file__).parent
-SPEAKERS, UTTERANCES, SECONDS = 40, 6, 4  # at most; of each speaker; of each utterance
+MAX_SPEAKERS = 40  # unseen speakers that are measured
+UTTERANCES = 6  # of each speaker
+SECONDS = 4  # of each utterance
 MEASURES = {
-    "rebuilt": "mel L1 of rebuilding",
+    "reconstruction": "reconstruction, mel L1",
     "leakage": "speaker from content",
     "error": "equal error of speaker latents",
     "target": "conversion like target",
     "source": "conversion like source",
 }
 
-NONE: dict = {
-    "content_input": {"warp": 0.0, "noise": 0.0},
-    "weights": {"contrastive": 0.0, "aam_softmax": 0.0, "adversarial": 0.0, "features": 0.0},
-    "back_translation": 0.0,
-    "voice_augmentation": {"share": 0.0},
-}
-CONTRAST = {"contrastive": 0.1, "aam_softmax": 0.03}
-WARPED = {"content_input": {"warp": 0.25, "noise": 0.3}}
-# Each has what those before it have.
-VARIANTS: dict[str, dict] = {
-    "instance normalization": NONE,
-    "+ warped content input": NONE | WARPED,
-    "+ speakers told apart": NONE | WARPED | {"weights": NONE["weights"] | CONTRAST},
-    "+ words heard from conversions": NONE | WARPED | {"weights": NONE["weights"] | CONTRAST, "back_translation": 0.5},
-    "+ a losses": {"voice_augmentation": {"share": 0.0}},
-    "+ voices that nobody has": {},
+# One configuration for each variant; each is based on the one before and has one means more.
+VARIANTS = {
+    "instance normalization": "1-instance-normalization.yaml",
+    "+ warped content input": "2-warped-content-input.yaml",
+    "+ speaker losses": "3-speaker-losses.yaml",
+    "+ back-translation": "4-back-translation.yaml",
+    "+ discriminator": "5-discriminator.yaml",
+    "+ voice augmentation": "6-voice-augmentation.yaml",
 }
 
 
@@ -61,60 +56,58 @@ def main() -> None:
     parser.add_argument("dev", type=Path)
     parser.add_argument("--steps", type=int, default=600, help="of each training")
     parser.add_argument(
-        "--runs", type=Path, default=Path("exp/ablation"), help="folder of the trainings, to go on from"
+        "--runs", type=Path, default=Path("exp/ablation"), help="folder of the trainings; finished ones are used again"
     )
     parser.add_argument("-o", "--output", type=Path, default=HERE / "ablation.png")
     arguments = parser.parse_args()
-    judge = load_model().eval()
-    speakers, rows = unseen(arguments.dev, judge.config.mel), {}
-    print(f"{len(speakers)} unseen speakers: guessing names {1 / len(speakers):.3f} of them", flush=True)
-    for number, (name, changes) in enumerate(VARIANTS.items()):
-        values = {
-            "task": "conversion",
+    released = load_model().eval()
+    speakers = unseen_speakers(arguments.dev, released.config.mel)
+    rows = {}
+    print(f"{len(speakers)} unseen speakers: the chance level is {1 / len(speakers):.3f}", flush=True)
+    for number, (name, file) in enumerate(VARIANTS.items()):
+        values = read_yaml(HERE / file) | {
             "output": str(arguments.runs / str(number)),
             "data": {"train": str(arguments.train), "dev": str(arguments.dev)},
             "steps": arguments.steps,
-            "batch_speakers": 4,
             "optimizer": {"warmup": arguments.steps // 10},
             "kl_warmup": arguments.steps // 4,
             "conversions_from": arguments.steps // 4,
-            "validate_every": 10**6,
-            "average": 0.99,
-        } | changes
+        }
         train(parse(values, context=name), Console(quiet=True))
-        rows[name] = measure(load_run(arguments.runs / str(number))[1].released.eval(), judge, speakers)
+        _, task = load_run(arguments.runs / str(number))
+        rows[name] = measure(task.released.eval(), released, speakers)
         print(name, *(f"{key} {value:.3f}" for key, value in rows[name].items()), flush=True)
     table = Table("", *MEASURES.values(), title=f"{arguments.steps} steps each; unseen speakers")
     for name, row in rows.items():
         table.add_row(name, *(f"{row[key]:.3f}" for key in MEASURES))
     Console(width=140).print(table)
-    draw(arguments.output, rows)
+    plot(arguments.output, rows)
 
 
 @torch.inference_mode()
-def measure(model: DisentanglingVAE, judge: DisentanglingVAE, speakers: list[list[Tensor]]) -> dict[str, float]:
-    """The figures of one variant. `judge`, which is none of those compared, hears what conversions are like.
+def measure(model: DisentanglingVAE, released: DisentanglingVAE, speakers: list[list[Tensor]]) -> dict[str, float]:
+    """The figures of one variant; `released`, which is none of the variants, embeds the conversions.
 
-    Of each speaker (mels (1, n_mels, frames) in `speakers`), the first utterance is rebuilt with the voice that the
-    others show, and converted to the speaker before.
+    Of each speaker (mels (1, n_mels, frames) in `speakers`), the first utterance is reconstructed with the reference of
+    the others, and converted to the speaker before.
     """
     voices = [Voice.join(model.voice(mel) for mel in mels[1:]).average() for mels in speakers]
     contents = [[model.content(mel).mean[0].numpy() for mel in mels] for mels in speakers]
     latents = torch.stack([torch.cat([model.speaker(mel) for mel in mels]) for mels in speakers])
-    known_by_judge = torch.cat([torch.cat([judge.speaker(m) for m in ms[1:]]).mean(0, True) for ms in speakers])
-    rebuilt, like_target, like_source = [], [], []
-    for i, (source, *_) in enumerate(speakers):
-        rebuilt.append((model.convert(source, voices[i]) - source).abs().mean())
-        heard = judge.speaker(model.convert(source, voices[i - 1]))
-        similarity = torch.cosine_similarity(heard, known_by_judge)
+    embeddings = [torch.cat([released.speaker(mel) for mel in mels[1:]]).mean(0, True) for mels in speakers]
+    reconstruction, like_target, like_source = [], [], []
+    for i, (source_mel, *_) in enumerate(speakers):
+        reconstruction.append((model.convert(source_mel, voices[i]) - source_mel).abs().mean())
+        converted = released.speaker(model.convert(source_mel, voices[i - 1]))
+        similarity = torch.cosine_similarity(converted, torch.cat(embeddings))
         like_target.append(similarity[i - 1])
         like_source.append(similarity[i])
-    enrolled = torch.nn.functional.normalize(latents[:, 1:].mean(dim=1), dim=-1)
-    scores = latents[:, 0] @ enrolled.T
+    means = torch.nn.functional.normalize(latents[:, 1:].mean(dim=1), dim=-1)
+    scores = latents[:, 0] @ means.T
     same = torch.eye(len(speakers), dtype=torch.bool)
     names = [str(i) for i, mels in enumerate(speakers) for _ in mels]
     return {
-        "rebuilt": torch.stack(rebuilt).mean().item(),
+        "reconstruction": torch.stack(reconstruction).mean().item(),
         "leakage": probe(covariances([content for row in contents for content in row]), names).accuracy,
         "error": equal_error_rate(scores[same], scores[~same]),
         "target": torch.stack(like_target).mean().item(),
@@ -122,19 +115,21 @@ def measure(model: DisentanglingVAE, judge: DisentanglingVAE, speakers: list[lis
     }
 
 
-def unseen(folder: Path, mel: MelConfig) -> list[list[Tensor]]:
-    """Mels (1, n_mels, frames) of some seconds of some utterances of each speaker, at the level that models hear."""
-    spectrogram, manifest, size = MelSpectrogram(mel), Manifest(folder, mel.sample_rate), SECONDS * mel.sample_rate
+def unseen_speakers(folder: Path, mel: MelConfig) -> list[list[Tensor]]:
+    """Mels (1, n_mels, frames) of `UTTERANCES` of each speaker, `SECONDS` long."""
+    spectrogram = MelSpectrogram(mel)
+    manifest = Manifest(folder, mel.sample_rate)
+    size = SECONDS * mel.sample_rate
     speakers = []
     for number in range(len(manifest.speakers)):
         rows = np.flatnonzero((manifest.speaker == number) & (manifest.samples >= size))[:UTTERANCES]
-        if len(rows) == UTTERANCES and len(speakers) < SPEAKERS:
+        if len(rows) == UTTERANCES and len(speakers) < MAX_SPEAKERS:
             read = (audio.read(manifest.path(row), mel.sample_rate)[:size] for row in rows)
             speakers.append([spectrogram(torch.from_numpy(samples)[None]) for samples in read])
     return speakers
 
 
-def draw(output: Path, rows: dict[str, dict[str, float]]) -> None:
+def plot(output: Path, rows: dict[str, dict[str, float]]) -> None:
     figure, axes = plt.subplots(1, len(MEASURES), figsize=(15, 3.2), layout="constrained", sharey=True)
     for axis, (key, title) in zip(axes, MEASURES.items(), strict=True):
         values = [row[key] for row in rows.values()]
