@@ -192,7 +192,14 @@ class PostfilterTask(Task):
             reference, f0 = self.segment_batch.leave_one_out(own_reference), model.f0(mel)
             recorded_delta += _mean_delta(mel, valid_bands)
             for name, modulation in (("delta_ratio", model.modulation(mel)), ("delta_ratio_unfiltered", None)):
-                decoded = model.decoder(content, reference, f0, frames=mel.shape[2], modulation=modulation, postfilter=modulation is not None)
+                decoded = model.decoder(
+                    content,
+                    reference,
+                    f0,
+                    frames=mel.shape[2],
+                    modulation=modulation,
+                    postfilter=modulation is not None,
+                )
                 deltas[name] += _mean_delta(decoded, valid_bands)
         figures = {name: value / max(recorded_delta, 1e-6) for name, value in deltas.items()}
         figures["delta_ratio_error"] = abs(1 - figures["delta_ratio"])
