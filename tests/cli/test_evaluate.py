@@ -9,16 +9,16 @@ import shutil
 import numpy as np
 import pytest
 import soundfile as sf
-import torch
 
-from tests.corpus import TINY, make_corpus
+from tests.corpus import make_corpus
 from tests.synthetic import RATE, speak
-from vcvae.evaluate import plugins
-from vcvae.models.conversion.vae import DisentanglingConfig, DisentanglingVAE
+from vcvae.evaluate import pictures, plugins
+
+PIXEL = b"\x89PNG\r\n\x1a\n"  # what the page embeds where pictures are not drawn
 
 
 class Verifier:
-    """Knows a voice by the balance of its spectrum."""
+    """Its embedding is the long-term spectrum in 16 bands."""
 
     def __init__(self, _):
         pass
@@ -51,9 +51,8 @@ class Judge:
 
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory):
+    """A folder with a prepared corpus, three recordings and a table of two cases."""
     folder = tmp_path_factory.mktemp("evaluate")
-    torch.manual_seed(0)
-    DisentanglingVAE(DisentanglingConfig(**TINY)).save_pretrained(folder / "model")
     make_corpus(folder, speakers=4, utterances=3, seconds=1.0)
     voices = {"source": 110, "target": 210, "reference": 210}
     for name, f0 in voices.items():
@@ -68,15 +67,28 @@ def shared(tmp_path_factory):
 
 
 @pytest.fixture
-def evaluate(vcvae, shared, tmp_path):
+def no_pictures(monkeypatch):
+    """Pictures take longer to draw than conversions of the smallest model take."""
+
+    def draw(path, *_, **__):
+        path.write_bytes(PIXEL)
+
+    monkeypatch.setattr(pictures, "plot_mels", draw)
+    monkeypatch.setattr(pictures, "plot_speakers", draw)
+
+
+@pytest.fixture
+def evaluate(vcvae, tiny_model, tmp_path):
+    """`vcvae evaluate` with the smallest model, without fine-tuning."""
+
     def run(*arguments, output="out"):
         quick = ("--steps", 0, "--vocoder", "griffin-lim", "--device", "cpu", "-o", tmp_path / output)
-        return vcvae("evaluate", shared / "model", *quick, *arguments)
+        return vcvae("evaluate", tiny_model, *quick, *arguments)
 
     return run
 
 
-def test_a_corpus_is_measured_and_reported(evaluate, shared, tmp_path, monkeypatch):
+def test_evaluate_a_corpus(evaluate, shared, tmp_path, monkeypatch):
     monkeypatch.setitem(plugins.VERIFIERS, "fake", Verifier)
     code, out, err = evaluate("--corpus", shared / "ready" / "train", "--count", 3, "--verifier", "fake")
     assert (code, err) == (0, "")
@@ -115,7 +127,8 @@ def test_a_corpus_is_measured_and_reported(evaluate, shared, tmp_path, monkeypat
     assert not re.search(r"https?://", page)
 
 
-def test_a_table_is_measured_and_what_is_missing_or_fails_is_said(evaluate, shared, tmp_path, monkeypatch):
+@pytest.mark.usefixtures("no_pictures")
+def test_evaluate_a_table_and_report_what_is_missing_or_fails(evaluate, shared, tmp_path, monkeypatch):
     monkeypatch.setitem(plugins.VERIFIERS, "fake", Verifier)
     monkeypatch.setitem(plugins.RECOGNIZERS, "fake", Recognizer)
     monkeypatch.setitem(plugins.QUALITIES, "fake", Judge)
@@ -139,10 +152,12 @@ def test_a_table_is_measured_and_what_is_missing_or_fails_is_said(evaluate, shar
     assert "“HELLO ME”" in (tmp_path / "out" / "report.html").read_text()
 
 
-def test_what_is_finished_is_not_made_anew(evaluate, shared, tmp_path):
+@pytest.mark.usefixtures("no_pictures")
+def test_evaluate_keeps_finished_conversions(evaluate, shared, tmp_path):
     command = ("--cases", shared / "cases.tsv")
     assert evaluate(*command)[0] == 0
-    first, second = (tmp_path / "out" / "conversions" / f"{name}.wav" for name in ("first", "second"))
+    first = tmp_path / "out" / "conversions" / "first.wav"
+    second = tmp_path / "out" / "conversions" / "second.wav"
     second.unlink()
     shutil.copy(shared / "source.wav", first)  # as if the conversion were perfect
     os.utime(first, (1, 1))
@@ -159,7 +174,7 @@ def test_what_is_finished_is_not_made_anew(evaluate, shared, tmp_path):
     (tmp_path / "cases.tsv").write_text(text)
     for arguments, what in (
         (("--cases", tmp_path / "cases.tsv", "--root", shared), "table of cases"),
-        ((*command, "--steps", 1), "steps"),
+        ((*command, "--steps", 1), "losses and another steps"),
     ):
         code, out, err = evaluate(*arguments)
         assert (code, out) == (2, "")
@@ -167,7 +182,8 @@ def test_what_is_finished_is_not_made_anew(evaluate, shared, tmp_path):
     assert first.stat().st_mtime == 1
 
 
-def test_a_bad_recording_does_not_end_the_others(evaluate, shared, tmp_path):
+@pytest.mark.usefixtures("no_pictures")
+def test_evaluate_goes_on_past_a_bad_recording(evaluate, shared, tmp_path):
     (tmp_path / "bad.wav").write_text("no audio")
     (tmp_path / "cases.tsv").write_text(
         f"id\tsource\ttargets\nbad\t{tmp_path}/bad.wav\ttarget.wav\ngood\tsource.wav\ttarget.wav\n"
@@ -190,7 +206,7 @@ def test_a_bad_recording_does_not_end_the_others(evaluate, shared, tmp_path):
         ("id\tsource\ttargets\n1\tno.wav\ta.wav\n", "line 2: the source"),
     ],
 )
-def test_a_bad_table_is_refused_before_any_work(evaluate, tmp_path, table, message):
+def test_evaluate_refuses_a_bad_table_before_any_work(evaluate, tmp_path, table, message):
     (tmp_path / "cases.tsv").write_text(table)
     code, out, err = evaluate("--cases", tmp_path / "cases.tsv")
     assert (code, out, err.count("\n")) == (2, "", 1)
@@ -198,7 +214,7 @@ def test_a_bad_table_is_refused_before_any_work(evaluate, tmp_path, table, messa
     assert not (tmp_path / "out").exists()
 
 
-def test_what_cannot_be_is_refused_in_one_sentence(evaluate, shared, tmp_path, monkeypatch):
+def test_evaluate_refuses_what_it_cannot_do_in_one_sentence(evaluate, shared, tmp_path, monkeypatch):
     for arguments, message in (
         ((), "--cases, or a prepared folder with --corpus"),
         (("--corpus", tmp_path), "not prepared audio"),
