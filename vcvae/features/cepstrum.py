@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-import librosa
 import numpy as np
 import scipy.fft
 import torch
@@ -38,5 +37,7 @@ def align(a: NDArray[np.floating], b: NDArray[np.floating]) -> tuple[NDArray[np.
 
     Dynamic time warping by Euclidean distance (Sakoe & Chiba 1978, doi:10.1109/TASSP.1978.1163055).
     """
+    import librosa  # a second and a half, which conversions need not wait for
+
     path = librosa.sequence.dtw(a, b)[1][::-1].copy()
     return path[:, 0], path[:, 1]

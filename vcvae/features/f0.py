@@ -6,7 +6,6 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-import librosa
 import numpy as np
 import torch
 from torch import Tensor
@@ -180,4 +179,6 @@ def shift_pitch(samples: np.ndarray, octaves: float, sample_rate: int) -> np.nda
     """Samples (samples,) with F0 and formants raised by `octaves`, at the same length."""
     if not octaves:
         return samples
+    import librosa  # a second and a half, which conversions without it need not wait for
+
     return librosa.effects.pitch_shift(samples, sr=sample_rate, n_steps=12 * octaves).astype(np.float32)

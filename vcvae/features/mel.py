@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import librosa
 import numpy as np
 import torch
 from pydantic import Field, model_validator
@@ -11,6 +10,7 @@ from torch.nn import functional as F
 
 from vcvae.config import Config
 from vcvae.errors import VcvaeError
+from vcvae.features.mel_scale import mel_filters, mel_frequencies
 
 # The bandwidth ends where the mean level falls below either of these: dB relative to the strongest frequency (below it,
 # codecs and resamplers leave residues), and dB of full scale in one bin (16-bit rounding noise lies at -77).
@@ -76,7 +76,7 @@ class MelSpectrogram(nn.Module):
         super().__init__()
         self.config = config or MelConfig()
         c = self.config
-        filters = librosa.filters.mel(sr=c.sample_rate, n_fft=c.n_fft, n_mels=c.n_mels, fmin=c.f_min, fmax=c.f_max)
+        filters = mel_filters(c.n_mels, sample_rate=c.sample_rate, n_fft=c.n_fft, f_min=c.f_min, f_max=c.f_max)
         self.register_buffer("window", torch.hann_window(c.window), persistent=False)
         self.register_buffer("filters", torch.from_numpy(filters), persistent=False)
         self.bins = int(filters.any(axis=0).nonzero()[0].max()) + 1  # no band reaches above
@@ -135,16 +135,28 @@ def bandwidth(samples: np.ndarray, sample_rate: int) -> float:
 
     Only the louder half of the frames counts. MP3s and up-sampled files have less than half their sample rate.
     """
-    power = np.abs(librosa.stft(samples, n_fft=1024, hop_length=512)) ** 2
+    power = _power_spectra(samples)
     energy = power.sum(axis=0)
     spectrum = 10 * np.log10(power[:, energy >= np.median(energy)] + 1e-12).mean(axis=1)
     used = np.flatnonzero(spectrum > max(spectrum.max() + RELATIVE_FLOOR, ABSOLUTE_FLOOR))
     return float((used.max(initial=0) + 1) * sample_rate / 1024)
 
 
+def _power_spectra(samples: np.ndarray) -> np.ndarray:
+    """Samples (samples,) → power of the bins of Hann windows of 1024 samples, (513, frames) float32."""
+    n_fft, hop = 1024, 512
+    window = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(n_fft) / n_fft)
+    frames = np.lib.stride_tricks.sliding_window_view(np.pad(samples, n_fft // 2), n_fft)[::hop]
+    power = np.empty((n_fft // 2 + 1, len(frames)), np.float32)
+    for start in range(0, len(frames), 1024):  # so that a long recording takes little memory
+        block = slice(start, start + 1024)
+        power[:, block] = np.abs(np.fft.rfft(window * frames[block]).T) ** 2
+    return power
+
+
 def band_centres(config: MelConfig) -> Tensor:
     """Centre frequencies of the bands, (n_mels,) in Hz."""
-    edges = librosa.mel_frequencies(config.n_mels + 2, fmin=config.f_min, fmax=config.f_max)
+    edges = mel_frequencies(config.n_mels + 2, f_min=config.f_min, f_max=config.f_max)
     return torch.tensor(edges[1:-1], dtype=torch.float32)
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import librosa
 import torch
 from torch import Tensor, nn
+
+from vcvae.features.mel_scale import mel_filters, mel_frequencies
 
 RESOLUTIONS = ((2048, 128), (1024, 80), (512, 48), (256, 24))  # window in samples, mel bands up to half the rate
 SPECTRAL_FLOOR = 1e-5  # smallest magnitude, as in the mel
@@ -21,7 +22,7 @@ class MultiResolutionSpectrum(nn.Module):
         super().__init__()
         self.nyquist = sample_rate / 2
         for window, bands in RESOLUTIONS:
-            filters = librosa.filters.mel(sr=sample_rate, n_fft=window, n_mels=bands)
+            filters = mel_filters(bands, sample_rate=sample_rate, n_fft=window, f_min=0, f_max=self.nyquist)
             self.register_buffer(f"window{window}", torch.hann_window(window), persistent=False)
             self.register_buffer(f"filters{window}", torch.from_numpy(filters), persistent=False)
 
@@ -45,7 +46,6 @@ class MultiResolutionSpectrum(nn.Module):
 
     def _frequencies(self, count: int, *, mel: bool, like: Tensor) -> Tensor:
         if mel:
-            return torch.tensor(
-                librosa.mel_frequencies(count + 2, fmax=self.nyquist)[1:-1], dtype=like.dtype, device=like.device
-            )
+            edges = mel_frequencies(count + 2, f_min=0, f_max=self.nyquist)
+            return torch.tensor(edges[1:-1], dtype=like.dtype, device=like.device)
         return torch.linspace(0, self.nyquist, count, dtype=like.dtype, device=like.device)

@@ -21,7 +21,6 @@ from __future__ import annotations
 import copy
 import math
 
-import librosa
 import numpy as np
 import torch
 from pydantic import Field, model_validator
@@ -32,6 +31,7 @@ from vcvae.config import Config
 from vcvae.errors import VcvaeError
 from vcvae.features.f0 import F0Contour
 from vcvae.features.mel import MelConfig, MelSpectrogram
+from vcvae.features.mel_scale import mel_frequencies
 from vcvae.features.stft import MAX_MEL_CORRECTION, inverse, minimum_phase, moving_average, toward_mel, transform
 from vcvae.models.f0_classifier import F0Classifier
 from vcvae.models.hub import PretrainedModel
@@ -144,7 +144,7 @@ class FilterHead(nn.Module):
         self.linear = nn.Linear(config.channels, self.parts * 4 * self.bins)
         nn.init.normal_(self.linear.weight, std=0.01)
         nn.init.zeros_(self.linear.bias)
-        edges = librosa.mel_frequencies(mel.n_mels + 2, fmin=mel.f_min, fmax=mel.f_max)
+        edges = mel_frequencies(mel.n_mels + 2, f_min=mel.f_min, f_max=mel.f_max)
         frequencies = np.linspace(0, mel.sample_rate / 2, self.bins)
         reading = np.stack([np.interp(frequencies, edges[1:-1], row) for row in np.eye(mel.n_mels)])
         # The ln-mel of the three sources together, each at its unit power.
