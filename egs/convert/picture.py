@@ -1,4 +1,4 @@
-"""Draw the log-mels of a source, a target and the conversion between them, with their f0.
+"""Draw the log-mels of a source, a target and the conversion between them, with their F0.
 
 python egs/convert/picture.py [SOURCE TARGET] -o picture.png
 """
@@ -28,9 +28,9 @@ def main() -> None:
     rate = converter.mel_config.sample_rate
     converted, _ = converter.convert(arguments.source, arguments.target)
     recordings = {
-        "source: what is said": audio.read(arguments.source, rate),
-        "target: who shall say it": audio.read(arguments.target, rate),
-        "converted": converted,
+        "source": audio.read(arguments.source, rate),
+        "target": audio.read(arguments.target, rate),
+        "conversion": converted,
     }
     figure, axes = plt.subplots(len(recordings), 1, figsize=(10, 7), sharex=True, layout="constrained")
     for axis, (title, samples) in zip(axes, recordings.items(), strict=True):
@@ -42,9 +42,9 @@ def main() -> None:
         axis.imshow(mel[0].cpu(), origin="lower", aspect="auto", extent=extent, cmap="magma", vmin=-9, vmax=1)
         axis.set(title=title, ylabel="mel band")
         f0 = torch.where(f0.voicing > 0.5, 2**f0.log_f0, torch.nan)[0].cpu()
-        over = axis.twinx()
-        over.plot(torch.arange(len(f0)) * 2 / converter.mel_config.frame_rate, f0, color="cyan", linewidth=1.5)
-        over.set(ylabel="F0, Hz", ylim=(50, 400))
+        f0_axis = axis.twinx()
+        f0_axis.plot(torch.arange(len(f0)) * 2 / converter.mel_config.frame_rate, f0, color="cyan", linewidth=1.5)
+        f0_axis.set(ylabel="F0, Hz", ylim=(50, 400))
     axes[-1].set_xlabel("seconds")
     figure.savefig(arguments.output, dpi=80)
     print(arguments.output)

@@ -1,4 +1,4 @@
-"""What more speech and longer training buy: the converter learns from shares of a corpus, and for shares of the steps.
+"""The effect of more data and longer training: the model is trained on parts of a corpus, and for parts of the steps.
 
 python egs/curve/run.py TRAIN DEV --asr whisper:tiny.en [--steps 800] [--cases CASES --root DIR] [-o curve.png]
 
@@ -22,37 +22,35 @@ from vcvae.data.manifest import Manifest
 from vcvae.data.prepare import MANIFEST
 from vcvae.evaluate import Case, draw_cases, evaluate, load_measures, read_cases
 from vcvae.evaluate.measures import Measure
-from vcvae.evaluate.report import Report
+from vcvae.evaluate.report import EvaluationReport
 from vcvae.features.mel import MelConfig
-from vcvae.models import load_model
 from vcvae.training.export import export
 from vcvae.training.loop import train
 from vcvae.training.tasks import parse
-from vcvae.vocoder import load_vocoder
 
 HERE = Path(__file__).parent
 RATE = MelConfig().sample_rate
-PARTS = ((1, 4), (16, 1), (4, 1), (1, 1))  # one speaker of so many is heard, for one step of so many
+PARTS = ((1, 4), (16, 1), (4, 1), (1, 1))  # one in so many speakers, one in so many steps
 MEASURES = {
-    "campplus_target": "similar to the target",
-    "campplus_source": "similar to the source",
+    "campplus_target": "similarity to the target",
+    "campplus_source": "similarity to the source",
     "word_errors": "word error rate",
 }
 
 
 @dataclass(frozen=True)
 class Point:
-    """A training, of so many hours of speech by so many speakers for so many steps, and what was measured of it."""
+    """A training on some hours of speech by some speakers for some steps, and its evaluation."""
 
     hours: float
     speakers: int
     steps: int
-    report: Report
+    report: EvaluationReport
 
     def measured(self, key: str) -> tuple[float, float, float]:
-        """Mean, and the ends of its interval; not-a-number where there is none."""
-        found = self.report.summary.get(key, (None, None))[0]
-        return found[:3] if found else (np.nan, np.nan, np.nan)
+        """Mean, and the ends of its interval; NaN where it was not measured."""
+        conversions, _ = self.report.summary.get(key, (None, None))
+        return conversions[:3] if conversions else (np.nan, np.nan, np.nan)
 
 
 def main() -> None:
@@ -60,11 +58,11 @@ def main() -> None:
     parser.add_argument("train", type=Path)
     parser.add_argument("dev", type=Path)
     parser.add_argument("--steps", type=int, default=800, help="of a whole training")
-    parser.add_argument("--asr", help="a recogniser, as of vcvae evaluate")
+    parser.add_argument("--asr", help="a recognizer, as for vcvae evaluate")
     parser.add_argument("--cases", type=Path, help="a table of conversions; without it they are drawn from DEV")
     parser.add_argument("--root", type=Path, help="what paths in that table are relative to")
-    parser.add_argument("--also", nargs=2, metavar=("MODEL", "STEPS"), help="one that learned from TRAIN for longer")
-    parser.add_argument("--runs", type=Path, default=Path("exp/curve"), help="folder of the trainings, to go on from")
+    parser.add_argument("--also", nargs=2, metavar=("MODEL", "STEPS"), help="a model trained on TRAIN for longer")
+    parser.add_argument("--runs", type=Path, default=Path("exp/curve"), help="folder of the trainings")
     parser.add_argument("-o", "--output", type=Path, default=HERE / "curve.png")
     arguments = parser.parse_args()
     measures, missing = load_measures(verifiers=["campplus"], asr=arguments.asr)
@@ -78,7 +76,8 @@ def main() -> None:
     points = []
     for speakers, steps in PARTS:
         run = arguments.runs / f"{speakers}-{steps}"
-        speech, steps = subset(arguments.train, speakers, arguments.runs), arguments.steps // steps
+        speech = subset(arguments.train, speakers, arguments.runs)
+        steps = arguments.steps // steps
         values = {
             "task": "conversion",
             "output": str(run),
@@ -88,7 +87,7 @@ def main() -> None:
             "kl_warmup": steps // 4,
             "conversions_from": steps // 4,
             "validate_every": 10**6,
-            "average": 0.99,
+            "ema_decay": 0.99,
         }
         train(parse(values, context=run.name), Console(quiet=True))
         export(run, run / "model", force=True)
@@ -101,13 +100,13 @@ def main() -> None:
         figures = ("{:.3f} [{:.3f}, {:.3f}]".format(*p.measured(key)) for key in MEASURES)
         table.add_row(f"{p.hours:.2f}", str(p.speakers), str(p.steps), *figures)
     Console(width=120).print(table)
-    draw(arguments.output, points)
+    plot(arguments.output, points)
 
 
 def measure(model: Path, speech: Path, steps: int, cases: list[Case], measures: list[Measure], place: Path) -> Point:
-    """What the conversions of a model are like, which has learned from a folder of prepared speech."""
-    loaded, manifest = load_model(model).eval(), Manifest(speech, RATE)
-    converter = Converter(loaded, load_vocoder(None, loaded.config.mel))
+    """Evaluate a model that was trained on a folder of prepared speech."""
+    converter = Converter.from_pretrained(model)
+    manifest = Manifest(speech, RATE)
     report = evaluate(converter, cases, place, measures=measures, force=True)
     point = Point(manifest.samples.sum() / RATE / 3600, len(manifest.speakers), steps, report)
     print(f"{point.hours:.2f} h, {steps} steps", *(f"{point.measured(key)[0]:.3f}" for key in MEASURES), flush=True)
@@ -131,14 +130,12 @@ def subset(folder: Path, part: int, runs: Path) -> Path:
     return place
 
 
-def draw(output: Path, points: list[Point]) -> None:
+def plot(output: Path, points: list[Point]) -> None:
     figure, axes = plt.subplots(2, len(MEASURES), figsize=(12, 6), layout="constrained", sharey="col")
     whole = max(p.hours for p in points)
-    min_utterance_samples = max(p.steps for p in points if p.hours < whole)
+    most_steps = max(p.steps for p in points if p.hours < whole)
     sweeps = {
-        f"hours of speech, {min_utterance_samples} steps": sorted(
-            (p.hours, p) for p in points if p.steps == min_utterance_samples
-        ),
+        f"hours of speech, {most_steps} steps": sorted((p.hours, p) for p in points if p.steps == most_steps),
         f"steps of training, {whole:.1f} h": sorted((p.steps, p) for p in points if p.hours == whole),
     }
     for row, (title, sweep) in zip(axes, sweeps.items(), strict=True):

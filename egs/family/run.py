@@ -1,4 +1,4 @@
-"""The line of models side by side: four tables and one page of pictures.
+"""The classic models compared: three tables, a page of pictures, and two recordings.
 
 python egs/family/run.py                                              # on the two minutes of speech beside it
 python egs/family/run.py TRAIN DEV --steps 2000 --runs exp/line -o corpus.png     # on folders of prepared speech
@@ -39,9 +39,10 @@ HERE = Path(__file__).parent
 VOICES = HERE.parent / "encoders" / "voices"
 BOTTLENECKS = (2, 4, 8, 16, 32, 64)
 COMPONENTS = tuple(2**n for n in range(10))
-FULL = 64  # components; above these only diagonal covariances are fitted: full ones take long
-LEARNED, UNSEEN = 1200, 240  # seconds at most: that principal components learn from; that all are judged on
-FRAMES = 26_000  # at most, drawn from these, that densities learn from: five minutes
+MAX_FULL = 64  # components with full covariances, which take long; above it only diagonal ones are fitted
+PCA_SECONDS = 1200  # of training speech, at most, for principal components
+UNSEEN_SECONDS = 240  # of unseen speech, at most, on which all are measured
+MAX_FRAMES = 26_000  # drawn from these, to which mixtures are fitted: five minutes
 MEL = MelConfig()
 
 
@@ -50,7 +51,9 @@ def main() -> None:
     parser.add_argument("train", nargs="?", type=Path, help="prepared speech")
     parser.add_argument("dev", nargs="?", type=Path, help="prepared speech of other speakers")
     parser.add_argument("--steps", type=int, default=900, help="of each training")
-    parser.add_argument("--runs", type=Path, help="folder of the trainings, to go on from; none are kept without it")
+    parser.add_argument(
+        "--runs", type=Path, help="folder of the trainings, kept and used again; by default they are not kept"
+    )
     parser.add_argument("-o", "--output", type=Path, default=HERE / "family.png")
     arguments = parser.parse_args()
     torch.manual_seed(0)
@@ -64,13 +67,13 @@ def main() -> None:
     console = Console(width=120)
     distortion = rate_distortion(console, speech, coders)
     denoised = denoising(console, speech, denoiser, coders[64])
-    warnings.simplefilter("ignore", ConvergenceWarning)  # the last rounds move little, and there are many mixtures
+    warnings.simplefilter("ignore", ConvergenceWarning)  # thirty iterations are enough here
     mixtures = {
         kind: {
             k: GaussianMixture.fit(speech.frames, components=k, covariance=kind, floor=1e-2, iterations=30)
             for k in sizes
         }
-        for kind, sizes in (("full", [k for k in COMPONENTS if k <= FULL]), ("diagonal", COMPONENTS))
+        for kind, sizes in (("full", [k for k in COMPONENTS if k <= MAX_FULL]), ("diagonal", COMPONENTS))
     }
     densities = density(console, speech, mixtures, vae)
     draw(arguments.output, speech, distortion, densities, denoised, vae, mixtures["full"][32])
@@ -79,7 +82,7 @@ def main() -> None:
 
 
 def split(place: Path) -> tuple[Path, Path]:
-    """The recordings beside this script, prepared: the last two of every voice are kept apart."""
+    """The recordings beside this script, prepared: the last two of every voice are held out."""
     for voice in sorted(VOICES.iterdir()):
         for part, files in (("train", audio.find(voice)[:-2]), ("dev", audio.find(voice)[-2:])):
             for file in files:
@@ -92,15 +95,15 @@ def split(place: Path) -> tuple[Path, Path]:
 
 
 class Speech:
-    """What is learned from, and what is kept apart; the trainings."""
+    """The training speech and the held-out speech; and the trainings."""
 
     def __init__(self, train: Path, dev: Path, runs: Path) -> None:
         self.folders, self.runs, spectrogram = {"train": str(train), "dev": str(dev)}, runs, MelSpectrogram(MEL)
-        self.samples = read(dev, UNSEEN)
+        self.samples = read(dev, UNSEEN_SECONDS)
         self.mels = [spectrogram(samples) for samples in self.samples]
-        self.learned = [spectrogram(samples) for samples in read(train, LEARNED)]
+        self.learned = [spectrogram(samples) for samples in read(train, PCA_SECONDS)]
         frames = torch.cat([mel[0].T for mel in self.learned])
-        self.frames = frames[torch.randperm(len(frames), generator=torch.Generator().manual_seed(0))[:FRAMES]]
+        self.frames = frames[torch.randperm(len(frames), generator=torch.Generator().manual_seed(0))[:MAX_FRAMES]]
         self.unseen = torch.cat([mel[0].T for mel in self.mels])
 
     def learn(self, task: str, steps: int, model: dict) -> AutoEncoder:
@@ -113,7 +116,7 @@ class Speech:
             "batch_speakers": 4,
             "segments": 4,
             "segment_frames": 96,
-            "average": 0.98,
+            "ema_decay": 0.98,
             "optimizer": {"learning_rate": 2e-3, "warmup": 50},
             "model": {"channels": 128, "blocks": 1, **model},
             "validate_every": 100_000,
@@ -127,7 +130,7 @@ class Speech:
 def read(folder: Path, seconds: float) -> list[torch.Tensor]:
     """Samples (1, samples) of prepared utterances, from all over the folder, until there are so many seconds.
 
-    Only of those that reach all bands: where there is none, training asks for nothing, and a floor is easy to guess.
+    Only those that fill all bands: empty bands are not trained, and are easy to predict.
     """
     manifest, chosen, total = Manifest(folder, MEL.sample_rate), [], 0.0
     valid_bands = valid_band_mask(torch.from_numpy(manifest.bandwidth), MEL).all(dim=1)
@@ -141,17 +144,17 @@ def read(folder: Path, seconds: float) -> list[torch.Tensor]:
 @torch.inference_mode()
 def rate_distortion(console: Console, speech: Speech, coders: dict[int, AutoEncoder]) -> np.ndarray:
     """(bottlenecks, 3): kbit/s at 8 bits a value, and the L1 of auto-encoder and of PCA."""
-    # PCA of the same size: 4 frames, as many as a place of the code holds, as one vector.
+    # PCA of the same size: 4 frames, as in a place of the code, as one vector.
     stacked = [torch.cat([f for m in mels for f in stack(m)]) for mels in (speech.learned, speech.mels)]
     rows = []
     for k, coder in coders.items():
-        ours = torch.cat([(coder.copy(mel) - mel).abs().flatten() for mel in speech.mels]).mean().item()
+        autoencoder_l1 = torch.cat([(coder.copy(mel) - mel).abs().flatten() for mel in speech.mels]).mean().item()
         pca = PCA(k).fit(stacked[0].numpy())
-        theirs = np.abs(pca.inverse_transform(pca.transform(stacked[1].numpy())) - stacked[1].numpy()).mean()
-        rows.append([k * MEL.frame_rate / 4 * 8 / 1000, ours, theirs])
+        pca_l1 = np.abs(pca.inverse_transform(pca.transform(stacked[1].numpy())) - stacked[1].numpy()).mean()
+        rows.append([k * MEL.frame_rate / 4 * 8 / 1000, autoencoder_l1, pca_l1])
     table = Table("values per place", "kbit/s", "auto-encoder", "PCA", title="mel L1 of unseen recordings, nepers")
-    for k, (rate, ours, theirs) in zip(coders, rows, strict=True):
-        table.add_row(str(k), f"{rate:.2f}", f"{ours:.3f}", f"{theirs:.3f}")
+    for k, (rate, autoencoder_l1, pca_l1) in zip(coders, rows, strict=True):
+        table.add_row(str(k), f"{rate:.2f}", f"{autoencoder_l1:.3f}", f"{pca_l1:.3f}")
     console.print(table)
     return np.array(rows)
 
@@ -165,7 +168,9 @@ def stack(mel: torch.Tensor) -> list[torch.Tensor]:
 @torch.inference_mode()
 def denoising(console: Console, speech: Speech, denoiser: AutoEncoder, plain: AutoEncoder) -> list[torch.Tensor]:
     """Mels of one recording: noisy, denoised, and clean."""
-    table = Table("noise", "nothing done", "plain auto-encoder", "denoising one", title="mel L1 to the clean recording")
+    table = Table(
+        "noise", "unprocessed", "plain auto-encoder", "denoising auto-encoder", title="mel L1 to the clean recording"
+    )
     spectrogram = MelSpectrogram(MEL)
     for snr in (0.0, 5.0, 10.0):
         config = CorruptionConfig(noise=1.0, babble=0.0, reverberation=0.0, snr=(snr, snr))
@@ -184,16 +189,17 @@ def denoising(console: Console, speech: Speech, denoiser: AutoEncoder, plain: Au
 
 @torch.inference_mode()
 def density(console: Console, speech: Speech, mixtures: dict[str, dict[int, GaussianMixture]], vae: VAE) -> dict:
-    """ln p of unseen frames, nats a frame, of each mixture and of the VAE by its bound and by importance weighting."""
+    """ln p of unseen frames, nats per frame, of each mixture, and of the VAE by its bound and importance-weighted."""
     of_mixtures = {
         kind: [mixture.log_probability(speech.unseen).mean().item() for mixture in sizes.values()]
         for kind, sizes in mixtures.items()
     }
     torch.manual_seed(0)
-    found = [bound(vae, mel, samples=256) for mel in speech.mels]
+    bounds = [bound(vae, mel, samples=256) for mel in speech.mels]
     frames = sum(mel.shape[2] for mel in speech.mels)
-    elbo, weighted = (sum(getattr(f, name).item() for f in found) / frames for name in ("elbo", "log_likelihood"))
-    table = Table("model", *of_mixtures, title="ln p of unseen frames, nats a frame: higher is better")
+    elbo = sum(b.elbo.item() for b in bounds) / frames
+    weighted = sum(b.log_likelihood.item() for b in bounds) / frames
+    table = Table("model", *of_mixtures, title="ln p of unseen frames, nats per frame: higher is better")
     for i, k in enumerate(COMPONENTS):
         table.add_row(f"mixture of {k}", *(f"{row[i]:.1f}" if i < len(row) else "–" for row in of_mixtures.values()))
     table.add_row("VAE, at least (the bound)", f"{elbo:.1f}")
@@ -212,7 +218,7 @@ def draw(output, speech, distortion, densities, denoised, vae, mixture) -> None:
     for kind, row in densities["mixtures"].items():
         axes[0, 1].plot(COMPONENTS[: len(row)], row, "o-", label=f"mixtures, {kind}")
     axes[0, 1].axhline(densities["weighted"], color="C2", label="VAE")
-    axes[0, 1].set(title="ln p of unseen frames", xlabel="components", ylabel="nats a frame", xscale="log")
+    axes[0, 1].set(title="ln p of unseen frames", xlabel="components", ylabel="nats per frame", xscale="log")
     axes[0, 1].legend()
     show(axes[0, 2], mixture.sample(100).T, "frames drawn from a mixture of 32")
     show(axes[0, 3], vae.sample(torch.Size([1, MEL.n_mels, 100]))[0], "a mel drawn from the VAE")
@@ -234,7 +240,7 @@ def two(speech: Speech) -> list[torch.Tensor]:
 
 @torch.inference_mode()
 def sound(output: Path, speech: Speech, vae: VAE) -> None:
-    """What the VAE draws, and two utterances with what lies between them, spoken: two files beside the picture."""
+    """Synthesize a sample of the VAE, and two utterances with interpolations: two files beside the picture."""
     vocoder = load_vocoder(None, MEL).for_predicted_mels().eval()
     torch.manual_seed(0)
     between = [vae.between(*two(speech), share)[0] for share in (0.0, 0.33, 0.67, 1.0)]

@@ -1,4 +1,4 @@
-"""How the conversions of cases.tsv divide by sex and by how much of the target was shown: from report.json, a table.
+"""The figures of the conversions of cases.tsv by sex and by number of target utterances: a table from report.json.
 
 python egs/unseen/breakdown.py exp/unseen/report.json
 """
@@ -10,10 +10,10 @@ from pathlib import Path
 
 import numpy as np
 
-ACCEPTED = {"campplus": 0.653, "resemblyzer": 0.758}  # the cosines of equal error on real pairs of 15 of these speakers
+THRESHOLDS = {"campplus": 0.653, "resemblyzer": 0.758}  # cosines of equal error on real pairs of 15 of these speakers
 MEASURES = ("campplus_target", "campplus_source", "resemblyzer_target", "word_errors", "distillmos")
 COLUMNS = (
-    *("cases", "similar to target", "to source", "WER", "of the sources"),
+    *("cases", "similarity to target", "to source", "WER", "of the sources"),
     *("DistillMOS", "accepted by CAM++", "by Resemblyzer"),
 )
 KINDS = {"FF": "woman to woman", "FM": "woman to man", "MF": "man to woman", "MM": "man to man"}
@@ -32,16 +32,18 @@ def main(report: Path) -> None:
         groups[KINDS[row["sexes"]]].append(row)
     print(f"| | {' | '.join(COLUMNS)} |\n|{'---|' * (1 + len(COLUMNS))}")
     for name, rows in groups.items():
-        found = [{key: value["conversion"] for key, value in cases[row["id"]].items()} for row in rows]
-        mean = {key: np.mean([f[key] for f in found], axis=0) for key in found[0]}
+        values = [{key: value["conversion"] for key, value in cases[row["id"]].items()} for row in rows]
+        mean = {key: np.mean([v[key] for v in values], axis=0) for key in values[0]}
         wrong, words = mean["word_errors"]
-        valid_bands = [errors for row in rows if (errors := cases[row["id"]]["word_errors"]["source"])]
-        heard_wrong, heard = np.sum(valid_bands, axis=0)
-        shares = (np.mean([f[f"{v}_target"] >= least for f in found]) for v, least in ACCEPTED.items())
+        source_errors = [errors for row in rows if (errors := cases[row["id"]]["word_errors"]["source"])]
+        source_wrong, source_words = np.sum(source_errors, axis=0)
+        accepted = [
+            np.mean([v[f"{name}_target"] >= threshold for v in values]) for name, threshold in THRESHOLDS.items()
+        ]
         print(
             f"| {name} | {len(rows)} | {mean['campplus_target']:.2f} | {mean['campplus_source']:.2f} | "
-            f"{100 * wrong / words:.1f} % | {100 * heard_wrong / heard:.1f} % | {mean['distillmos']:.2f} | "
-            + " | ".join(f"{100 * share:.0f} %" for share in shares)
+            f"{100 * wrong / words:.1f} % | {100 * source_wrong / source_words:.1f} % | {mean['distillmos']:.2f} | "
+            + " | ".join(f"{100 * share:.0f} %" for share in accepted)
             + " |"
         )
 
