@@ -1,4 +1,4 @@
-"""Benchmarks are run by hand; that each can be begun is tested, so that none is left behind by what it measures."""
+"""Benchmarks are run by hand; here each one starts, so that a change of the package cannot break it unnoticed."""
 
 import importlib.util
 import os
@@ -10,8 +10,8 @@ BENCH = Path(__file__).parent / "bench"
 
 
 @pytest.mark.parametrize("path", sorted(BENCH.glob("*.py")), ids=lambda path: path.stem)
-def test_a_benchmark_finds_what_it_measures(path, monkeypatch, capsys):
-    monkeypatch.setattr(os, "environ", dict(os.environ))  # some say how many threads there are
+def test_bench_starts(path, monkeypatch, capsys):
+    monkeypatch.setattr(os, "environ", dict(os.environ))  # some set the number of threads
     monkeypatch.setattr("sys.argv", [path.name, "--help"])
     spec = importlib.util.spec_from_file_location(path.stem, path)
     module = importlib.util.module_from_spec(spec)

@@ -1,4 +1,4 @@
-"""What the README shows is true: its Python runs, its commands exist, its links lead somewhere."""
+"""What README, docs, cards and all other pages show is true: Python runs, commands and options exist, links work."""
 
 import os
 import re
@@ -13,35 +13,85 @@ from vcvae.convert import converter
 from vcvae.convert.finetune import finetune
 
 ROOT = Path(__file__).parents[1]
-README = (ROOT / "README.md").read_text()
-PAGES = [page for page in ROOT.rglob("*.md") if not {".venv", "exp", ".pytest_cache"} & set(page.parts)]
+SKIPPED = {".venv", ".git", ".pytest_cache", "exp", "node_modules"}
+PAGES = {
+    str(page.relative_to(ROOT)): page.read_text(encoding="utf-8")
+    for page in sorted(ROOT.rglob("*.md"))
+    if not SKIPPED & set(page.relative_to(ROOT).parts)
+}
+README = PAGES["README.md"]
+CARDS = [name for name in PAGES if name.startswith("vcvae/")]
+COMMANDS = get_command(app).commands
+
+PYTHON = re.compile(r"```python\n(.*?)```", re.S)
+COMMAND_LINE = re.compile(r"^(?:    |\$ |\.venv/bin/|.*&& \.venv/bin/)vcvae (.*)$", re.M)
+COMMAND_IN_TEXT = re.compile(r"`vcvae ([a-z]+)\b([^`]*)`")
+LINK = re.compile(r"\]\(([^)\s]+)\)|(?:src|href)=\"([^\"]+)\"")
 
 
-@pytest.mark.parametrize("code", re.findall(r"```python\n(.*?)```", README, re.S))
-def test_python_runs(code, monkeypatch):
-    """With a few steps of learning a voice, where two hundred would take a minute."""
+def links(text: str) -> list[str]:
+    return [markdown or html for markdown, html in LINK.findall(text)]
+
+
+def anchors(text: str) -> set[str]:
+    """Of the headings of a page, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.*)$", text, re.M)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).strip().replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", [name for name, text in PAGES.items() if PYTHON.search(text)])
+def test_python_of_a_page_runs(page, monkeypatch, tmp_path):
+    """From the root of a clone, one block after another, with at most two steps of fine-tuning."""
     monkeypatch.chdir(ROOT)
     monkeypatch.setattr(
-        converter, "finetune", lambda *args, steps, **options: finetune(*args, steps=min(steps, 3), **options)
+        converter, "finetune", lambda *args, steps, **options: finetune(*args, steps=min(steps, 2), **options)
     )
-    exec(code, {})
+    names = {}
+    for code in PYTHON.findall(PAGES[page]):
+        exec(code, names)
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_commands_parse(page):
-    for line in re.findall(r"^(?:    |\.venv/bin/|.*&& \.venv/bin/)vcvae (.*)$", page.read_text(), re.M):
+@pytest.mark.parametrize("page", PAGES)
+def test_commands_of_a_page_parse(page):
+    for line in COMMAND_LINE.findall(PAGES[page]):
         name, *arguments = shlex.split(line.split("  #")[0])
-        command = get_command(app).commands[name]
-        command.make_context(name, arguments)  # exits where an option or an argument is unknown or missing
+        if name != "--version":
+            COMMANDS[name].make_context(name, arguments)  # exits where an option or an argument is wrong or missing
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_links_lead_somewhere(page):
-    for link in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
-        assert link.startswith("https://") or (page.parent / link).exists(), link
+@pytest.mark.parametrize("page", PAGES)
+def test_commands_in_the_text_of_a_page_have_these_options(page):
+    for name, rest in COMMAND_IN_TEXT.findall(PAGES[page]):
+        options = {option for parameter in COMMANDS[name].params for option in parameter.opts}
+        assert set(re.findall(r"(?<!\S)--[a-z-]+", rest)) <= options | {"--help"}, f"vcvae {name}{rest}"
 
 
-def test_the_two_commands_are_marked():
+@pytest.mark.parametrize("page", PAGES)
+def test_links_of_a_page_work(page):
+    folder = (ROOT / page).parent
+    for link in links(PAGES[page]):
+        if link.startswith(("https://", "mailto:")):
+            continue
+        path, _, anchor = link.partition("#")
+        target = (folder / path).resolve() if path else ROOT / page
+        assert target.exists(), link
+        if anchor:
+            assert anchor in anchors(target.read_text(encoding="utf-8")), link
+
+
+@pytest.mark.parametrize("card", CARDS)
+def test_links_of_a_card_work_in_an_installed_package(card):
+    package = ROOT / "vcvae"
+    for link in links(PAGES[card]):
+        if not link.startswith("https://"):
+            assert ((ROOT / card).parent / link.partition("#")[0]).resolve().is_relative_to(package), link
+
+
+def test_readme_has_at_most_120_lines():
+    assert len(README.splitlines()) <= 120
+
+
+def test_readme_marks_its_two_commands():
     commands = re.findall(r"<!-- command (\d) -->\n+```bash\n(.*?)```", README, re.S)
     assert [number for number, _ in commands] == ["1", "2"]
     assert "vcvae convert" in commands[0][1]
