@@ -39,7 +39,7 @@ def test_measure_latents_of_entangled_latents():
     for name in ("probe_speaker", "retrieval"):
         assert metrics[name].value.mean < 0.3
     assert metrics["equal_error_rate"].value == pytest.approx(0.5, abs=0.05)
-    with pytest.raises(VcvaeError, match="two of them or more"):
+    with pytest.raises(VcvaeError, match="two speakers or more"):
         measure_latents(latents(leak=0, keep=1, speakers=1))
 
 
