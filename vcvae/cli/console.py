@@ -76,8 +76,12 @@ def progress_bar(description: str) -> Iterator[Progress]:
         yield add_bar(description)
 
 
-def finetuning_progress(add_bar: Callable[[str], Progress]) -> Progress:
-    """A callback that adds a bar when fine-tuning begins; without a terminal, it prints one line with the time left."""
+def finetuning_progress(add_bar: Callable[[str], Progress], *, advice: str = "") -> Progress:
+    """A callback that adds a bar when fine-tuning begins; without a terminal, it prints one line with the time left.
+
+    Args:
+        advice: stands at the end of that line.
+    """
     bar = None
     start, first_done = 0.0, 0
     announced = err.is_terminal
@@ -85,15 +89,15 @@ def finetuning_progress(add_bar: Callable[[str], Progress]) -> Progress:
     def update(done: int, total: int | None, description: str) -> None:
         nonlocal bar, start, first_done, announced
         if bar is None:
-            bar = add_bar(description)
+            bar = add_bar("fine-tuning")
             start, first_done = time.monotonic(), done
-        bar(done, total, description)
+        bar(done, total, f"fine-tuning: {description}")
         elapsed = time.monotonic() - start
-        if announced or total is None or elapsed < ANNOUNCE_AFTER:
+        if announced or elapsed < ANNOUNCE_AFTER or total is None or done == total:
             return
         announced = True
         left = _duration(elapsed / (done - first_done) * (total - done))
-        err.print(f"fine-tuning: {total} steps, about {left} left (--steps 0 skips it)", highlight=False)
+        err.print(f"fine-tuning: {total} steps, about {left} left{advice}", highlight=False)
 
     return update
 

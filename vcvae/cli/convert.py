@@ -64,7 +64,7 @@ def convert(
             device=device,
             seed=seed,
             steps=steps,
-            progress=finetuning_progress(add_bar),
+            progress=finetuning_progress(add_bar, advice=" (--steps 0 skips it)"),
         )
 
         def convert_one(job: Job) -> None:
