@@ -99,7 +99,7 @@ def test_joint_density_is_fitted_in_miniature(tmp_path):
             sf.write(tmp_path / name / f"{i}.wav", speak("aiueo", f0=f0, seed=i), 22050)
     values = read_yaml(JOINT_DENSITY) | {"model": {"components": 2}, "output": str(tmp_path / "model")}
     values |= {"source": str(tmp_path / "low"), "target": str(tmp_path / "high")}
-    fit(JointDensityConfig.parse(values, context=str(JOINT_DENSITY)), Console(quiet=True))
+    fit(JointDensityConfig.parse(values, context=str(JOINT_DENSITY)))
     assert GMMConversion.from_pretrained(tmp_path / "model").octaves > 0.5
 
 

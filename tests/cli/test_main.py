@@ -28,6 +28,13 @@ def test_help_imports_nothing_heavy():
     assert all(name in result.stdout for name in names)
 
 
+def test_convert_imports_only_what_it_needs():
+    """These take seconds together, and only training, evaluation or classic models use them."""
+    heavy = {"librosa", "numba", "sklearn", "lhotse", "accelerate", "matplotlib", "transformers"}
+    code = f"import sys, vcvae.cli.targets\nassert not {heavy} & set(sys.modules), {heavy} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
 def test_main_leaves_no_log_handler_behind(vcvae):
     before = [list(logging.getLogger(name).handlers) for name in ("vcvae", None)]
     vcvae("env")

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from vcvae.cli.batch import Job, read_batch
-from vcvae.cli.console import progress_bars, say
+from vcvae.cli.console import progress_bar, progress_bars, say
 from vcvae.cli.options import Device, Force, Model, Output, Vocoder, VocoderSeed, non_empty_path
 from vcvae.defaults import CODE_BITS
 from vcvae.errors import VcvaeError, check_absent, replacing
@@ -85,9 +85,10 @@ def _write_array(kind: Kind, source: Path, output: Path, model: str | None, devi
 
     from vcvae.convert.encoder import Encoder
 
-    encoder = Encoder.from_pretrained(model, device=device)
-    encoders = {Kind.speaker: encoder.speaker, Kind.content: encoder.content, Kind.mel: encoder.mel}
-    array = encoders[kind](source)
+    with progress_bar("encoding"):
+        encoder = Encoder.from_pretrained(model, device=device)
+        encoders = {Kind.speaker: encoder.speaker, Kind.content: encoder.content, Kind.mel: encoder.mel}
+        array = encoders[kind](source)
     with replacing(output) as file:
         np.save(file, array)
     say(f"{output}: float32 {array.shape}")
@@ -98,9 +99,10 @@ def _write_code(source: Path, output: Path, bits: int, model: str | None, force:
     from vcvae.convert.encoder import recording_mel
     from vcvae.models import load_autoencoder
 
-    encoder = load_autoencoder(model)
-    mel, _ = recording_mel(source, encoder.config.mel)
-    code = codec.encode(encoder, mel)
+    with progress_bar("encoding"):
+        encoder = load_autoencoder(model)
+        mel, _ = recording_mel(source, encoder.config.mel)
+        code = codec.encode(encoder, mel)
     codec.write(output, code, bits=bits, force=force)
     rate = codec.bits_per_second(code, bits, encoder.config.mel.frame_rate) / 1000
     say(f"{output}: {code.values.shape[0]} × {code.values.shape[1]} values of {bits} bits, {rate:.2f} kbit/s")
@@ -122,11 +124,12 @@ def decode(
     from vcvae.vocoder import load_vocoder
 
     audio.check_output(output, force)
-    decoder = load_autoencoder(model)
-    config = decoder.config.mel
-    mel = codec.decode(decoder, codec.read(source))
-    loaded = load_vocoder(vocoder, config, seed=seed).for_predicted_mels().eval()
-    audio.write(output, synthesize(loaded, mel), config.sample_rate, force=force)
+    with progress_bar("decoding"):
+        decoder = load_autoencoder(model)
+        config = decoder.config.mel
+        mel = codec.decode(decoder, codec.read(source))
+        loaded = load_vocoder(vocoder, config, seed=seed).for_predicted_mels().eval()
+        audio.write(output, synthesize(loaded, mel), config.sample_rate, force=force)
     say(str(output))
 
 

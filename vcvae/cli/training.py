@@ -62,7 +62,15 @@ def fit(
 
     if explain:
         return say(explain_config(JointDensityConfig))
-    fit(JointDensityConfig.parse(values, context=str(config)), out)
+    parsed = JointDensityConfig.parse(values, context=str(config))
+    with progress_bar("fitting") as progress:
+        report = fit(parsed, progress=progress)
+    say(f"{parsed.output}: fitted to {report.sentences} sentences, {report.octaves:+.2f} octaves")
+    if report.held_out:
+        say(
+            f"mel-cepstral distortion of {report.held_out} held-out sentences: {report.before:.2f} dB before, "
+            f"{report.after:.2f} dB after"
+        )
 
 
 def run(

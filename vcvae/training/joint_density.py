@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 from pydantic import Field
-from rich.console import Console
 from torch import Tensor
 
 from vcvae import audio
@@ -17,6 +17,7 @@ from vcvae.features.f0 import shift_pitch, yin
 from vcvae.features.mel import MelConfig, MelSpectrogram
 from vcvae.metrics.distortion import mel_cepstral_distortion
 from vcvae.models.classic.gmm_conversion import GMMConversion, GMMConversionConfig
+from vcvae.progress import Progress, no_progress
 
 
 class JointDensityConfig(Config):
@@ -31,8 +32,25 @@ class JointDensityConfig(Config):
     seed: int = Field(0, ge=0, description="seed of the initial density")
 
 
-def fit(config: JointDensityConfig, console: Console) -> Path:
-    """Fit the converter, print its mel-cepstral distortion on the held-out sentences, and save it; returns its folder.
+@dataclass(frozen=True)
+class FitReport:
+    """What the converter was fitted to, and the mel-cepstral distortion (dB) of the `held_out` sentences.
+
+    The distortion is that of the source's mel from the target's, before and after conversion; NaN if none is held out.
+    """
+
+    sentences: int
+    octaves: float
+    held_out: int
+    before: float
+    after: float
+
+
+def fit(config: JointDensityConfig, *, progress: Progress = no_progress) -> FitReport:
+    """Fit the converter to the parallel recordings and save it.
+
+    Args:
+        progress: called with the number of sentences whose mels are computed.
 
     Raises:
         VcvaeError: the folders have fewer than two recordings of the same name, a recording cannot be used, or the
@@ -49,9 +67,11 @@ def fit(config: JointDensityConfig, console: Console) -> Path:
         return spectrogram(torch.from_numpy(samples)[None])[0]
 
     pairs = []
-    for source, target in zip(sources, targets, strict=True):
+    for done, (source, target) in enumerate(zip(sources, targets, strict=True)):
+        progress(done, len(sentences), "computing mels")
         shifted = shift_pitch(source, octaves, mel_config.sample_rate)
         pairs.append((log_mel(shifted), log_mel(target)))
+    progress(0, None, "fitting the Gaussian mixture")
     n_held_out = max(1, round(config.held_out * len(pairs))) if config.held_out else 0
     n_fitted = len(pairs) - n_held_out
     fitted, held_out = pairs[:n_fitted], pairs[n_fitted:]
@@ -59,13 +79,13 @@ def fit(config: JointDensityConfig, console: Console) -> Path:
     folder = Path(config.output)
     with disk_errors(folder):
         model.save_pretrained(folder)
-    line = f"{folder}: {n_fitted} sentences, {octaves:+.2f} octaves"
-    if held_out:
-        before = np.mean([mel_cepstral_distortion(source, target) for source, target in held_out])
-        after = np.mean([mel_cepstral_distortion(model.convert(source), target) for source, target in held_out])
-        line += f"; mel-cepstral distortion of {n_held_out} held-out: {before:.2f} dB before, {after:.2f} dB after"
-    console.print(line, soft_wrap=True, highlight=False)
-    return folder
+    before = [mel_cepstral_distortion(source, target) for source, target in held_out]
+    after = [mel_cepstral_distortion(model.convert(source), target) for source, target in held_out]
+    return FitReport(n_fitted, octaves, n_held_out, _mean(before), _mean(after))
+
+
+def _mean(values: list[float]) -> float:
+    return float(np.mean(values)) if values else float("nan")
 
 
 def _sentences(source: Path, target: Path) -> list[tuple[Path, Path]]:
