@@ -12,7 +12,7 @@ RATE, CUTOFF = 86.0, 4.0  # Hz
 
 def modulation(mel, mask=None):
     """(batch, cepstra, frames)."""
-    return EnvelopeModulation.of(mel, mask, cutoff=CUTOFF / RATE).moves
+    return EnvelopeModulation.from_mel(mel, mask, cutoff=CUTOFF / RATE).moves
 
 
 def moving(hertz, frames=860, quefrency=3):
@@ -53,10 +53,10 @@ def test_padding_leaves_no_trace():
 def test_what_is_given_an_articulation_has_it_and_keeps_the_rest():
     """Its own slow movements, and all that is finer than the envelope."""
     mel, other = (torch.from_numpy(np.random.default_rng(i).standard_normal((1, 80, 300))).float() for i in range(2))
-    wanted = EnvelopeModulation.of(other, cutoff=CUTOFF / RATE)
+    wanted = EnvelopeModulation.from_mel(other, cutoff=CUTOFF / RATE)
     given = wanted.apply_to(mel)
-    back = EnvelopeModulation.of(mel, cutoff=CUTOFF / RATE).apply_to(given)
+    back = EnvelopeModulation.from_mel(mel, cutoff=CUTOFF / RATE).apply_to(given)
     # The slow part that the movements themselves have is small: a Gaussian is no brick wall.
     assert (modulation(given) - wanted.moves).abs().mean() < 0.25 * (modulation(mel) - wanted.moves).abs().mean()
     assert (back - mel).abs().mean() < 0.25 * (given - mel).abs().mean()
-    torch.testing.assert_close(EnvelopeModulation.of(mel, cutoff=CUTOFF / RATE).apply_to(mel), mel)
+    torch.testing.assert_close(EnvelopeModulation.from_mel(mel, cutoff=CUTOFF / RATE).apply_to(mel), mel)

@@ -1,4 +1,4 @@
-"""What the median of all that could be heard lacks: the postfilter of speech."""
+"""The postfilter of the decoder: a noise-driven network that adds the fine detail which an L1 decoder averages out."""
 
 from __future__ import annotations
 
@@ -9,23 +9,22 @@ from torch.nn import functional as F
 from vcvae.features.mel import standardize
 from vcvae.models.layers import AdaptiveInstanceNorm, Mask, ResidualBlock, masked
 
-NOISE = 16  # numbers that a frame draws
-PERIOD = 4096  # frames after which the draws repeat: 48 s
+POSTFILTER_NOISE = 16  # dimensions of the noise of a frame
+NOISE_PERIOD = 4096  # frames after which the noise of evaluation repeats: 48 s
 
 
 class Postfilter(nn.Module):
-    """Adds to a mel what cannot be foretold, only drawn: the grain of each voice, frame by frame.
+    """Adds to a mel the fine detail which an L1-trained decoder averages out; a network driven by noise.
 
-    A decoder trained with L1 gives medians, and a median of speech is no speech: too smooth in time and in frequency.
-    A second network that draws noise and must pass for speech before a critic puts the rest back, as the adversarial
-    postfilter of Kaneko et al. 2017 (doi:10.1109/ICASSP.2017.7953090) does. In evaluation the draws are always the
-    same, so that a mel has one conversion.
+    A decoder trained with L1 gives medians, which are smoother than speech in time and in frequency. A GAN postfilter
+    adds what is missing, as in Kaneko et al. 2017 (doi:10.1109/ICASSP.2017.7953090). In evaluation the noise is
+    constant, so that a mel has one conversion. A new postfilter adds zero.
 
     Example:
         >>> import torch
         >>> postfilter = Postfilter(80, features=192, condition=256, channels=160, blocks=3, kernel=3)
-        >>> median, moved = torch.randn(2, 2, 101, 80)
-        >>> postfilter(median, moved, torch.randn(2, 51, 192), torch.randn(2, 256)).shape
+        >>> decoded, modulated = torch.randn(2, 2, 101, 80)
+        >>> postfilter(decoded, modulated, torch.randn(2, 51, 192), torch.randn(2, 256)).shape
         torch.Size([2, 101, 80])
     """
 
@@ -33,7 +32,7 @@ class Postfilter(nn.Module):
         super().__init__()
         self.input = nn.Linear(2 * n_mels, channels)
         self.expand = nn.Linear(features, 2 * channels)
-        self.noise_input = nn.Linear(NOISE, channels)
+        self.noise_input = nn.Linear(POSTFILTER_NOISE, channels)
         self.blocks = nn.ModuleList(
             ResidualBlock(channels, kernel=kernel, norm=AdaptiveInstanceNorm(channels, condition))
             for _ in range(blocks)
@@ -42,21 +41,29 @@ class Postfilter(nn.Module):
         self.head = nn.Linear(channels, n_mels)
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
-        noise = torch.randn(PERIOD, NOISE, generator=torch.Generator().manual_seed(0))
+        noise = torch.randn(NOISE_PERIOD, POSTFILTER_NOISE, generator=torch.Generator().manual_seed(0))
         self.register_buffer("noise", noise, persistent=False)
 
-    def forward(self, median: Tensor, moved: Tensor, features: Tensor, style: Tensor, mask: Mask = None) -> Tensor:
-        """Medians and the same with the source's modulation (batch, frames, n_mels) → the latter with postfilter.
+    def forward(
+        self, decoded: Tensor, modulated: Tensor, features: Tensor, style: Tensor, mask: Mask = None
+    ) -> Tensor:
+        """Two mels at level zero, (batch, frames, n_mels) → the second with fine detail.
 
-        Features (batch, ceil(frames / 2), features) and style (batch, condition) are the decoder's.
+        Args:
+            decoded: the decoder's mel.
+            modulated: the same with the source's envelope modulation.
+            features: of the decoder's last layer, (batch, ceil(frames / 2), features).
+            style: of the speaker, (batch, condition).
+            mask: (batch, frames, 1).
         """
-        batch, frames, _ = median.shape
+        batch, frames, _ = decoded.shape
         if self.training:
-            noise = torch.randn(batch, frames, NOISE, device=median.device)
+            noise = torch.randn(batch, frames, POSTFILTER_NOISE, device=decoded.device)
         else:
-            noise = self.noise[torch.arange(frames, device=median.device) % PERIOD]
-        told = self.expand(features).reshape(batch, -1, self.input.out_features)[:, :frames]
-        x = masked(self.input(standardize(torch.cat([median, moved], dim=2))) + told + self.noise_input(noise), mask)
+            noise = self.noise[torch.arange(frames, device=decoded.device) % NOISE_PERIOD]
+        expanded = self.expand(features).reshape(batch, -1, self.input.out_features)[:, :frames]
+        mels = standardize(torch.cat([decoded, modulated], dim=2))
+        x = masked(self.input(mels) + expanded + self.noise_input(noise), mask)
         for block in self.blocks:
             x = block(x, mask, style)
-        return masked(moved + self.head(F.gelu(self.norm(x, mask, style))), mask)
+        return masked(modulated + self.head(F.gelu(self.norm(x, mask, style))), mask)

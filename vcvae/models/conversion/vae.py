@@ -1,15 +1,15 @@
-"""The disentangling variational auto-encoder: what is said and who speaks, in two latents.
+"""The disentangling variational auto-encoder: content and speaker in two latents.
 
-A mel goes through three encoders: content (instance-normalized, a slow and narrow Gaussian), speaker (one vector) and
-f0 (a contour). The decoder joins them again. Conversion is the same decode with the speaker of another utterance,
-and the contour moved to that speaker's f0_statistics. Instance normalization against the speaker, and AdaIN to bring
-another one in, follow Chou et al. 2019 (AdaIN-VC, arXiv:1904.05742). What moves too quickly for the content's narrow
-latent is handed on beside it, as modulation.
+A mel goes through three encoders: content (instance-normalized, a slow and narrow Gaussian), speaker (one embedding,
+and a feature for each frame) and F0 (a contour). The decoder reconstructs the mel from their outputs. To convert, it takes
+the speaker of another utterance, and the F0 contour transferred to that speaker's F0 statistics. Instance normalization
+to remove the speaker and AdaIN to add another one follow AdaIN-VC (Chou et al. 2019, arXiv:1904.05742). Modulations of
+the spectral envelope that are too fast for the narrow content latent are copied from the source (`modulation.py`).
 
-Content and f0 are heard in the bands below `encoder_f_max`, which every recording has. The speaker is heard in all
-bands that the recording fills, as much of what tells voices apart lies above; which these are is said beside them, so
-that a recording's bandwidth does not pass for its speaker. No encoder hears the level: the decoder works at level zero
-and the source's level is added at the end.
+The content and F0 encoders get the bands below `encoder_f_max`, which every recording has. The speaker encoder gets
+all bands, since higher bands distinguish speakers, and a mask of the valid bands, so that it cannot use the bandwidth
+of a recording as a speaker cue. No encoder gets the level: the decoder works at level zero and the source's level is
+added at the end. All frame rates below are those of the default mel, 86 frames per second.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ from __future__ import annotations
 import math
 from functools import cached_property
 
-import librosa
 import torch
 from pydantic import Field
 from torch import Tensor, nn
@@ -27,10 +26,11 @@ from vcvae.config import Config
 from vcvae.errors import VcvaeError
 from vcvae.features.f0 import F0_BINS, F0Contour, F0Statistics
 from vcvae.features.mel import MEL_MEAN, MelConfig, level, normalize_level, standardize
+from vcvae.features.mel_scale import mel_frequencies
 from vcvae.models.conversion.modulation import EnvelopeModulation
 from vcvae.models.conversion.postfilter import Postfilter
 from vcvae.models.conversion.voice import SpeakerReference, Voice
-from vcvae.models.distributions import Gaussian, Point, squash
+from vcvae.models.distributions import Gaussian, squash
 from vcvae.models.f0_classifier import F0Classifier
 from vcvae.models.hub import PretrainedModel
 from vcvae.models.layers import (
@@ -48,51 +48,46 @@ from vcvae.models.layers import (
 )
 
 REDUCTION = 4  # mel frames per content frame
-CENTRING = 0.01  # share of a batch in the running mean of speaker latents
+CENTRE_MOMENTUM = 0.01  # weight of a batch in the running mean of speaker embeddings
 
 
 class DisentanglingConfig(Config):
     """Sizes of the disentangling VAE. The defaults have 4.8 M parameters."""
 
-    mel: MelConfig = MelConfig()
-    encoder_f_max: float = Field(5200.0, gt=0, description="Hz; content and f0 are heard in no band that reaches above")
+    mel: MelConfig = Field(MelConfig(), description="of input and output")
+    encoder_f_max: float = Field(5200.0, gt=0, description="Hz; content and F0 encoders get the bands that end below")
     kernel: int = Field(3, ge=1, description="frames; width of every residual block's convolution")
     fast_channels: int = Field(192, gt=0, description="width of content encoder and decoder at 43 frames per second")
-    slow_channels: int = Field(256, gt=0, description="… and at 21.5")
+    slow_channels: int = Field(256, gt=0, description="width of both at 21.5 frames per second")
     content_latent: int = Field(64, gt=0, description="dimensions of the content latent")
     content_fast_blocks: int = Field(1, ge=0, description="residual blocks at 43 frames per second")
     content_slow_blocks: int = Field(3, ge=0, description="residual blocks at 21.5 frames per second")
-    log_variance_bound: float = Field(6.0, gt=0, description="the posterior's log-variances stay within ± this")
-    speaker_latent: int = Field(128, gt=0, description="dimensions of the speaker latent")
+    log_variance_bound: float = Field(6.0, gt=0, description="bound of the content posterior's |log-variance|")
+    speaker_latent: int = Field(128, gt=0, description="dimensions of the speaker embedding")
     speaker_channels: int = Field(160, gt=0, description="width of the speaker encoder")
     speaker_blocks: int = Field(2, ge=0, description="residual blocks at 21.5 frames per second")
-    f0_channels: int = Field(96, gt=0, description="width of the f0 encoder")
+    f0_channels: int = Field(96, gt=0, description="width of the F0 encoder")
     f0_blocks: int = Field(2, ge=0, description="residual blocks at 43 frames per second")
     decoder_slow_blocks: int = Field(3, ge=0, description="residual blocks at 21.5 frames per second")
     reference_heads: int = Field(
-        4, ge=0, description="of the attention to the speaker's frames after each of these; 0 for none"
+        4, ge=0, description="heads of the cross-attention to the reference after each slow block; 0 for none"
     )
     decoder_fast_blocks: int = Field(3, ge=0, description="residual blocks at 43 frames per second")
     modulation_cutoff: float = Field(
-        10.0, gt=0, description="Hz; what moves more quickly in the source's envelope is kept"
+        10.0, gt=0, description="Hz; faster modulations of the envelope are copied from the source"
     )
-    postfilter_channels: int = Field(160, gt=0, description="width of the postfilter, at 86 frames per second")
-    postfilter_blocks: int = Field(0, ge=0, description="its residual blocks; 0 for no postfilter")
+    postfilter_channels: int = Field(160, gt=0, description="width of the postfilter at 86 frames per second")
+    postfilter_blocks: int = Field(0, ge=0, description="residual blocks of the postfilter; 0 for none")
 
     @cached_property
     def encoder_bands(self) -> int:
-        """How many of the mel's bands content and f0 are heard in, and the level is measured in."""
-        edges = librosa.mel_frequencies(self.mel.n_mels + 2, fmin=self.mel.f_min, fmax=self.mel.f_max)[2:]
+        """The number of bands that the content and F0 encoders get, and in which the level is measured."""
+        edges = mel_frequencies(self.mel.n_mels + 2, f_min=self.mel.f_min, f_max=self.mel.f_max)[2:]
         return max(1, int((edges <= self.encoder_f_max).sum()))
 
 
-def _hear(mel: Tensor, lengths: Tensor | None, config: DisentanglingConfig) -> tuple[Tensor, Mask]:
-    """Check a mel; the bands that content and f0 are heard in, at level zero, frames first, padding at zero."""
-    x, mask = _at_level_zero(mel, lengths, config)
-    return x[..., : config.encoder_bands], mask
-
-
-def _at_level_zero(mel: Tensor, lengths: Tensor | None, config: DisentanglingConfig) -> tuple[Tensor, Mask]:
+def _prepare(mel: Tensor, lengths: Tensor | None, config: DisentanglingConfig) -> tuple[Tensor, Mask]:
+    """Check a mel → all its bands at level zero, standardized, (batch, frames, n_mels), padding at zero; the mask."""
     if mel.ndim != 3 or mel.shape[1] != config.mel.n_mels or mel.shape[2] < 1:
         raise VcvaeError(
             f"a mel must be (batch, {config.mel.n_mels}, frames ≥ 1), not {tuple(mel.shape)}; "
@@ -103,8 +98,14 @@ def _at_level_zero(mel: Tensor, lengths: Tensor | None, config: DisentanglingCon
     return masked(x.transpose(1, 2), mask), mask
 
 
+def _prepare_lower_bands(mel: Tensor, lengths: Tensor | None, config: DisentanglingConfig) -> tuple[Tensor, Mask]:
+    """The same without the bands above `encoder_f_max`."""
+    x, mask = _prepare(mel, lengths, config)
+    return x[..., : config.encoder_bands], mask
+
+
 class ContentEncoder(nn.Module):
-    """Log-mel → what is said: a Gaussian at a quarter of the frame rate, stripped of the speaker.
+    """Log-mel → content: a Gaussian at a quarter of the frame rate, from which most of the speaker is removed.
 
     Example:
         >>> import torch
@@ -131,9 +132,9 @@ class ContentEncoder(nn.Module):
         self.scale = nn.Parameter(torch.ones(config.content_latent))
 
     def forward(self, mel: Tensor, lengths: Tensor | None = None) -> Gaussian:
-        """Mel (batch, n_mels, frames), lengths (batch,) in frames → Gaussian, (batch, latent, ceil(frames / 4))."""
-        x, mask = _hear(mel, lengths, self.config)
-        # Normalizing what is heard removes any fixed equaliser: the microphone's, and the voice's own long-term colour.
+        """Mel (batch, n_mels, frames), lengths (batch,) in frames → Gaussian of (batch, latent, ceil(frames / 4))."""
+        x, mask = _prepare_lower_bands(mel, lengths, self.config)
+        # Normalizing each band removes any fixed filter: the microphone's, and the long-term spectrum of the voice.
         x, mask = self.stem(self.norm(x, mask)), halved(mask)
         for block in self.fast:
             x = block(x, mask)
@@ -141,18 +142,18 @@ class ContentEncoder(nn.Module):
         for block in self.slow:
             x = block(x, mask)
         mean, log_variance = self.head(self.norm(x, mask)).chunk(2, dim=2)
-        # How far each dimension swings in an utterance is the voice's, too; how far it may, is the same for all voices.
+        # Per-utterance variance leaks the speaker: normalize each dimension, then apply one learned scale for all.
         mean = self.norm(mean, mask) * self.scale
         log_variance = masked(squash(log_variance, self.config.log_variance_bound), mask)
         return Gaussian(mean.mT, log_variance.mT)
 
 
 class SpeakerEncoder(nn.Module):
-    """Log-mel of any length → who speaks: one vector of unit length. A dot product of two, `centred`, is a similarity.
+    """Log-mel of any length → speaker embedding of unit length. Compare two by the dot product, after `centred`.
 
     Example:
         >>> import torch
-        >>> SpeakerEncoder(DisentanglingConfig())(torch.randn(2, 80, 101)).mean.shape
+        >>> SpeakerEncoder(DisentanglingConfig())(torch.randn(2, 80, 101)).shape
         torch.Size([2, 128])
     """
 
@@ -171,20 +172,21 @@ class SpeakerEncoder(nn.Module):
         self.head = nn.Linear(2 * channels, config.speaker_latent)
         self.register_buffer("centre", torch.zeros(config.speaker_latent))
 
-    def forward(self, mel: Tensor, lengths: Tensor | None = None, *, valid_bands: Tensor | None = None) -> Point:
-        """Mel (batch, n_mels, frames), lengths (batch,) in frames → Point of (batch, speaker_latent).
+    def forward(self, mel: Tensor, lengths: Tensor | None = None, *, valid_bands: Tensor | None = None) -> Tensor:
+        """Mel (batch, n_mels, frames), lengths (batch,) in frames → (batch, speaker_latent).
 
-        `valid_bands` (batch, n_mels) is 1 for the bands that the recording fills (`vcvae.features.mel.valid_band_mask`); None for all.
+        `valid_bands` (batch, n_mels) is 1 for the bands within the recording's bandwidth
+        (`vcvae.features.mel.valid_band_mask`); None for all.
         """
-        return self.summary(*self.frames(mel, lengths, valid_bands=valid_bands))
+        return self.embed_frames(*self.frames(mel, lengths, valid_bands=valid_bands))
 
     def frames(
         self, mel: Tensor, lengths: Tensor | None = None, *, valid_bands: Tensor | None = None
     ) -> tuple[Tensor, Mask]:
-        """How each frame sounds: mel → (batch, ceil(frames / 4), speaker_channels), and the mask of those."""
-        x, mask = _at_level_zero(mel, lengths, self.config)
-        filled = (torch.ones_like(x[:, :1]) if valid_bands is None else valid_bands[:, None].to(x)).expand_as(x)
-        x = masked(torch.cat([x * filled, filled], dim=2), mask)
+        """The features of each frame, (batch, ceil(frames / 4), speaker_channels), and their mask."""
+        x, mask = _prepare(mel, lengths, self.config)
+        valid = (torch.ones_like(x[:, :1]) if valid_bands is None else valid_bands[:, None].to(x)).expand_as(x)
+        x = masked(torch.cat([x * valid, valid], dim=2), mask)
         x, mask = self.stem(x), halved(mask)
         x, mask = self.reduce(masked(F.gelu(x), mask)), halved(mask)
         x = masked(x, mask)
@@ -192,23 +194,23 @@ class SpeakerEncoder(nn.Module):
             x = block(x, mask)
         return self.norm(x, mask), mask
 
-    def summary(self, frames: Tensor, mask: Mask = None) -> Point:
-        """What `frames` gave → Point of (batch, speaker_latent)."""
-        latent = F.normalize(self.head(self.pool(frames, mask)), dim=-1)
+    def embed_frames(self, frames: Tensor, mask: Mask = None) -> Tensor:
+        """The output of `frames` → speaker embedding (batch, speaker_latent)."""
+        embedding = F.normalize(self.head(self.pool(frames, mask)), dim=-1)
         if self.training:
-            self.centre.lerp_(latent.detach().mean(dim=0), CENTRING)
-        return Point(latent)
+            self.centre.lerp_(embedding.detach().mean(dim=0), CENTRE_MOMENTUM)
+        return embedding
 
-    def centred(self, latents: Tensor) -> Tensor:
-        """Speaker latents (…, speaker_latent) as they are best compared, of unit length again.
+    def centred(self, embeddings: Tensor) -> Tensor:
+        """Speaker embeddings (…, speaker_latent) less their mean over the training data, of unit length again.
 
-        What all voices share, the mean over training, tells none from another and is taken away. A decoder wants it.
+        Their cosines tell speakers apart better. The decoder takes embeddings as they are.
         """
-        return F.normalize(latents - self.centre, dim=-1)
+        return F.normalize(embeddings - self.centre, dim=-1)
 
 
 class F0Encoder(F0Classifier):
-    """Log-mel → its f0 contour."""
+    """Log-mel → F0 contour."""
 
     def __init__(self, config: DisentanglingConfig) -> None:
         super().__init__(
@@ -217,24 +219,26 @@ class F0Encoder(F0Classifier):
         self.config = config
 
     def logits(self, mel: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Mel → scores of the bins (batch, ceil(frames / 2), bins) and of being voiced (batch, ceil(frames / 2))."""
-        return super().logits(*_hear(mel, lengths, self.config))
+        """Mel → logits of the bins, (batch, ceil(frames / 2), bins), and of voicing, (batch, ceil(frames / 2))."""
+        return super().logits(*_prepare_lower_bands(mel, lengths, self.config))
 
     def forward(self, mel: Tensor, lengths: Tensor | None = None) -> F0Contour:
-        """Mel (batch, n_mels, frames) → F0Contour of (batch, ceil(frames / 2)); padding is unvoiced."""
+        """Mel (batch, n_mels, frames) → contour of (batch, ceil(frames / 2)); padding is unvoiced."""
         return self.decode(*self.logits(mel, lengths))
 
 
 class Decoder(nn.Module):
-    """Content, reference and f0 → log-mel at level zero.
+    """Content, speaker reference and F0 → log-mel at level zero.
 
-    A speaker latent alone makes of a new voice the nearest of those that were learned from. So after each slow block
-    every frame also looks up how the speaker sounds where he says the like, in the exemplars.
+    With the speaker embedding alone, the decoder gives an unseen speaker the voice of the nearest training speaker. So
+    after each slow block there is a cross-attention to the frames of the reference: each frame attends to those with
+    similar content.
 
     Example:
         >>> import torch
         >>> f0 = F0Contour(torch.full((2, 51), 7.0), torch.ones(2, 51))
-        >>> reference = SpeakerReference(torch.randn(2, 128), torch.randn(2, 70, 64), torch.randn(2, 70, 160), torch.ones(2, 70, 1))
+        >>> keys, values, mask = torch.randn(2, 70, 64), torch.randn(2, 70, 160), torch.ones(2, 70, 1)
+        >>> reference = SpeakerReference(torch.randn(2, 128), keys, values, mask)
         >>> Decoder(DisentanglingConfig())(torch.randn(2, 64, 26), reference, f0, frames=101).shape
         torch.Size([2, 80, 101])
     """
@@ -283,11 +287,16 @@ class Decoder(nn.Module):
         frames: int,
         lengths: Tensor | None = None,
         modulation: EnvelopeModulation | None = None,
+        postfilter: bool = False,
     ) -> Tensor:
-        """Content (batch, latent, ceil(frames / 4)), reference and f0 → (batch, n_mels, frames).
+        """Content (batch, latent, ceil(frames / 4)), reference and F0 → mel (batch, n_mels, frames).
 
-        That is the median of what the speech could be. With the modulation of the speech that the content is from, it
-        moves as that does, and has postfilter, where the model has one.
+        Without options it is the median of the likelihood (Laplace).
+
+        Args:
+            lengths: (batch,) in frames; None where nothing is padded.
+            modulation: of the utterance that the content is from; the mel gets it in place of its own.
+            postfilter: apply the postfilter, where the model has one.
         """
         mask = frame_mask(lengths, frames)
         half, quarter = halved(mask), halved(halved(mask))
@@ -303,14 +312,16 @@ class Decoder(nn.Module):
             x = block(x, half, style)
         x = F.gelu(self.norm(x, half, style))
         median = masked(self.head(x).reshape(len(x), -1, self.config.mel.n_mels)[:, :frames], mask)
-        if modulation is None:
-            return median.mT
-        moved = masked(modulation.apply_to(median.mT, mask).mT, mask)
-        return (self.postfilter(median, moved, x, style, mask) if self.postfilter else moved).mT
+        modulated = median
+        if modulation is not None:
+            modulated = masked(modulation.apply_to(median.mT, mask).mT, mask)
+        if postfilter and self.postfilter is not None:
+            return self.postfilter(median, modulated, x, style, mask).mT
+        return modulated.mT
 
 
 class DisentanglingVAE(PretrainedModel, config=DisentanglingConfig):
-    """The three encoders and the decoder.
+    """The conversion model: the three encoders and the decoder. The method `convert` is the whole conversion.
 
     Example:
         >>> import torch
@@ -329,30 +340,33 @@ class DisentanglingVAE(PretrainedModel, config=DisentanglingConfig):
         self.decoder = Decoder(self.config)
 
     def voice(self, mel: Tensor, lengths: Tensor | None = None, *, valid_bands: Tensor | None = None) -> Voice:
-        """The voice heard in mels (batch, n_mels, frames), one an utterance; `.average()` joins them.
+        """The voices of mels (batch, n_mels, frames), one for each utterance; `.average()` joins them.
 
-        `valid_bands` (batch, n_mels) is 1 for the bands that the recording fills (`vcvae.features.mel.valid_band_mask`); None for all.
+        `valid_bands` (batch, n_mels) is 1 for the bands within the recording's bandwidth
+        (`vcvae.features.mel.valid_band_mask`); None for all.
         """
-        return Voice(
-            self.reference(mel, self.content(mel, lengths).mean, lengths, valid_bands=valid_bands),
-            self.f0(mel, lengths).statistics(),
-        )
+        content = self.content(mel, lengths).mean
+        reference = self.reference(mel, content, lengths, valid_bands=valid_bands)
+        return Voice(reference, self.f0(mel, lengths).statistics())
 
     def reference(
         self, mel: Tensor, content: Tensor, lengths: Tensor | None = None, *, valid_bands: Tensor | None = None
     ) -> SpeakerReference:
-        """The reference heard in mels (batch, n_mels, frames) that say `content` (batch, latent, ceil(frames / 4))."""
-        sound, mask = self.speaker.frames(mel, lengths, valid_bands=valid_bands)
-        exists = torch.ones_like(sound[..., :1]) if mask is None else mask
-        return SpeakerReference(self.speaker.summary(sound, mask).mean, content.mT, sound, exists)
+        """The speaker reference of mels (batch, n_mels, frames) and their content (batch, latent, ceil(frames / 4))."""
+        values, mask = self.speaker.frames(mel, lengths, valid_bands=valid_bands)
+        embedding = self.speaker.embed_frames(values, mask)
+        if mask is None:
+            mask = torch.ones_like(values[..., :1])
+        return SpeakerReference(embedding, content.mT, values, mask)
 
     def modulation(
         self, mel: Tensor, lengths: Tensor | None = None, *, cutoff: float | None = None
     ) -> EnvelopeModulation:
-        """How the envelopes of mels (batch, n_mels, frames) move, more quickly than a cutoff in Hz."""
-        mask, frame_rate = frame_mask(lengths, mel.shape[2]), self.config.mel.frame_rate
+        """The envelope modulation of mels (batch, n_mels, frames) above a cutoff in Hz, by default the model's."""
+        mask = frame_mask(lengths, mel.shape[2])
         normalized, _ = normalize_level(mel, self.config.encoder_bands, mask)
-        return EnvelopeModulation.of(normalized, mask, cutoff=(cutoff or self.config.modulation_cutoff) / frame_rate)
+        cutoff = (cutoff or self.config.modulation_cutoff) / self.config.mel.frame_rate
+        return EnvelopeModulation.from_mel(normalized, mask, cutoff=cutoff)
 
     def target_f0(
         self,
@@ -363,20 +377,22 @@ class DisentanglingVAE(PretrainedModel, config=DisentanglingConfig):
         f0_statistics: F0Statistics | None = None,
         pitch_shift: float = 0.0,
     ) -> F0Contour:
-        """The contour of `mel` (batch, n_mels, frames) in the f0_statistics of `voice`, (batch, ceil(frames / 2)).
+        """The F0 contour of `mel` (batch, n_mels, frames), transferred to `voice`: (batch, ceil(frames / 2)).
 
-        `f0_statistics` is the source's own, where it is valid_bands from more than this piece (else it is measured here);
-        `pitch_shift` is in semitones, on top of the move to the voice's f0_statistics.
+        Args:
+            f0_statistics: of the whole source, where `mel` is a part of it; by default those of `mel`.
+            pitch_shift: semitones, added after the transfer.
         """
         f0 = self.f0(mel, lengths)
-        return f0.transfer(f0_statistics or f0.statistics(), voice.f0_statistics).shift(pitch_shift / 12).within_range()
+        transferred = f0.transfer(f0_statistics or f0.statistics(), voice.f0_statistics)
+        return transferred.shift(pitch_shift / 12).within_range()
 
     def convert(
         self, mel: Tensor, voice: Voice, *, lengths: Tensor | None = None, target_f0: F0Contour | None = None
     ) -> Tensor:
-        """Say what `mel` (batch, n_mels, frames) says with `voice` (one, or one an item) → like `mel`.
+        """Convert `mel` (batch, n_mels, frames) to `voice` (one, or one for each item) → like `mel`.
 
-        `target_f0` is the contour to say it at, (batch, ceil(frames / 2)); by default, what the method of this name gives.
+        `target_f0` is the F0 contour of the conversion, (batch, ceil(frames / 2)); by default the method's.
         """
         decoded = self.decoder(
             self.content(mel, lengths).mean,
@@ -385,11 +401,12 @@ class DisentanglingVAE(PretrainedModel, config=DisentanglingConfig):
             frames=mel.shape[2],
             lengths=lengths,
             modulation=self.modulation(mel, lengths),
+            postfilter=True,
         )
-        mask, heard = frame_mask(lengths, mel.shape[2]), slice(self.config.encoder_bands)
-        # The decoded level is measured and replaced: the result is as loud as its source, whatever the voice.
-        gain = level(mel[:, heard], mask) - level(decoded[:, heard], mask)
-        result = (decoded + gain).clamp(min=math.log(self.config.mel.floor))
-        return (
-            result if mask is None else result.masked_fill(mask.transpose(1, 2) == 0, math.log(self.config.mel.floor))
-        )
+        mask = frame_mask(lengths, mel.shape[2])
+        bands = slice(self.config.encoder_bands)
+        # The conversion gets the level of its source, whatever the voice.
+        gain = level(mel[:, bands], mask) - level(decoded[:, bands], mask)
+        log_floor = math.log(self.config.mel.floor)
+        converted = (decoded + gain).clamp(min=log_floor)
+        return converted if mask is None else converted.masked_fill(mask.transpose(1, 2) == 0, log_floor)

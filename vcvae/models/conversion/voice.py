@@ -1,8 +1,8 @@
-"""What conversion knows of a target: how it sounds, and where its f0 lies."""
+"""A target voice: what conversion takes of the target's utterances."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -17,16 +17,18 @@ from vcvae.errors import VcvaeError, replacing
 from vcvae.features.f0 import F0Statistics
 from vcvae.models.hub import fetch
 
-VOICE = "voice.safetensors"  # beside the weights of a model that was adapted to one voice
+VOICE = "voice.safetensors"  # beside the weights of a model that is adapted to one voice
 
 
 @dataclass(frozen=True)
 class SpeakerReference:
-    """How the speakers of a batch of utterances sound: what the decoder is told of them.
+    """What the decoder takes of the speakers of a batch of utterances.
 
-    In general, the speaker latent (batch, speaker_latent); and frame by frame, at a quarter of the mel's rate, the
-    exemplars: what each frame has `said` (batch, frames, content_latent), how it did `sound` (batch, frames,
-    speaker_channels), and whether it `exists` (batch, frames, 1) or is padding.
+    Args:
+        embedding: of the speaker, (batch, speaker_latent), of unit length.
+        keys: the content of each frame, at a quarter of the mel's frame rate, (batch, frames, content_latent).
+        values: the speaker encoder's features of each frame, (batch, frames, speaker_channels).
+        mask: 1 where a frame is real and 0 where it is padding, (batch, frames, 1).
     """
 
     embedding: Tensor
@@ -35,46 +37,50 @@ class SpeakerReference:
     mask: Tensor
 
     @classmethod
-    def join(cls, speaker_references: Iterable[SpeakerReference]) -> SpeakerReference:
-        """Several batches as one."""
-        speaker_references = list(speaker_references)
-        min_utterance_samples = max(reference.keys.shape[1] for reference in speaker_references)
-        frames = [[t.keys, t.values, t.mask] for t in speaker_references]
-        padded = [[F.pad(x, (0, 0, 0, min_utterance_samples - x.shape[1])) for x in xs] for xs in frames]
-        return cls(torch.cat([t.embedding for t in speaker_references]), *map(torch.cat, zip(*padded, strict=True)))
+    def join(cls, references: Iterable[SpeakerReference]) -> SpeakerReference:
+        """Concatenate batches; the shorter ones are padded."""
+        references = list(references)
+        frames = max(reference.keys.shape[1] for reference in references)
+
+        def padded(name: str) -> Tensor:
+            parts = [getattr(reference, name) for reference in references]
+            return torch.cat([F.pad(x, (0, 0, 0, frames - x.shape[1])) for x in parts])
+
+        embedding = torch.cat([reference.embedding for reference in references])
+        return cls(embedding, padded("keys"), padded("values"), padded("mask"))
 
     def average(self) -> SpeakerReference:
-        """The one reference, (1, …), that a batch of utterances by one speaker shows: the mean latent, and all frames."""
-        exists = self.mask[..., 0] > 0
-        return SpeakerReference(
-            F.normalize(self.embedding.mean(dim=0, keepdim=True), dim=-1),
-            *(x[exists][None] for x in (self.keys, self.values, self.mask)),
-        )
+        """One reference, (1, …), for a batch of utterances by one speaker: the mean embedding, and all frames."""
+        real = self.mask[..., 0] > 0
+        embedding = F.normalize(self.embedding.mean(dim=0, keepdim=True), dim=-1)
+        return SpeakerReference(embedding, self.keys[real][None], self.values[real][None], self.mask[real][None])
 
     def expand(self, batch: int) -> SpeakerReference:
         """One reference for a whole batch."""
-        return SpeakerReference(
-            *(x.expand(batch, *x.shape[1:]) for x in (self.embedding, self.keys, self.values, self.mask))
-        )
+        return self._map(lambda x: x.expand(batch, *x.shape[1:]))
 
     def __getitem__(self, index: Tensor | slice) -> SpeakerReference:
-        """The speaker_references of some of the batch's items."""
-        return SpeakerReference(*(getattr(self, field.name)[index] for field in fields(self)))
+        """Some of the batch's items."""
+        return self._map(lambda x: x[index])
+
+    def to(self, device: torch.device) -> SpeakerReference:
+        """Move to a device."""
+        return self._map(lambda x: x.to(device))
+
+    def _map(self, function: Callable[[Tensor], Tensor]) -> SpeakerReference:
+        return SpeakerReference(*(function(getattr(self, field.name)) for field in fields(self)))
 
 
 @dataclass(frozen=True)
 class Voice:
-    """A target: what conversion needs to know of the speakers of a batch of utterances.
-
-    The reference, and the f0_statistics, (batch,).
-    """
+    """The target of a conversion: the speaker reference and the F0 statistics of a batch of utterances."""
 
     reference: SpeakerReference
     f0_statistics: F0Statistics
 
     @classmethod
     def join(cls, voices: Iterable[Voice]) -> Voice:
-        """Several batches as one."""
+        """Concatenate batches."""
         voices = list(voices)
         return cls(
             SpeakerReference.join(voice.reference for voice in voices),
@@ -82,20 +88,24 @@ class Voice:
         )
 
     def average(self) -> Voice:
-        """The one voice, (1, …), that a batch of utterances by one speaker shows."""
+        """One voice, (1, …), for a batch of utterances by one speaker."""
         return Voice(self.reference.average(), self.f0_statistics.average())
 
     def __getitem__(self, index: Tensor | slice) -> Voice:
-        """The voices of some of the batch's items."""
+        """Some of the batch's items."""
         return Voice(self.reference[index], self.f0_statistics[index])
 
+    def to(self, device: torch.device) -> Voice:
+        """Move to a device."""
+        return Voice(self.reference.to(device), self.f0_statistics.to(device))
+
     def save(self, folder: str | Path) -> None:
-        """Write one voice, (1, …), beside the model that it is for; the exemplars in float16.
+        """Write one voice, (1, …), into the folder of the model that it is for; keys and values in float16.
 
         Raises:
             VcvaeError: it cannot be written.
         """
-        parts = {
+        tensors = {
             "embedding": self.reference.embedding,
             "keys": self.reference.keys.half(),
             "values": self.reference.values.half(),
@@ -103,27 +113,21 @@ class Voice:
             "f0_std": self.f0_statistics.std,
         }
         with replacing(Path(folder) / VOICE) as file:
-            file.write(save({name: value.contiguous().cpu() for name, value in parts.items()}))
+            file.write(save({name: value.contiguous().cpu() for name, value in tensors.items()}))
 
     @classmethod
     def load(cls, source: str | Path, **options: Any) -> Voice:
-        """The voice that is saved with a model, in a folder or a Hugging Face repository.
+        """The voice saved with a model, in a folder or a Hugging Face repository.
 
         Raises:
-            VcvaeError: none is there, or it cannot be read.
+            VcvaeError: there is none, or it cannot be read.
         """
         file = fetch(source, VOICE, give="a model that 'vcvae adapt' made, or a target", **options)
         try:
-            parts = {name: value.float() for name, value in load_file(file).items()}
-            said, sound = parts["keys"], parts["values"]
-            reference = SpeakerReference(parts["embedding"], said, sound, torch.ones_like(said[..., :1]))
-            return cls(reference, F0Statistics(parts["f0_mean"], parts["f0_std"]))
+            tensors = {name: value.float() for name, value in load_file(file).items()}
+            keys = tensors["keys"]
+            mask = torch.ones_like(keys[..., :1])
+            reference = SpeakerReference(tensors["embedding"], keys, tensors["values"], mask)
+            return cls(reference, F0Statistics(tensors["f0_mean"], tensors["f0_std"]))
         except (SafetensorError, KeyError, OSError) as error:
             raise VcvaeError(f"{file}: not a voice that 'vcvae adapt' saved ({error}).") from None
-
-    def to(self, device: torch.device) -> Voice:
-        """The same, on a device."""
-        reference = SpeakerReference(
-            *(getattr(self.reference, field.name).to(device) for field in fields(SpeakerReference))
-        )
-        return Voice(reference, self.f0_statistics.to(device))
