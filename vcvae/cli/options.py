@@ -26,8 +26,8 @@ Vocoder = Annotated[
     str | None,
     typer.Option(
         "--vocoder",
-        help="neural (the released one), griffin-lim, or neural:, vocos:, bigvgan: with a folder or repository, "
-        "or hifigan:PATH.",
+        help="source-filter (the released one), griffin-lim, or source-filter:, vocos:, bigvgan: with a folder or "
+        "repository, or hifigan:PATH.",
     ),
 ]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
