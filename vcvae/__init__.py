@@ -1,35 +1,48 @@
-"""Voice conversion with disentangling variational auto-encoders: who speaks, and what is said, in two latents."""
+"""Voice conversion with disentangling variational auto-encoders: content and speaker in two latents.
+
+To convert: `Converter`. To use the latents: `Encoder` on recordings, `load_model` on mels. The models that it grew from: `AutoEncoder`, `DenoisingAutoEncoder`, `VAE`, `GaussianMixture`, `GMMConversion`.
+Read `vcvae.convert.converter` first, then `vcvae.models.conversion.vae`.
+"""
 
 from importlib import import_module
 
 __version__ = "0.1.0"
 
-# Loaded when they are first used: `vcvae --help` should not wait for torch.
-_HOMES = {
+# Public name → its module, imported when the name is first used: `vcvae --help` does not wait for torch.
+_MODULES = {
+    "AutoEncoder": "models.classic.autoencoder",
+    "AutoEncoderConfig": "models.classic.autoencoder",
     "ContentEncoder": "models.conversion.vae",
     "Converter": "convert.converter",
     "Decoder": "models.conversion.vae",
+    "DenoisingAutoEncoder": "models.classic.autoencoder",
     "DisentanglingConfig": "models.conversion.vae",
     "DisentanglingVAE": "models.conversion.vae",
     "Encoder": "convert.encoder",
+    "F0Encoder": "models.conversion.vae",
+    "GMMConversion": "models.classic.gmm_conversion",
+    "GMMConversionConfig": "models.classic.gmm_conversion",
+    "GaussianMixture": "models.classic.gmm",
+    "GaussianMixtureConfig": "models.classic.gmm",
     "MelConfig": "features.mel",
     "MelSpectrogram": "features.mel",
     "SourceFilterVocoder": "vocoder",
-    "F0Encoder": "models.conversion.vae",
     "SpeakerEncoder": "models.conversion.vae",
+    "VAE": "models.classic.autoencoder",
     "VcvaeError": "errors",
     "Voice": "models.conversion.voice",
+    "load_autoencoder": "models",
     "load_model": "models",
     "load_vocoder": "vocoder",
 }
 
-__all__ = ["__version__", *_HOMES]
+__all__ = ["__version__", *_MODULES]
 
 
 def __getattr__(name: str):
-    if name not in _HOMES:
+    if name not in _MODULES:
         raise AttributeError(f"module 'vcvae' has no attribute '{name}'")
-    return getattr(import_module(f"vcvae.{_HOMES[name]}"), name)
+    return getattr(import_module(f"vcvae.{_MODULES[name]}"), name)
 
 
 def __dir__() -> list[str]:

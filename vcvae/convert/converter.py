@@ -21,7 +21,7 @@ from vcvae.models import load_model
 from vcvae.models.conversion.vae import DisentanglingVAE
 from vcvae.models.conversion.voice import Voice
 from vcvae.progress import Progress
-from vcvae.vocoder import Vocoder, load_vocoder
+from vcvae.vocoder import DEFAULT_VOCODER, Vocoder, load_vocoder
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ class Converter(Encoder):
 
         Args:
             model: a folder or a Hugging Face repository id.
-            vocoder: as in `load_vocoder`: `neural`, `griffin-lim`, `hifigan:PATH`, …
+            vocoder: as in `load_vocoder`: `source-filter`, `griffin-lim`, `hifigan:PATH`, …
             device: `auto`, `cpu`, `cuda` or `mps`.
             seed: of the vocoder's initial phases, where these are random.
 
@@ -93,7 +93,7 @@ class Converter(Encoder):
         loaded_model = load_model(model)
         mel = loaded_model.config.mel
         loaded_vocoder = load_vocoder(vocoder, mel, seed=seed)
-        is_released = vocoder in (None, "neural")
+        is_released = vocoder in (None, DEFAULT_VOCODER)
         shared = loaded_vocoder if is_released else None
         return cls(loaded_model, loaded_vocoder, lambda: load_losses(mel, vocoder=shared), device=device)
 

@@ -1,4 +1,4 @@
-"""One interface, mel → waveform, and the table of what stands behind it."""
+"""Vocoders: one interface, mel → waveform, and the table of those that can be named."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from vcvae.vocoder.griffin_lim import GriffinLim
 from vcvae.vocoder.source_filter import SourceFilterVocoder, SourceFilterVocoderConfig
 
 __all__ = [
+    "DEFAULT_VOCODER",
     "BigVGAN",
     "GriffinLim",
     "HiFiGAN",
@@ -26,12 +27,12 @@ __all__ = [
     "load_vocoder",
 ]
 
-DEFAULT = "neural"
+DEFAULT_VOCODER = "source-filter"
 
-# As it is written on a command line, and how it is made of what follows the colon, the mel and the seed.
+# Name, as on the command line → what makes it from the text after the colon, the mel configuration and the seed.
 _VOCODERS: dict[str, Callable[[str, MelConfig, int], Vocoder]] = {
-    "neural": lambda source, mel, seed: SourceFilterVocoder.from_pretrained(VOCODER),
-    "neural:SOURCE": lambda source, mel, seed: SourceFilterVocoder.from_pretrained(source),
+    "source-filter": lambda source, mel, seed: SourceFilterVocoder.from_pretrained(VOCODER),
+    "source-filter:SOURCE": lambda source, mel, seed: SourceFilterVocoder.from_pretrained(source),
     "griffin-lim": lambda source, mel, seed: GriffinLim(mel, seed=seed),
     "hifigan:PATH": lambda source, mel, seed: HiFiGAN.load(source),
     "vocos:SOURCE": lambda source, mel, seed: Vocos.load(source),
@@ -40,13 +41,13 @@ _VOCODERS: dict[str, Callable[[str, MelConfig, int], Vocoder]] = {
 
 
 def load_vocoder(name: str | None = None, mel: MelConfig | None = None, *, seed: int = 0) -> Vocoder:
-    """The vocoder that `name` means, for mels of the configuration `mel`; the one that ships, where none is named.
+    """The vocoder of this name, for mels of the configuration `mel`; by default the released one.
 
-    `neural` ships; `neural:SOURCE` is another of its kind, in a folder or a Hugging Face repository.
-    `griffin-lim` needs no weights, and `seed` is for the phases that it starts from. `hifigan:PATH` is a
-    checkpoint in the authors' format: a generator file with config.json beside it, or the folder that holds the two.
-    `vocos:SOURCE` and `bigvgan:SOURCE` are public checkpoints, in a folder or a Hugging Face repository; the second
-    needs `pip install bigvgan`.
+    `source-filter` is the released one, `source-filter:SOURCE` another of its class, in a folder or a Hugging Face
+    repository. `griffin-lim` has no weights; `seed` is that of its initial phases. `hifigan:PATH` is a checkpoint in
+    the authors' format: a generator file with config.json beside it, or the folder of both. `vocos:SOURCE` and
+    `bigvgan:SOURCE` are public checkpoints, in a folder or a Hugging Face repository; the second needs
+    `pip install bigvgan`.
 
     Raises:
         VcvaeError: an unknown name; a checkpoint that cannot be read, or that was made for another mel.
@@ -56,11 +57,12 @@ def load_vocoder(name: str | None = None, mel: MelConfig | None = None, *, seed:
         >>> load_vocoder("griffin-lim")(torch.zeros(1, 80, 20)).shape
         torch.Size([1, 5120])
     """
-    name, mel = DEFAULT if name is None else name, mel or MelConfig()
+    name = DEFAULT_VOCODER if name is None else name
+    mel = mel or MelConfig()
     kind, _, source = name.partition(":")
     for key, make in _VOCODERS.items():
-        known, _, wants = key.partition(":")
-        if known == kind and bool(wants) == bool(source):
+        key_kind, _, key_source = key.partition(":")
+        if key_kind == kind and bool(key_source) == bool(source):
             vocoder = make(source, mel, seed)
             vocoder.mel_config.require_equal(mel, ours=f"the vocoder {name}", theirs="the model")
             return vocoder

@@ -1,8 +1,8 @@
-"""The line of models that the converter grew from: the auto-encoder, the denoising one, and the variational one.
+"""The models that the conversion model grew from: auto-encoder, denoising auto-encoder, variational auto-encoder.
 
-All three are an encoder, a code, and a decoder. The auto-encoder's code is a point, and narrow. The denoising one hears
-a corrupted x and is to give the clean one. The variational one's code is a Gaussian, kept near a prior, and its decoder
-says how sure it is: then it is a density of x with a lower bound in nats, and new x can be drawn from it.
+Each is an encoder, a code and a decoder. The auto-encoder's code is a point of few dimensions. The denoising one takes a
+corrupted x and is trained to give the clean one. The variational one's code is a Gaussian near a prior, and its decoder
+gives a scale as well: it is a density of x with a lower bound in nats, from which new x can be sampled.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class AutoEncoderConfig(Config):
 
 
 class AutoEncoder(PretrainedModel, config=AutoEncoderConfig):
-    """x → code → x again, by way of fewer numbers.
+    """x → code of fewer dimensions → x again (Hinton & Salakhutdinov 2006, doi:10.1126/science.1127647).
 
     Example:
         >>> import torch

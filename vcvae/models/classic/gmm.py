@@ -22,11 +22,13 @@ class GaussianMixtureConfig(Config):
 
     dimensions: int = Field(80, gt=0, description="of x")
     components: int = Field(32, gt=0, description="Gaussians")
-    covariance: Literal["full", "diagonal"] = Field("full", description="what a component knows of x's dimensions")
+    covariance: Literal["full", "diagonal"] = Field("full", description="of a component: full or diagonal")
 
 
 class GaussianMixture(PretrainedModel, config=GaussianMixtureConfig):
     """A mixture of normal densities of vectors x (any, dimensions), fitted by expectation-maximization.
+
+    Dempster, Laird & Rubin 1977 (doi:10.1111/j.2517-6161.1977.tb01600.x).
 
     Example:
         >>> import torch

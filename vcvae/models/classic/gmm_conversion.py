@@ -1,10 +1,10 @@
-"""The conversion that voice conversion began with: one speaker's envelope from another's, by their joint density.
+"""Conversion between two speakers by the joint density of their spectral envelopes, the classic method of the field.
 
-Aligned frames of two speakers who say the same are points of one space. A Gaussian mixture of these points gives, for a
-source's frame x, what y the target is likely to have there (Stylianou et al. 1998, doi:10.1109/89.661472; Kain & Macon
-1998). With each frame's slope in the space, too, the most probable *contour* of y is found, and its global variance
-restored: Toda et al. 2007 (doi:10.1109/TASL.2007.907344). What is converted is the mel's smooth envelope; the source's
-fine structure is kept by adding the difference (Kobayashi et al. 2014), after its f0 has been moved.
+Aligned frames of parallel sentences are points of one space. A Gaussian mixture of these points gives the distribution
+of the target's frame y for a source frame x (Stylianou et al. 1998, doi:10.1109/89.661472; Kain & Macon 1998). With the
+slopes of both in the space, the most probable trajectory of y is computed and its global variance restored (Toda et al.
+2007, doi:10.1109/TASL.2007.907344). The smooth envelope of the mel is converted; the source's fine structure is kept by
+adding the difference (Kobayashi et al. 2014), after its F0 has been shifted.
 """
 
 from __future__ import annotations
@@ -27,7 +27,9 @@ class GMMConversionConfig(Config):
     """Sizes of a converter for one pair of speakers."""
 
     mel: MelConfig = MelConfig()
-    cepstra: int = Field(CEPSTRUM_ORDER, gt=0, description="of the envelope that are converted, from the second on")
+    cepstra: int = Field(
+        CEPSTRUM_ORDER, gt=0, description="cepstral coefficients that are converted, from the second on"
+    )
     components: int = Field(32, gt=0, description="Gaussians of the joint density")
 
 
@@ -38,14 +40,14 @@ def slopes(x: Tensor) -> Tensor:
 
 
 class GMMConversion(PretrainedModel, config=GMMConversionConfig):
-    """Converts the mels of one speaker to another, of whom it has heard the same sentences."""
+    """Converts mels of one speaker to another, fitted to parallel sentences (Toda et al. 2007, as the module says)."""
 
     def __init__(self, config: GMMConversionConfig | None = None) -> None:
         super().__init__()
         self.config = c = config or GMMConversionConfig()
         self.joint = GaussianMixture(GaussianMixtureConfig(dimensions=4 * c.cepstra, components=c.components))
         self.register_buffer("spread", torch.ones(c.cepstra))  # of the target's cepstra within an utterance
-        self.register_buffer("octaves", torch.zeros(()))  # from the source's f0_statistics to the target's
+        self.register_buffer("octaves", torch.zeros(()))  # from the source's mean log2 F0 to the target's
 
     @classmethod
     def fit(
