@@ -2,12 +2,12 @@ import pytest
 import torch
 
 from tests.models.conversion.test_vae import CONFIG, speechlike
-from vcvae.models.conversion.postfilter import PERIOD, Postfilter
+from vcvae.models.conversion.postfilter import NOISE_PERIOD, Postfilter
 from vcvae.models.conversion.vae import DisentanglingVAE
 
 
 def make(weight=0.1):
-    """A postfilter that is not, as a new one is, nothing."""
+    """A postfilter with random output weights; those of a new one are zero."""
     torch.manual_seed(0)
     postfilter = Postfilter(80, features=24, condition=16, channels=32, blocks=2, kernel=3)
     torch.nn.init.normal_(postfilter.head.weight, std=weight)
@@ -20,12 +20,12 @@ def arguments(batch, frames):
     return [torch.randn(shape, generator=generator) for shape in shapes]
 
 
-def test_a_new_one_adds_nothing():
-    postfilter, (median, moved, *rest) = make(weight=0.0), arguments(2, 11)
-    torch.testing.assert_close(postfilter(median, moved, *rest), moved)
+def test_new_postfilter_adds_nothing():
+    postfilter, (decoded, modulated, *rest) = make(weight=0.0), arguments(2, 11)
+    torch.testing.assert_close(postfilter(decoded, modulated, *rest), modulated)
 
 
-def test_training_draws_anew_and_evaluation_never():
+def test_postfilter_noise_is_random_in_training_and_constant_in_evaluation():
     postfilter, inputs = make(), arguments(2, 11)
     assert not torch.equal(postfilter(*inputs), postfilter(*inputs))
     postfilter.eval()
@@ -33,15 +33,15 @@ def test_training_draws_anew_and_evaluation_never():
     torch.testing.assert_close(postfilter(*inputs)[:1], postfilter(*(x[:1] for x in inputs)))
 
 
-def test_frame_by_frame_it_varies_where_what_it_hears_does_not():
-    postfilter, (*told, style) = make().eval(), arguments(1, 200)
-    added = postfilter(*map(torch.zeros_like, told), style)
+def test_postfilter_varies_between_frames_of_constant_input():
+    postfilter, (*inputs, style) = make().eval(), arguments(1, 200)
+    added = postfilter(*map(torch.zeros_like, inputs), style)
     assert added.std(dim=1).mean() > 0.1
     assert added.diff(dim=1).abs().mean() > 0.5 * added.std(dim=1).mean()
 
 
-def test_it_is_longer_than_its_noise():
-    assert make().eval()(*arguments(1, PERIOD + 3)).shape == (1, PERIOD + 3, 80)
+def test_postfilter_takes_more_frames_than_its_noise_has():
+    assert make().eval()(*arguments(1, NOISE_PERIOD + 3)).shape == (1, NOISE_PERIOD + 3, 80)
 
 
 @pytest.fixture
@@ -52,19 +52,23 @@ def model():
     return model
 
 
-def test_padding_changes_no_postfilter(model):
+def test_postfilter_ignores_padding(model):
     short, voice = speechlike(1, 37), model.voice(speechlike(1, 50, seed=3))
     padded = torch.nn.functional.pad(short, (0, 24), value=7.0)
     together = model.convert(padded, voice, lengths=torch.tensor([37]))
     torch.testing.assert_close(together[:, :, :37], model.convert(short, voice), atol=1e-4, rtol=1e-4)
 
 
-def test_the_median_is_what_the_decoder_gave_before(model):
+def test_decoder_applies_the_postfilter_only_when_asked(model):
     mel = speechlike(1, 40)
     content, f0 = model.content(mel).mean, model.f0(mel)
-    given = {"content": content, "reference": model.reference(mel, content), "f0": f0, "frames": 40}
-    median = model.decoder(**given)
-    postfilterd = model.decoder(**given, modulation=model.modulation(mel))
-    assert (median - postfilterd).abs().mean() > 0.01
+    arguments = {"content": content, "reference": model.reference(mel, content), "f0": f0, "frames": 40}
+    modulation = model.modulation(mel)
+    decoded = model.decoder(**arguments)
+    modulated = model.decoder(**arguments, modulation=modulation)
+    postfiltered = model.decoder(**arguments, modulation=modulation, postfilter=True)
+    assert (decoded - modulated).abs().mean() > 0.01
+    assert (modulated - postfiltered).abs().mean() > 0.01
     model.decoder.postfilter = None
-    assert torch.equal(model.decoder(**given), median)
+    assert torch.equal(model.decoder(**arguments), decoded)
+    assert torch.equal(model.decoder(**arguments, modulation=modulation, postfilter=True), modulated)

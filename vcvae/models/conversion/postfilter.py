@@ -44,9 +44,7 @@ class Postfilter(nn.Module):
         noise = torch.randn(NOISE_PERIOD, POSTFILTER_NOISE, generator=torch.Generator().manual_seed(0))
         self.register_buffer("noise", noise, persistent=False)
 
-    def forward(
-        self, decoded: Tensor, modulated: Tensor, features: Tensor, style: Tensor, mask: Mask = None
-    ) -> Tensor:
+    def forward(self, decoded: Tensor, modulated: Tensor, features: Tensor, style: Tensor, mask: Mask = None) -> Tensor:
         """Two mels at level zero, (batch, frames, n_mels) → the second with fine detail.
 
         Args:

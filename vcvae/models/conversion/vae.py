@@ -1,10 +1,11 @@
 """The disentangling variational auto-encoder: content and speaker in two latents.
 
 A mel goes through three encoders: content (instance-normalized, a slow and narrow Gaussian), speaker (one embedding,
-and a feature for each frame) and F0 (a contour). The decoder reconstructs the mel from their outputs. To convert, it takes
-the speaker of another utterance, and the F0 contour transferred to that speaker's F0 statistics. Instance normalization
-to remove the speaker and AdaIN to add another one follow AdaIN-VC (Chou et al. 2019, arXiv:1904.05742). Modulations of
-the spectral envelope that are too fast for the narrow content latent are copied from the source (`modulation.py`).
+and a feature for each frame) and F0 (a contour). The decoder reconstructs the mel from their outputs. To convert, it
+takes the speaker of another utterance, and the F0 contour transferred to that speaker's F0 statistics. Instance
+normalization to remove the speaker and AdaIN to add another one follow AdaIN-VC (Chou et al. 2019, arXiv:1904.05742).
+Modulations of the spectral envelope that are too fast for the narrow content latent are copied from the source
+(`modulation.py`).
 
 The content and F0 encoders get the bands below `encoder_f_max`, which every recording has. The speaker encoder gets
 all bands, since higher bands distinguish speakers, and a mask of the valid bands, so that it cannot use the bandwidth
