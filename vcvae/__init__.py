@@ -1,6 +1,7 @@
 """Voice conversion with disentangling variational auto-encoders: content and speaker in two latents.
 
-To convert: `Converter`. To use the latents: `Encoder` on recordings, `load_model` on mels. The models that it grew from: `AutoEncoder`, `DenoisingAutoEncoder`, `VAE`, `GaussianMixture`, `GMMConversion`.
+To convert: `Converter`. To use the latents: `Encoder` on recordings, `load_model` on mels. The models that
+it grew from: `AutoEncoder`, `DenoisingAutoEncoder`, `VAE`, `GaussianMixture`, `GMMConversion`.
 Read `vcvae.convert.converter` first, then `vcvae.models.conversion.vae`.
 """
 

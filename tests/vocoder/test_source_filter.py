@@ -9,7 +9,7 @@ from vcvae.features.f0 import F0Contour, yin
 from vcvae.features.mel import MelConfig, MelSpectrogram
 from vcvae.features.stft import minimum_phase, moving_average
 from vcvae.vocoder import SourceFilterVocoder, SourceFilterVocoderConfig, load_vocoder
-from vcvae.vocoder.source_filter import SLOWLY, SMOOTH
+from vcvae.vocoder.source_filter import CORRECTION_FRAMES, SMOOTHING_BAND
 
 SMALL = SourceFilterVocoderConfig(channels=16, blocks=2, f0_channels=8, f0_blocks=1)
 
@@ -33,8 +33,8 @@ def test_the_defaults_are_small():
     assert sum(v.numel() for v in model.state_dict().values()) * 2 <= 8e6  # bytes of float16
 
 
-def test_even_an_untrained_network_speaks(vocoder, mel):
-    """The mel of what is said is the mel that was asked for, give or take: gains are read off the mel."""
+def test_untrained_network_reproduces_the_mel(vocoder, mel):
+    """The gains come from the mel."""
     torch.nn.init.zeros_(vocoder.head.linear.weight)
     again = MelSpectrogram()(vocoder(mel))
     loud = mel > mel.amax() - 5
@@ -49,53 +49,54 @@ def rendered(vocoder, **steps):
     return other
 
 
-def test_a_mel_that_a_model_made_is_rendered_otherwise(vocoder):
+def test_for_predicted_mels_changes_the_post_processing_and_shares_the_weights(vocoder):
     """The copy shares the weights."""
     other = vocoder.for_predicted_mels()
-    assert (vocoder.post_processing, other.post_processing) == (SMALL.natural, SMALL.estimated)
-    assert SMALL.natural != SMALL.estimated
+    assert (vocoder.post_processing, other.post_processing) == (SMALL.ground_truth, SMALL.predicted)
+    assert SMALL.ground_truth != SMALL.predicted
     assert [id(p) for p in other.parameters()] == [id(p) for p in vocoder.parameters()]
 
 
-def test_each_correction_brings_the_mel_nearer(vocoder, mel):
-    far, near, nearer = (
+def test_griffin_lim_iterations_reduce_the_mel_error(vocoder, mel):
+    error_0, error_1, error_2 = (
         (MelSpectrogram()(rendered(vocoder, griffin_lim_iterations=steps)(mel)) - mel).abs().mean()
         for steps in (0, 1, 2)
     )
-    assert near < 0.85 * far
-    assert nearer < 0.98 * near
+    assert error_1 < 0.85 * error_0
+    assert error_2 < 0.98 * error_1
 
 
-def test_each_calibration_brings_what_changes_slowly_nearer(vocoder, mel):
-    far, near, nearer = (
-        moving_average(
-            MelSpectrogram()(rendered(vocoder, gain_iterations=steps, griffin_lim_iterations=0)(mel)) - mel, SLOWLY
-        )
-        for steps in (0, 1, 2)
-    )
-    assert near.abs().mean() < 0.85 * far.abs().mean()
-    assert nearer.abs().mean() < 0.98 * near.abs().mean()
+def test_gain_iterations_reduce_the_slow_mel_error(vocoder, mel):
+    def slow_error(iterations):
+        again = MelSpectrogram()(rendered(vocoder, gain_iterations=iterations, griffin_lim_iterations=0)(mel))
+        return moving_average(again - mel, CORRECTION_FRAMES)
+
+    error_0 = slow_error(0)
+    error_1 = slow_error(1)
+    error_2 = slow_error(2)
+    assert error_1.abs().mean() < 0.85 * error_0.abs().mean()
+    assert error_2.abs().mean() < 0.98 * error_1.abs().mean()
 
 
-def test_a_calibration_adds_what_is_lacking_to_the_gains_and_leaves_the_phases(vocoder, mel):
-    told = vocoder.f0.decode(*vocoder.f0_logits(mel)).per_frame(120)
-    filters = vocoder.filters(mel, told)
+def test_correct_gains_adds_the_slow_mel_error_and_keeps_the_phases(vocoder, mel):
+    contour = vocoder.f0.decode(*vocoder.f0_logits(mel)).per_frame(120)
+    filters = vocoder.predict_filters(mel, contour)
     *louder, turn = vocoder.head.correct_gains(filters, torch.full_like(mel, 0.3))
     torch.testing.assert_close(turn, filters[3], atol=0, rtol=0)
     for before, after in zip(filters[:3], louder, strict=True):
         torch.testing.assert_close(after, before + 0.3)
-    fast = torch.zeros(SLOWLY).index_fill(0, torch.tensor([0]), 1.0) - 1 / SLOWLY
-    *same, _ = vocoder.head.correct_gains(filters, fast.repeat(120 // SLOWLY).expand_as(mel))
+    fast = torch.zeros(CORRECTION_FRAMES).index_fill(0, torch.tensor([0]), 1.0) - 1 / CORRECTION_FRAMES
+    *same, _ = vocoder.head.correct_gains(filters, fast.repeat(120 // CORRECTION_FRAMES).expand_as(mel))
     for before, after in zip(filters[:3], same, strict=True):
         torch.testing.assert_close(after[:, 12:-12], before[:, 12:-12])
 
 
-def test_the_pulses_filters_are_smoothed_and_no_others(vocoder, mel):
+def test_gain_smoothing_changes_the_low_pulse_gains_and_phases_only(vocoder, mel):
     """Their lower gains are means of their neighbours', and so is the direction of what is added to their phases."""
-    told = vocoder.f0.decode(*vocoder.f0_logits(mel)).per_frame(120)
-    rough, smooth = (rendered(vocoder, gain_smoothing=count).filters(mel, told) for count in (1, 3))
+    contour = vocoder.f0.decode(*vocoder.f0_logits(mel)).per_frame(120)
+    rough, smooth = (rendered(vocoder, gain_smoothing=count).predict_filters(mel, contour) for count in (1, 3))
     frequencies = torch.linspace(0, vocoder.mel_config.sample_rate / 2, rough[0].shape[2])
-    low, high = frequencies < SMOOTH[0], frequencies > SMOOTH[1]
+    low, high = frequencies < SMOOTHING_BAND[0], frequencies > SMOOTHING_BAND[1]
     torch.testing.assert_close(smooth[0][:, 7, low], rough[0][:, 6:9, low].mean(dim=1))
     torch.testing.assert_close(smooth[0][:, 0, low], (2 * rough[0][:, 0, low] + rough[0][:, 1, low]) / 3)
     torch.testing.assert_close(smooth[0][..., high], rough[0][..., high], atol=0, rtol=0)
@@ -121,28 +122,28 @@ def test_a_mel_gives_the_same_samples_again_and_in_a_batch(vocoder, mel):
 
 
 @pytest.mark.parametrize("sizes", [[1] * 120, [60, 60], [1, 59, 3, 57], [119, 1]])
-@pytest.mark.parametrize("estimated", [False, True])
-def test_a_stream_is_the_whole(vocoder, mel, sizes, estimated):
+@pytest.mark.parametrize("predicted", [False, True])
+def test_stream_equals_one_call(vocoder, mel, sizes, predicted):
     vocoder, mel = vocoder.double(), mel.double()
-    if estimated:
+    if predicted:
         vocoder = vocoder.for_predicted_mels()
     stream, pieces = vocoder.stream(), []
     for i, piece in enumerate(mel.split(sizes, dim=2)):
         pieces.append(stream.push(piece))
-        known = sum(sizes[: i + 1])
-        assert sum(p.shape[1] for p in pieces) == max(0, known - vocoder.reach) * 256
+        given = sum(sizes[: i + 1])
+        assert sum(p.shape[1] for p in pieces) == max(0, given - vocoder.reach) * 256
     pieces.append(stream.finish())
     torch.testing.assert_close(torch.cat(pieces, dim=1), vocoder(mel), atol=1e-7, rtol=0)
 
 
-def test_a_long_mel_is_spoken_in_pieces(vocoder, mel, monkeypatch):
+def test_synthesize_splits_a_long_mel(vocoder, mel, monkeypatch):
     vocoder = vocoder.double()
     whole = vocoder(mel.double())
-    monkeypatch.setattr("vcvae.vocoder.source_filter.PIECE", 50)
+    monkeypatch.setattr("vcvae.vocoder.source_filter.CHUNK_FRAMES", 50)
     torch.testing.assert_close(vocoder(mel.double()), whole, atol=1e-7, rtol=0)
 
 
-def test_a_pitch_that_is_told_is_spoken(vocoder, mel, monkeypatch):
+def test_synthesize_takes_a_given_f0(vocoder, mel, monkeypatch):
     vocoder, mel = vocoder.double(), mel.double()
     own = vocoder.f0.decode(*vocoder.f0_logits(mel))
     whole = vocoder.synthesize(mel, own)
@@ -150,26 +151,26 @@ def test_a_pitch_that_is_told_is_spoken(vocoder, mel, monkeypatch):
     other = vocoder.synthesize(mel, own.shift(0.5))
     assert (other - whole).abs().max() > 1e-3
     for size in (50, 7):
-        monkeypatch.setattr("vcvae.vocoder.source_filter.PIECE", size)
+        monkeypatch.setattr("vcvae.vocoder.source_filter.CHUNK_FRAMES", size)
         torch.testing.assert_close(vocoder.synthesize(mel, own.shift(0.5)), other, atol=1e-7, rtol=0)
 
 
-def test_a_sketch_is_speech_at_the_pitch_that_is_told_and_lets_a_gradient_through(mel):
+def test_synthesize_for_training_has_the_given_f0_and_a_gradient(mel):
     vocoder = load_vocoder()
     own = vocoder.f0.decode(*vocoder.f0_logits(mel))
     loud = mel > mel.amax() - 5
     assert (MelSpectrogram()(vocoder.synthesize_for_training(mel, own)) - mel)[loud].abs().mean() < 0.5
     flat = F0Contour(torch.full((2, 60), 7.5), torch.ones(2, 60))
     mel.requires_grad_()
-    spoken = vocoder.synthesize_for_training(mel, flat)
-    found = yin(spoken.detach(), sample_rate=22050, hop=256)
-    assert (found.log_f0[found.voicing > 0.5] - 7.5).abs().median() < 0.02
-    assert not torch.equal(spoken, vocoder.synthesize_for_training(mel, flat))  # noise and phase are drawn
-    (gradient,) = torch.autograd.grad(spoken.square().sum(), mel)
+    samples = vocoder.synthesize_for_training(mel, flat)
+    measured = yin(samples.detach(), sample_rate=22050, hop=256)
+    assert (measured.log_f0[measured.voicing > 0.5] - 7.5).abs().median() < 0.02
+    assert not torch.equal(samples, vocoder.synthesize_for_training(mel, flat))  # noise and phase are random
+    (gradient,) = torch.autograd.grad(samples.square().sum(), mel)
     assert (gradient.sum(dim=(1, 2)) > 0).all()
 
 
-def test_a_stream_forgets_what_it_no_longer_needs(vocoder):
+def test_stream_keeps_bounded_input(vocoder):
     stream = vocoder.stream()
     for _ in range(20):
         stream.push(torch.randn(1, 80, 50) - 5)
@@ -201,10 +202,10 @@ def test_a_wrong_shape_is_refused(vocoder, shape):
 
 def test_saved_and_loaded(vocoder, mel, tmp_path):
     vocoder.half().save_pretrained(tmp_path)
-    loaded = load_vocoder(f"neural:{tmp_path}")
+    loaded = load_vocoder(f"source-filter:{tmp_path}")
     torch.testing.assert_close(loaded(mel), vocoder.float()(mel), atol=1e-3, rtol=0)
     with pytest.raises(VcvaeError, match="differ in 'hop'"):
-        load_vocoder(f"neural:{tmp_path}", MelConfig(hop=128))
+        load_vocoder(f"source-filter:{tmp_path}", MelConfig(hop=128))
 
 
 @pytest.mark.parametrize(
@@ -219,5 +220,5 @@ def test_a_wrong_configuration_is_refused(change, message):
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA")
 def test_on_a_gpu_as_on_a_cpu(vocoder, mel):
     expected = vocoder(mel)
-    found = vocoder.cuda()(mel.cuda()).cpu()
-    torch.testing.assert_close(found, expected, atol=1e-2, rtol=1e-2)
+    measured = vocoder.cuda()(mel.cuda()).cpu()
+    torch.testing.assert_close(measured, expected, atol=1e-2, rtol=1e-2)

@@ -20,9 +20,7 @@ def download(corpus: str, folder: Path) -> None:
     """
     layout(corpus)
     if corpus not in DOWNLOADS:
-        raise VcvaeError(
-            f"--download: cannot fetch {corpus}, only {', '.join(DOWNLOADS)}; put it into {folder}."
-        )
+        raise VcvaeError(f"--download: cannot fetch {corpus}, only {', '.join(DOWNLOADS)}; put it into {folder}.")
     try:
         with disk_errors(folder, "downloaded to"):
             DOWNLOADS[corpus](folder)

@@ -19,7 +19,7 @@ def mel_frequencies(count: int, *, f_min: float, f_max: float) -> NDArray[np.flo
 
     Example:
         >>> mel_frequencies(3, f_min=0, f_max=8000).round(1)
-        array([   0. , 1420.4, 8000. ])
+        array([   0. , 1688.9, 8000. ])
     """
     mels = np.linspace(_to_mel(f_min), _to_mel(f_max), count)
     frequencies = LINEAR_STEP * mels

@@ -1,19 +1,18 @@
-"""The vocoder that ships: pulses and noise, filtered by what a network hears in the mel.
+"""The released vocoder: a source-filter model whose filters a network predicts from the mel.
 
-A voice is a source (pulses at its f0, breath in their time, and steady noise) behind a filter (the vocal tract). A
-network at the frame rate finds the f0, where it is not told, and then the filters of the sources, as short-time
-spectra; the sources' own spectra are multiplied by them, added, and transformed back.
+The sources are pulses at F0, noise in phase with the pulses (breath), and stationary noise. A network at the mel's
+frame rate predicts F0, unless it is given, and one filter per source and hop, as short-time spectra. The spectra of the
+sources are multiplied by the filters, summed, and transformed back.
 
-The backbone of ConvNeXt blocks and the inverse transform at the end are those of Vocos (Siuzdak 2023,
-arXiv:2306.00814) and iSTFTNet (Kaneko et al. 2022, arXiv:2203.02395). The sources are those of NSF (Wang et al.
-2019, arXiv:1904.12088) and DDSP (Engel et al. 2020, arXiv:2001.04643): with the pulses given, a network need not learn
-how the phases of a hundred harmonics move together, which is what a vocoder of spectra takes the min_utterance_samples to learn.
+The ConvNeXt backbone and the inverse transform follow Vocos (Siuzdak 2023, arXiv:2306.00814) and iSTFTNet (Kaneko et
+al. 2022, arXiv:2203.02395); the sources follow NSF (Wang et al. 2019, arXiv:1904.12088) and DDSP (Engel et al. 2020,
+arXiv:2001.04643): with given pulses, the network need not learn the phase relations of a hundred harmonics.
 
-In the end the mel of what was made is compared with the mel that was asked for, and the spectra's magnitudes corrected:
-Griffin & Lim's iteration (1984), begun so near to its end that eight rounds will do. A mel that a model made need not
-be any waveform's, and a waveform that is forced to it is rough, as no phases fit. There, what the network makes of the
-mel is held to it only in what changes slowly, by its filters' gains, which leaves the phases as they are; and as a
-guessed mel's detail in time is the least sure, the pulses' filters change more smoothly, where harmonics are heard.
+Post-processing corrects the result towards the mel. For mels of recordings it is Griffin & Lim's iteration (1984) on
+the magnitudes, eight rounds. Predicted mels may not be consistent with any waveform, and Griffin-Lim corrections
+towards them add roughness: for these only the slow part of the gain error is corrected, in the filters, which leaves
+the phases as they are, and the gains of the pulses are smoothed over time at low frequencies, where single harmonics
+are resolved.
 """
 
 from __future__ import annotations
@@ -38,26 +37,30 @@ from vcvae.models.hub import PretrainedModel
 from vcvae.vocoder import excitation
 from vcvae.vocoder.base import Vocoder
 
-LOUDEST = 8.0  # ln of the largest gain, so that no mel makes an overflow
-NOISE = 2**17  # samples until the noise repeats: 6 s
-SMOOTH = (1500.0, 4500.0)  # Hz: below it the pulses' gains are smoothed in full, beyond it not at all
-SLOWLY = 5  # mel frames, 58 ms: what a calibration lacks is averaged over as many
-PIECE = 2048  # mel frames that are spoken at once, so that memory does not grow with the length: 24 s
+MAX_LOG_GAIN = 8.0  # ln; gains are limited so that no mel causes an overflow
+NOISE_SAMPLES = 2**17  # the noise repeats after these: 6 s
+SMOOTHING_BAND = (1500.0, 4500.0)  # Hz; the pulses' gains are smoothed in full below, not at all above
+CORRECTION_FRAMES = 5  # mel frames (58 ms) over which gain errors are averaged before they are corrected
+CHUNK_FRAMES = 2048  # mel frames (24 s) that are synthesized at once, so that memory stays bounded
 # Mean and standard deviation by which this network's log-mel input, which keeps its level, is standardized.
 INPUT_MEAN, INPUT_STD = -5.0, 2.0
 
-# Log-gain of the pulses, of the breath and of the noise, and the phase of the first two: (batch, …, bins) each.
+# Log-gains of pulses, breath and noise, and the phase of the first two filters: (batch, …, bins) each.
 Filters = tuple[Tensor, Tensor, Tensor, Tensor]
-# Complex spectra of the pulses, of the breath and of the noise, as long: (batch, …, bins) each.
+# Complex spectra of pulses, breath and noise, with as many frames: (batch, …, bins) each.
 Sources = tuple[Tensor, Tensor, Tensor]
 
 
 class PostProcessing(Config):
-    """How a mel becomes a waveform. The defaults are for mels of recordings."""
+    """Corrections of the synthesized waveform towards the mel. The defaults are for mels of recordings."""
 
-    gain_smoothing: int = Field(1, gt=0, description="the pulses' filters that are averaged over time; an odd number")
-    gain_iterations: int = Field(0, ge=0, description="steps of the filters' gains towards the mel, afterwards")
-    griffin_lim_iterations: int = Field(8, ge=0, description="steps of the spectra's magnitudes towards it, in the end")
+    gain_smoothing: int = Field(
+        1, gt=0, description="filters over which the pulses' gains and phases are averaged; odd"
+    )
+    gain_iterations: int = Field(
+        0, ge=0, description="corrections of the filters' gains by the slow part of the mel error"
+    )
+    griffin_lim_iterations: int = Field(8, ge=0, description="Griffin-Lim iterations towards the mel, at the end")
 
     @model_validator(mode="after")
     def _holds_together(self) -> PostProcessing:
@@ -67,16 +70,16 @@ class PostProcessing(Config):
 
 
 class SourceFilterVocoderConfig(Config):
-    """Sizes of the neural vocoder. The defaults have 3.8 M parameters."""
+    """Sizes of the source-filter vocoder. The defaults have 3.8 M parameters."""
 
     mel: MelConfig = MelConfig()
     channels: int = Field(256, gt=0, description="width of the backbone")
     blocks: int = Field(7, ge=0, description="ConvNeXt blocks")
-    expansion: int = Field(3, gt=0, description="width within a block, in widths of the backbone")
+    expansion: int = Field(3, gt=0, description="width within a block, as a multiple of the backbone's")
     kernel: int = Field(7, gt=0, description="frames; an odd number")
-    f0_channels: int = Field(128, gt=0, description="width of the f0 classifier")
+    f0_channels: int = Field(128, gt=0, description="width of the F0 classifier")
     f0_blocks: int = Field(4, ge=0, description="its residual blocks, at half the frame rate")
-    n_fft: int = Field(512, gt=0, description="samples; window and transform of the filters")
+    n_fft: int = Field(512, gt=0, description="samples; window and FFT length of the filters")
     hop: int = Field(128, gt=0, description="samples between two filters; it divides n_fft and the mel's hop")
     ground_truth: PostProcessing = PostProcessing()
     predicted: PostProcessing = PostProcessing(gain_smoothing=3, gain_iterations=1, griffin_lim_iterations=0)
@@ -98,7 +101,7 @@ class ConvNeXtBlock(nn.Module):
 
     def __init__(self, channels: int, *, kernel: int, expansion: int, scale: float) -> None:
         super().__init__()
-        # Two-dimensional, as CPUs run it eight times as fast as the one-dimensional.
+        # A 2-D convolution: on CPUs it is eight times as fast as the 1-D one.
         self.depthwise = nn.Conv2d(channels, channels, (kernel, 1), padding=(kernel // 2, 0), groups=channels)
         self.norm = nn.LayerNorm(channels)
         self.expand = nn.Linear(channels, expansion * channels)
@@ -134,8 +137,8 @@ class Backbone(nn.Module):
 class FilterHead(nn.Module):
     """The backbone's features and the mel → the filters of the three sources.
 
-    The gains are what the mel itself says, read off between its bands' centres, plus what the network adds; the phases
-    are those of a minimum-phase filter plus what the network adds. So even an untrained network speaks.
+    The gains are the mel, interpolated between the centres of its bands, plus the network's output; the phases are
+    those of the minimum-phase filter plus the network's output. So even an untrained network synthesizes speech.
     """
 
     def __init__(self, config: SourceFilterVocoderConfig) -> None:
@@ -146,46 +149,54 @@ class FilterHead(nn.Module):
         nn.init.zeros_(self.linear.bias)
         edges = mel_frequencies(mel.n_mels + 2, f_min=mel.f_min, f_max=mel.f_max)
         frequencies = np.linspace(0, mel.sample_rate / 2, self.bins)
-        reading = np.stack([np.interp(frequencies, edges[1:-1], row) for row in np.eye(mel.n_mels)])
-        # The ln-mel of the three sources together, each at its unit power.
+        band_to_bin = np.stack([np.interp(frequencies, edges[1:-1], row) for row in np.eye(mel.n_mels)])
+        # The ln-mel of the sum of the three sources, each of unit power.
         bands = MelSpectrogram(mel).filters.sum(dim=1).numpy()
         power = torch.hann_window(mel.window).square().sum().item() * 3
-        white = np.log(bands.clip(min=1e-9) * math.sqrt(power))
-        self.register_buffer("reading", torch.tensor(reading, dtype=torch.float32), persistent=False)
-        self.register_buffer("white", torch.tensor(white, dtype=torch.float32), persistent=False)
-        smoothed = np.interp(frequencies, SMOOTH, (1, 0))
-        self.register_buffer("smoothed", torch.tensor(smoothed, dtype=torch.float32), persistent=False)
+        white_mel = np.log(bands.clip(min=1e-9) * math.sqrt(power))
+        self.register_buffer("band_to_bin", torch.tensor(band_to_bin, dtype=torch.float32), persistent=False)
+        self.register_buffer("white_mel", torch.tensor(white_mel, dtype=torch.float32), persistent=False)
+        smoothing_weight = np.interp(frequencies, SMOOTHING_BAND, (1, 0))
+        self.register_buffer("smoothing_weight", torch.tensor(smoothing_weight, dtype=torch.float32), persistent=False)
 
     def forward(self, features: Tensor, mel: Tensor, *, gain_smoothing: int = 1) -> Filters:
         """Features (batch, frames, channels), ln-mel (batch, n_mels, frames) → (batch, parts · frames, bins) each.
 
-        Of the pulses, each filter is the mean of `gain_smoothing` around it: of the directions of what is added to the
-        phases, and of the log-gains in the lower bins. A voice is rough where its single harmonics flutter; higher up,
-        where none is heard alone, and in noise, such detail belongs to the voice.
+        With `gain_smoothing` > 1, the pulses' log-gains at low frequencies, and the direction of the phases that the
+        network adds, are averaged over as many filters: fluctuations of single harmonics sound rough. At higher
+        frequencies and in noise such detail belongs to the voice.
         """
-        added = self.linear(features).reshape(len(mel), -1, 4, self.bins)
-        heard = self._read(mel - self.white[:, None])
-        pulses, breath, noise = (heard[:, :, None] + added[:, :, :3]).clamp(max=LOUDEST).unbind(2)
-        turn = added[:, :, 3]
+        predicted = self.linear(features).reshape(len(mel), -1, 4, self.bins)
+        mel_gain = self._to_bins(mel - self.white_mel[:, None])
+        pulses, breath, noise = (mel_gain[:, :, None] + predicted[:, :, :3]).clamp(max=MAX_LOG_GAIN).unbind(2)
+        phase = predicted[:, :, 3]
         if gain_smoothing > 1:
-            mean, along, across = (moving_average(x.mT, gain_smoothing).mT for x in (pulses, turn.cos(), turn.sin()))
-            pulses, turn = torch.lerp(pulses, mean, self.smoothed), torch.atan2(across, along)
-        return pulses, breath, noise, minimum_phase(pulses) + turn
+            mean_gain = moving_average(pulses.mT, gain_smoothing).mT
+            mean_cosine = moving_average(phase.cos().mT, gain_smoothing).mT
+            mean_sine = moving_average(phase.sin().mT, gain_smoothing).mT
+            pulses = torch.lerp(pulses, mean_gain, self.smoothing_weight)
+            phase = torch.atan2(mean_sine, mean_cosine)
+        return pulses, breath, noise, minimum_phase(pulses) + phase
 
-    def correct_gains(self, filters: Filters, lacking: Tensor) -> Filters:
-        """The same with gains that are larger by what the ln-mel lacks, (batch, n_mels, frames); the phases stay."""
-        most = math.log(MAX_MEL_CORRECTION)
-        added = self._read(moving_average(lacking.clamp(-most, most), SLOWLY))
-        *gains, turn = filters
-        return *((gain + added).clamp(max=LOUDEST) for gain in gains), turn
+    def correct_gains(self, filters: Filters, mel_error: Tensor) -> Filters:
+        """Filters whose log-gains are increased by the slow part of a ln-mel error (batch, n_mels, frames)."""
+        limit = math.log(MAX_MEL_CORRECTION)
+        correction = self._to_bins(moving_average(mel_error.clamp(-limit, limit), CORRECTION_FRAMES))
+        pulses, breath, noise, phase = filters
+        return (
+            (pulses + correction).clamp(max=MAX_LOG_GAIN),
+            (breath + correction).clamp(max=MAX_LOG_GAIN),
+            (noise + correction).clamp(max=MAX_LOG_GAIN),
+            phase,
+        )
 
-    def _read(self, mel: Tensor) -> Tensor:
-        """Mel (batch, n_mels, frames) → (batch, parts · frames, bins), read off between the bands' centres."""
-        return F.interpolate(mel, scale_factor=self.parts, mode="linear").transpose(1, 2) @ self.reading
+    def _to_bins(self, mel: Tensor) -> Tensor:
+        """Mel (batch, n_mels, frames) → (batch, parts · frames, bins), interpolated between the bands' centres."""
+        return F.interpolate(mel, scale_factor=self.parts, mode="linear").transpose(1, 2) @ self.band_to_bin
 
 
 class SourceFilterVocoder(Vocoder, PretrainedModel, config=SourceFilterVocoderConfig):
-    """Ln-mels to waveforms, at the frame rate. The same mel gives the same samples, alone or in a batch.
+    """Ln-mels to waveforms. The same mel gives the same samples, alone or in a batch.
 
     Example:
         >>> import torch
@@ -203,7 +214,7 @@ class SourceFilterVocoder(Vocoder, PretrainedModel, config=SourceFilterVocoderCo
         self.backbone = Backbone(c.mel.n_mels + 2, c)
         self.head = FilterHead(c)
         self.analysis = MelSpectrogram(c.mel)
-        noise = np.random.default_rng(0).standard_normal((2, NOISE), dtype=np.float32)
+        noise = np.random.default_rng(0).standard_normal((2, NOISE_SAMPLES), dtype=np.float32)
         self.register_buffer("noise", torch.from_numpy(noise), persistent=False)
         self.register_buffer("window", torch.hann_window(c.n_fft), persistent=False)
 
@@ -216,12 +227,13 @@ class SourceFilterVocoder(Vocoder, PretrainedModel, config=SourceFilterVocoderCo
         window = -(-c.n_fft // c.mel.hop) + 1
         analysis = -(-c.mel.n_fft // c.mel.hop)
         r = self.post_processing
-        gain_smoothing = -(-(r.gain_smoothing // 2) * c.hop // c.mel.hop)
-        held = r.gain_iterations * (analysis + SLOWLY // 2 + window) + r.griffin_lim_iterations * analysis
-        return -(-(max(network, f0) + gain_smoothing + window + held) // 2) * 2
+        smoothing = -(-(r.gain_smoothing // 2) * c.hop // c.mel.hop)
+        gains = r.gain_iterations * (analysis + CORRECTION_FRAMES // 2 + window)
+        magnitudes = r.griffin_lim_iterations * analysis
+        return -(-(max(network, f0) + smoothing + window + gains + magnitudes) // 2) * 2
 
     def forward(self, mel: Tensor) -> Tensor:
-        """Ln-mel (batch, n_mels, frames) → samples (batch, frames * hop), at the f0 that the mel lets hear.
+        """Ln-mel (batch, n_mels, frames) → samples (batch, frames * hop), at the F0 predicted from the mel.
 
         Raises:
             VcvaeError: not a mel of this shape.
@@ -230,43 +242,44 @@ class SourceFilterVocoder(Vocoder, PretrainedModel, config=SourceFilterVocoderCo
 
     @torch.no_grad()
     def synthesize(self, mel: Tensor, f0: F0Contour | None = None) -> Tensor:
-        """The same at a `f0` (batch, ceil(frames / 2)) that is known, and need not be found in a blurred mel."""
-        stream, pieces = self.stream(), mel.split(PIECE, dim=-1)
-        told = f0 and f0.per_frame(mel.shape[-1])
-        starts = range(0, PIECE * len(pieces), PIECE)
-        spoken = [
-            stream.push(piece, told and told[:, start : start + PIECE])
-            for piece, start in zip(pieces, starts, strict=True)
-        ]
-        return torch.cat([*spoken, stream.finish()], dim=1)
+        """The same at a given F0 (batch, ceil(frames / 2)); by default, as predicted from the mel."""
+        self._check(mel)
+        stream = self.stream()
+        contour = f0.per_frame(mel.shape[-1]) if f0 else None
+        pieces = []
+        for start in range(0, mel.shape[-1], CHUNK_FRAMES):
+            end = start + CHUNK_FRAMES
+            pieces.append(stream.push(mel[:, :, start:end], contour[:, start:end] if contour else None))
+        pieces.append(stream.finish())
+        return torch.cat(pieces, dim=1)
 
     def synthesize_for_training(self, mel: Tensor, f0: F0Contour) -> Tensor:
-        """As `synthesize`, within reach of a gradient: noise and the first phase are drawn, and nothing is corrected."""
-        told = f0.per_frame(mel.shape[2])
-        return self.synthesize_corrected(mel, told, self.random_sources(told))
+        """`synthesize`, differentiable: with random noise and initial phase, and without Griffin-Lim iterations."""
+        contour = f0.per_frame(mel.shape[2])
+        return self.synthesize_corrected(mel, contour, self.random_sources(contour))
 
     def stream(self) -> Stream:
-        """Speak a mel that comes piece by piece."""
+        """Synthesis of a mel that arrives in pieces."""
         return Stream(self)
 
     def for_predicted_mels(self) -> SourceFilterVocoder:
-        """The same network, in the post_processing for mels that a model made; it shares the weights."""
+        """This vocoder with the post-processing for predicted mels; both share all tensors."""
         other = copy.copy(self)
         other.post_processing = self.config.predicted
         return other
 
     def f0_logits(self, mel: Tensor) -> tuple[Tensor, Tensor]:
-        """Mel → scores of the f0's bins (batch, ceil(frames / 2), bins) and of being voiced, as logits."""
+        """Mel → logits of the F0 bins (batch, ceil(frames / 2), bins) and of voicing (batch, ceil(frames / 2))."""
         return self.f0.logits((mel.transpose(1, 2) - INPUT_MEAN) / INPUT_STD)
 
     def predict_filters(self, mel: Tensor, f0: F0Contour) -> Filters:
-        """Mel (batch, n_mels, frames) and its f0, a value per mel frame → the filters."""
-        told = torch.stack([(f0.log_f0 - 7.2) / 0.5, f0.voicing], dim=1)
-        heard = torch.cat([(mel - INPUT_MEAN) / INPUT_STD, told], dim=1)
-        return self.head(self.backbone(heard.transpose(1, 2)), mel, gain_smoothing=self.post_processing.gain_smoothing)
+        """Mel (batch, n_mels, frames) and its F0, a value per mel frame → the filters."""
+        f0_input = torch.stack([(f0.log_f0 - 7.2) / 0.5, f0.voicing], dim=1)
+        features = self.backbone(torch.cat([(mel - INPUT_MEAN) / INPUT_STD, f0_input], dim=1).transpose(1, 2))
+        return self.head(features, mel, gain_smoothing=self.post_processing.gain_smoothing)
 
     def random_sources(self, contour: F0Contour) -> Sources:
-        """Sources at a f0, a value per mel frame, whose noise and first phase are drawn."""
+        """Sources at an F0 contour, a value per mel frame, with random noise and initial phase."""
         c = self.mel_config
         f0 = excitation.fundamental(contour.log_f0, hop=c.hop)
         phase = excitation.phase(f0, sample_rate=c.sample_rate, hop=c.hop)
@@ -274,24 +287,24 @@ class SourceFilterVocoder(Vocoder, PretrainedModel, config=SourceFilterVocoderCo
         return self.make_sources(f0, phase + start, torch.randn(2, *f0.shape, device=f0.device))
 
     def make_sources(self, f0: Tensor, phase: Tensor, noise: Tensor) -> Sources:
-        """F0 in Hz and its phase in cycles, (batch, samples), and white noise (2, batch, samples) → the sources."""
+        """F0 in Hz and its phase in cycles, (batch, samples), and white_mel noise (2, batch, samples) → the sources."""
         pulses = excitation.pulses(f0, phase, sample_rate=self.mel_config.sample_rate)
         sources = pulses, excitation.breath(noise[0], phase), noise[1]
         return tuple(transform(source, self.window, self.config.hop) for source in sources)
 
     def filter_sources(self, filters: Filters, sources: Sources) -> Tensor:
         """Sources through filters → samples (batch, samples)."""
-        pulse_gain, breath_gain, noise_gain, turn = filters
-        pulses, breath, steady = sources
-        voice = torch.polar(pulse_gain.exp(), turn) * pulses + torch.polar(breath_gain.exp(), turn) * breath
-        return inverse(voice + noise_gain.exp() * steady, self.window, self.config.hop)
+        pulse_gain, breath_gain, noise_gain, phase = filters
+        pulses, breath, noise = sources
+        voice = torch.polar(pulse_gain.exp(), phase) * pulses + torch.polar(breath_gain.exp(), phase) * breath
+        return inverse(voice + noise_gain.exp() * noise, self.window, self.config.hop)
 
     def render(self, mel: Tensor, f0: F0Contour, sources: Sources) -> Tensor:
-        """Samples (batch, samples) that are held to the mel (batch, n_mels, frames); `f0` is per mel frame."""
+        """Mel (batch, n_mels, frames), F0 per mel frame and sources → samples (batch, samples), fully corrected."""
         return self.correct_magnitudes(self.synthesize_corrected(mel, f0, sources), mel)
 
     def synthesize_corrected(self, mel: Tensor, f0: F0Contour, sources: Sources) -> Tensor:
-        """The same, its filters held to the mel, and not yet its spectra."""
+        """`render` with corrected gains, but without Griffin-Lim iterations."""
         filters = self.predict_filters(mel, f0)
         samples = self.filter_sources(filters, sources)
         for _ in range(self.post_processing.gain_iterations):
@@ -301,28 +314,33 @@ class SourceFilterVocoder(Vocoder, PretrainedModel, config=SourceFilterVocoderCo
 
     def correct_magnitudes(self, samples: Tensor, mel: Tensor) -> Tensor:
         """Samples (batch, frames * hop) → samples whose ln-mel is nearer to `mel` (batch, n_mels, frames)."""
-        wanted, analysis, hop = mel.exp(), self.analysis, self.mel_config.hop
+        target_mel, analysis, hop = mel.exp(), self.analysis, self.mel_config.hop
         for _ in range(self.post_processing.griffin_lim_iterations):
             spectra = self._spectra(samples)
             magnitude = spectra.abs().clamp(min=1e-9)
-            nearer = toward_mel(magnitude.transpose(1, 2), wanted, analysis.filters).transpose(1, 2)
-            samples = inverse(spectra * (nearer / magnitude), analysis.window, hop)
+            corrected = toward_mel(magnitude.transpose(1, 2), target_mel, analysis.filters).transpose(1, 2)
+            samples = inverse(spectra * (corrected / magnitude), analysis.window, hop)
         return samples
 
+    def _check(self, mel: Tensor) -> None:
+        n_mels = self.mel_config.n_mels
+        if mel.ndim != 3 or mel.shape[1] != n_mels or mel.shape[2] < 1:
+            raise VcvaeError(f"a mel must be (batch, {n_mels}, frames ≥ 1), not {tuple(mel.shape)}.")
+
     def _spectra(self, samples: Tensor) -> Tensor:
-        """Samples → what the mel is made of, complex (batch, frames, bins), of however few frames."""
+        """Samples → the complex spectra (batch, frames, bins) of the mel, for any number of frames."""
         return transform(samples, self.analysis.window, self.mel_config.hop, mirrored=True)
 
     def _mel(self, samples: Tensor) -> Tensor:
-        """As `MelSpectrogram`, of however few frames."""
+        """As `MelSpectrogram`, for any number of frames."""
         magnitude = self.analysis.filters @ self._spectra(samples).abs().transpose(1, 2)
         return magnitude.clamp(min=self.mel_config.floor).log()
 
 
 class Stream:
-    """A waveform made piece by piece, the same as if it were made at once.
+    """Synthesis in pieces, with the same samples as in one call.
 
-    A sample is made when the `reach` mel frames that follow it are known: a delay of .70 s with the default sizes.
+    A sample is available `reach` mel frames later: a delay of .70 s with the default sizes.
 
     Example:
         >>> import torch
@@ -335,48 +353,46 @@ class Stream:
 
     def __init__(self, vocoder: SourceFilterVocoder) -> None:
         self.vocoder = vocoder
-        self.mel: Tensor | None = None  # what has come, from frame `first` on
-        self.f0: F0Contour | None = None  # the same, where it is told
-        self.first = self.spoken = 0  # frames since the beginning
-        self.phase: Tensor | float = 0.0  # where the pulses stand after what is spoken, (batch, 1) in cycles
+        self.mel: Tensor | None = None  # the input from frame `first` on
+        self.f0: F0Contour | None = None  # the same, if it is given
+        self.first = self.done = 0  # frames from the start; `done` are synthesized
+        self.phase: Tensor | float = 0.0  # of the pulses after the last sample, (batch, 1) in cycles
 
     @torch.no_grad()
     def push(self, mel: Tensor, f0: F0Contour | None = None) -> Tensor:
-        """The next frames, ln-mel (batch, n_mels, frames) → the samples that they complete, (batch, samples).
+        """The next frames, ln-mel (batch, n_mels, frames) → the samples that are now available, (batch, samples).
 
-        `f0` (batch, frames), a value per mel frame, is told with every piece or with none.
+        `f0` (batch, frames), a value per mel frame, is given with every piece or with none.
 
         Raises:
             VcvaeError: not a mel of this shape.
         """
-        n_mels = self.vocoder.mel_config.n_mels
-        if mel.ndim != 3 or mel.shape[1] != n_mels or mel.shape[2] < 1:
-            raise VcvaeError(f"a mel must be (batch, {n_mels}, frames ≥ 1), not {tuple(mel.shape)}.")
+        self.vocoder._check(mel)
         self.mel = mel if self.mel is None else torch.cat([self.mel, mel], dim=2)
         self.f0 = f0 if self.f0 is None else F0Contour.concatenate([self.f0, f0])
-        return self._speak(self.first + self.mel.shape[2] - self.vocoder.reach)
+        return self._synthesize_until(self.first + self.mel.shape[2] - self.vocoder.reach)
 
     @torch.no_grad()
     def finish(self) -> Tensor:
         """The remaining samples, (batch, samples)."""
-        return self._speak(self.first + self.mel.shape[2])
+        return self._synthesize_until(self.first + self.mel.shape[2])
 
-    def _speak(self, end: int) -> Tensor:
-        """The samples up to frame `end`."""
+    def _synthesize_until(self, end: int) -> Tensor:
+        """The samples that are not yet done, up to frame `end`."""
         model, mel, hop = self.vocoder, self.mel, self.vocoder.mel_config.hop
-        if end <= self.spoken:
+        if end <= self.done:
             return mel.new_zeros(len(mel), 0)
-        rate, start = model.mel_config.sample_rate, (self.spoken - self.first) * hop
+        rate, start = model.mel_config.sample_rate, (self.done - self.first) * hop
         contour = self.f0 or model.f0.decode(*model.f0_logits(mel)).per_frame(mel.shape[2])
         f0 = excitation.fundamental(contour.log_f0, hop=hop)
-        run = excitation.phase(f0, sample_rate=rate, hop=hop)
-        run = run + (self.phase - run[:, start - 1 : start] if start else self.phase)
-        place = (self.first * hop + torch.arange(f0.shape[1], device=mel.device)) % NOISE
-        sources = model.make_sources(f0, run, model.noise[:, None, place])
+        phase = excitation.phase(f0, sample_rate=rate, hop=hop)
+        phase = phase + (self.phase - phase[:, start - 1 : start] if start else self.phase)
+        noise_index = (self.first * hop + torch.arange(f0.shape[1], device=mel.device)) % NOISE_SAMPLES
+        sources = model.make_sources(f0, phase, model.noise[:, None, noise_index])
         samples = model.render(mel, contour, sources)
         stop = (end - self.first) * hop
-        self.phase, self.spoken = run[:, stop - 1 : stop] % 1.0, end
-        # The f0 classifier takes frames two by two: what is kept must begin with an even one.
+        self.phase, self.done = phase[:, stop - 1 : stop] % 1.0, end
+        # The F0 classifier has half the frame rate: the kept input must start with an even frame.
         keep = max(0, end - model.reach) // 2 * 2
         self.f0 = self.f0 and self.f0[:, keep - self.first :]
         self.mel, self.first = mel[:, :, keep - self.first :], keep

@@ -147,9 +147,7 @@ def test_the_speaker_is_heard_in_the_bands_that_are_known_and_in_no_others(model
     voices = [model.voice(x, valid_bands=valid_bands).reference for x in (mel, duller)]
     torch.testing.assert_close(voices[0].values, voices[1].values)
     # Silence that was recorded is another thing than what was not recorded.
-    assert not torch.allclose(
-        model.speaker(duller, valid_bands=valid_bands), model.speaker(duller), atol=1e-3
-    )
+    assert not torch.allclose(model.speaker(duller, valid_bands=valid_bands), model.speaker(duller), atol=1e-3)
 
 
 def test_the_contour_moves_to_the_voice(model):

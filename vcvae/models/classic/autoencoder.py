@@ -1,8 +1,8 @@
 """The models that the conversion model grew from: auto-encoder, denoising auto-encoder, variational auto-encoder.
 
-Each is an encoder, a code and a decoder. The auto-encoder's code is a point of few dimensions. The denoising one takes a
-corrupted x and is trained to give the clean one. The variational one's code is a Gaussian near a prior, and its decoder
-gives a scale as well: it is a density of x with a lower bound in nats, from which new x can be sampled.
+Each is an encoder, a code and a decoder. The auto-encoder's code is a point of few dimensions. The denoising one takes
+a corrupted x and is trained to give the clean one. The variational one's code is a Gaussian near a prior, and its
+decoder gives a scale as well: it is a density of x with a lower bound in nats, from which new x can be sampled.
 """
 
 from __future__ import annotations
