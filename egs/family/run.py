@@ -227,7 +227,7 @@ def draw(output, speech, distortion, densities, denoised, vae, mixture) -> None:
     show(axes[1, 3], vae.copy(speech.mels[0])[0], "the VAE's copy")
     a, b = two(speech)
     for axis, share in zip(axes[2], (0.0, 0.33, 0.67, 1.0), strict=True):
-        show(axis, vae.between(a, b, share)[0], f"between two utterances: {share:.2f}")
+        show(axis, vae.interpolate(a, b, share)[0], f"between two utterances: {share:.2f}")
     figure.savefig(output, dpi=70)
     Image.open(output).convert("RGB").quantize(64).save(output, optimize=True)  # a third of the size
 
@@ -243,7 +243,7 @@ def sound(output: Path, speech: Speech, vae: VAE) -> None:
     """Synthesize a sample of the VAE, and two utterances with interpolations: two files beside the picture."""
     vocoder = load_vocoder(None, MEL).for_predicted_mels().eval()
     torch.manual_seed(0)
-    between = [vae.between(*two(speech), share)[0] for share in (0.0, 0.33, 0.67, 1.0)]
+    between = [vae.interpolate(*two(speech), share)[0] for share in (0.0, 0.33, 0.67, 1.0)]
     for name, mels in (("drawn", [vae.sample(torch.Size([1, MEL.n_mels, 258]))[0]]), ("between", between)):
         samples = np.concatenate([synthesize(vocoder, mel) for mel in mels])
         file = output.with_name(f"{output.stem}-{name}.flac")

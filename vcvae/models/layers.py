@@ -1,4 +1,4 @@
-"""The parts that encoders and decoders are made of.
+"""The layers of encoders and decoders.
 
 Inside the networks a sequence is (batch, frames, channels): a convolution over time is then one matrix product, which
 CPUs run faster than `conv1d`, forward and backward. A mask is (batch, frames, 1), 1 where a frame is real and 0 where
@@ -64,7 +64,7 @@ class Convolution(nn.Module):
 
 
 class InstanceNorm(nn.Module):
-    """Each channel of each utterance to zero mean and unit variance over time: what is constant in it is gone.
+    """Each channel of each utterance to zero mean and unit variance over time: constants are removed.
 
     Ulyanov et al. 2016 (arXiv:1607.08022); that it removes the speaker: Chou et al. 2019 (AdaIN-VC, arXiv:1904.05742).
     """
@@ -91,14 +91,14 @@ class AdaptiveInstanceNorm(nn.Module):
 
 
 class FrameNorm(nn.LayerNorm):
-    """Each frame to zero mean and unit variance over its channels: what is constant in time stays."""
+    """Each frame to zero mean and unit variance over its channels: constants over time stay."""
 
     def forward(self, x: Tensor, mask: Mask = None) -> Tensor:
         return masked(super().forward(x), mask)
 
 
 class ResidualBlock(nn.Module):
-    """x + W·GELU(convolution(norm(x))): what a frame's neighbours say, added to the frame."""
+    """x + W·GELU(convolution(norm(x))): a residual update of each frame from its neighbours."""
 
     def __init__(self, channels: int, *, kernel: int, norm: nn.Module) -> None:
         super().__init__()
@@ -112,7 +112,7 @@ class ResidualBlock(nn.Module):
 
 
 class CrossAttention(nn.Module):
-    """Adds to each frame what the frames of a reference that match it hold (Vaswani et al. 2017, arXiv:1706.03762)."""
+    """Adds to each frame the values of reference frames with matching keys (Vaswani et al. 2017, arXiv:1706.03762)."""
 
     def __init__(self, channels: int, *, keys: int, values: int, heads: int) -> None:
         super().__init__()

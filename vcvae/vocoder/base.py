@@ -1,4 +1,4 @@
-"""What every vocoder is."""
+"""The interface of all vocoders."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ class Vocoder(nn.Module):
         raise NotImplementedError
 
     def synthesize(self, mel: Tensor, f0: F0Contour) -> Tensor:
-        """The same, for vocoders that find the f0 in the mel: here it is known, (batch, ceil(frames / 2))."""
+        """The same with a given F0, (batch, ceil(frames / 2)), for vocoders that use one."""
         return self(mel)
 
     def for_predicted_mels(self) -> Vocoder:
-        """The vocoder as it does best on mels that a model made: this one, where that makes no difference."""
+        """This vocoder with its post-processing for predicted mels, if it has one; both share all tensors."""
         return self

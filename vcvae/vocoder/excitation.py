@@ -1,4 +1,4 @@
-"""What a voice is made of before the vocal tract shapes it: pulses at the f0, and noise, steady or in their time.
+"""The excitation of a source-filter model: pulses at F0, and noise, stationary or in phase with the pulses.
 
 All have unit power and a flat spectrum, so that a filter's gain is the spectrum of what comes out.
 """
@@ -23,7 +23,7 @@ def fundamental(log_f0: Tensor, *, hop: int) -> Tensor:
 
 
 def phase(f0: Tensor, *, sample_rate: int, hop: int) -> Tensor:
-    """F0 in Hz (batch, frames · hop) → the phase that it has run through after each sample, in cycles.
+    """F0 in Hz (batch, frames · hop) → the phase after each sample, in cycles.
 
     Whole cycles are dropped frame by frame, so that float32 stays fine enough for the hundredth harmonic.
     """
@@ -49,9 +49,9 @@ def pulses(f0: Tensor, phase: Tensor, *, sample_rate: int) -> Tensor:
 
 
 def breath(noise: Tensor, phase: Tensor) -> Tensor:
-    """White noise (batch, samples) in time with the pulses: the air that passes while the glottis is about to close.
+    """White noise (batch, samples) modulated in phase with the pulses, as the aspiration noise of a voice.
 
-    SkipUnreadable noise beside a voice is heard as a sound of its own; in a voice, noise comes and goes with each cycle
+    Stationary noise is perceived as separate from the voice; the noise of a voice is modulated within each cycle
     (Stylianou 2001, doi:10.1109/89.890068, section II). The envelope is von Mises's curve.
     """
     angle = (2 * math.pi * (phase % 1.0)).to(noise)

@@ -37,7 +37,7 @@ def test_before_training_it_is_the_principal_component_analysis(kind):
     torch.manual_seed(0)
     x = torch.randn(4, 6, 80).cumsum(dim=2) + torch.randn(6, 1)
     model = kind(AutoEncoderConfig(inputs=6, latent=5, channels=16, blocks=1))
-    model.begin(x)
+    model.initialize(x)
     places = x.mT.reshape(-1, 24).numpy()
     analysis = PCA(5).fit(places)
     expected = analysis.inverse_transform(analysis.transform(places)).reshape(4, 80, 6)
@@ -46,14 +46,14 @@ def test_before_training_it_is_the_principal_component_analysis(kind):
 
 def test_a_code_as_wide_as_its_place_begins_as_a_copy():
     model, x = AutoEncoder(AutoEncoderConfig(inputs=2, latent=11, channels=16, blocks=1)), torch.randn(3, 2, 40)
-    model.begin(x)
+    model.initialize(x)
     torch.testing.assert_close(model.copy(x), x, atol=1e-4, rtol=1e-4)
 
 
-def test_the_width_is_the_spread_where_it_is_fixed_and_learned_in_the_vae():
+def test_scale_is_fixed_at_std_and_learned_in_the_vae():
     x = torch.randn(SHAPES["frames"])
     for kind, learned in ((AutoEncoder, False), (VAE, True)):
-        model = make(kind, spread=2.5)
+        model = make(kind, std=2.5)
         scale = model.decode(model.encode(x).mean, x.shape).log_scale.exp()
         assert (scale.std() > 0) == learned
         if not learned:
@@ -64,7 +64,7 @@ def test_a_change_of_units_changes_the_density_by_its_jacobian():
     """x in other units is as probable as before, but for the units: ln p(a x + b) = ln p(x) − ln a each value."""
     x, scaled = torch.randn(SHAPES["vector"]), 3 * torch.randn(SHAPES["vector"])
     scaled = 3 * x + 1
-    plain, moved = make(VAE, "vector", centre=0.0, spread=1.0), make(VAE, "vector", centre=1.0, spread=3.0)
+    plain, moved = make(VAE, "vector", mean=0.0, std=1.0), make(VAE, "vector", mean=1.0, std=3.0)
     a, b = (m.decode(m.encode(v).mean, v.shape).log_probability(v) for m, v in ((plain, x), (moved, scaled)))
     torch.testing.assert_close(b, a - torch.log(torch.tensor(3.0)), atol=1e-4, rtol=1e-4)
 
@@ -72,7 +72,7 @@ def test_a_change_of_units_changes_the_density_by_its_jacobian():
 def test_gradients_through_a_sample_are_those_of_finite_differences():
     """The reparameterised ELBO with the noise held still, against differences in μ and s."""
     torch.manual_seed(0)
-    model = make(VAE, "vector", centre=0.0, spread=1.0).double()
+    model = make(VAE, "vector", mean=0.0, std=1.0).double()
     x, mean, log_variance = torch.randn(2, 7).double(), torch.randn(2, 3).double(), torch.randn(2, 3).double()
 
     def elbo(mean, log_variance):
@@ -89,8 +89,8 @@ def test_new_mels_are_drawn_and_blended():
     drawn = model.sample(torch.Size([3, 80, 21]))
     assert drawn.shape == (3, 80, 21)
     assert not torch.allclose(drawn[0], drawn[1])
-    torch.testing.assert_close(model.between(a, b, 0.0), model.copy(a))
-    torch.testing.assert_close(model.between(a, b, 1.0), model.copy(b))
+    torch.testing.assert_close(model.interpolate(a, b, 0.0), model.copy(a))
+    torch.testing.assert_close(model.interpolate(a, b, 1.0), model.copy(b))
 
 
 def test_what_is_saved_is_what_is_loaded(tmp_path):

@@ -85,7 +85,7 @@ def test_importance_weighting_closes_the_gap(case):
 
 def test_the_bound_that_is_trained_on_is_the_bound_that_is_reported():
     torch.manual_seed(0)
-    model = VAE(AutoEncoderConfig(body="vector", inputs=6, latent=2, channels=8, blocks=1, centre=0.0, spread=1.0))
+    model = VAE(AutoEncoderConfig(body="vector", inputs=6, latent=2, channels=8, blocks=1, mean=0.0, std=1.0))
     x = torch.randn(3, 6)
     posterior = model.encode(x)
     draws = [model.decode(posterior.sample(), x.shape).log_probability(x).sum(1) for _ in range(4000)]

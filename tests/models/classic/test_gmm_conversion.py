@@ -6,7 +6,7 @@ from tests.synthetic import speak
 from vcvae.errors import VcvaeError
 from vcvae.features.mel import MelSpectrogram
 from vcvae.metrics.distortion import mel_cepstral_distortion
-from vcvae.models.classic.gmm_conversion import GMMConversion, GMMConversionConfig, _likeliest, slopes
+from vcvae.models.classic.gmm_conversion import GMMConversion, GMMConversionConfig, _most_probable_trajectory, slopes
 
 CONFIG = GMMConversionConfig(components=8)
 
@@ -51,7 +51,7 @@ def test_the_contour_is_the_solution_of_the_normal_equations():
     w = torch.cat([torch.eye(frames).double(), difference])
     precision = torch.diag(1 / torch.cat([value_variance, slope_variance]))
     expected = torch.linalg.solve(w.T @ precision @ w, w.T @ precision @ torch.cat([value, slope]))
-    torch.testing.assert_close(_likeliest(value, slope, value_variance, slope_variance), expected)
+    torch.testing.assert_close(_most_probable_trajectory(value, slope, value_variance, slope_variance), expected)
 
 
 def test_what_is_saved_converts_as_before(model, tmp_path):

@@ -1,4 +1,4 @@
-"""The bodies of auto-encoders: what lies between x and its code, for frames, images and vectors.
+"""The backbones of auto-encoders, for frames, images and vectors.
 
 Each kind is an encoder body and a decoder body. An encoder body maps x to `outputs` statistics for every place of the
 code; a decoder body maps a code to `outputs` statistics for every element of an x of a given shape. Auto-encoders know
@@ -55,14 +55,14 @@ class FrameDecoder(nn.Module):
     def forward(self, code: Tensor, shape: torch.Size) -> tuple[Tensor, ...]:
         frames, batch = shape[-1], len(code)
         x = self.expand(self.slow(code.mT)).reshape(batch, -1, self.channels)[:, : -(-frames // 2)]
-        ways = self.head(self.fast(x)), self.linear(code.mT)
-        x, linear = (way.reshape(batch, -1, self.outputs, shape[1])[:, :frames] for way in ways)
-        return (x + linear).permute(2, 0, 3, 1).unbind(0)
+        nonlinear = self.head(self.fast(x)).reshape(batch, -1, self.outputs, shape[1])[:, :frames]
+        linear = self.linear(code.mT).reshape(batch, -1, self.outputs, shape[1])[:, :frames]
+        return (nonlinear + linear).permute(2, 0, 3, 1).unbind(0)
 
 
 @torch.no_grad()
-def begin_as_principal_components(encoder: FrameEncoder, decoder: FrameDecoder, x: Tensor) -> None:
-    """Set the linear way to the principal components of x (batch, inputs, frames), and the networks to nothing.
+def initialize_with_principal_components(encoder: FrameEncoder, decoder: FrameDecoder, x: Tensor) -> None:
+    """Set the linear path to the principal components of x (batch, inputs, frames), and the networks' outputs to zero.
 
     Found by descent, a wide code's last components take longer than most trainings last.
     """

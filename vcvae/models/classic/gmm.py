@@ -1,7 +1,4 @@
-"""A Gaussian mixture: the density that the VAE's prior and decoder grow from, m ~ P(m), x | m ~ N(μ_m, Σ_m).
-
-A VAE is the same with a continuous m, and so with a component for each of infinitely many codes.
-"""
+"""A Gaussian mixture, m ~ P(m), x | m ~ N(μ_m, Σ_m). A VAE is such a mixture with a continuous m."""
 
 from __future__ import annotations
 
@@ -44,7 +41,7 @@ class GaussianMixture(PretrainedModel, config=GaussianMixtureConfig):
         self.config = c = config or GaussianMixtureConfig()
         self.register_buffer("weights", torch.full((c.components,), 1 / c.components))
         self.register_buffer("means", torch.zeros(c.components, c.dimensions))
-        # Σ = L Lᵀ; of a diagonal Σ the diagonal of L is kept.
+        # Σ = L Lᵀ; for a diagonal Σ only the diagonal of L is stored.
         eye = torch.eye(c.dimensions) if c.covariance == "full" else torch.ones(c.dimensions)
         self.register_buffer("factors", eye.repeat(c.components, *[1] * eye.ndim))
 
@@ -59,14 +56,14 @@ class GaussianMixture(PretrainedModel, config=GaussianMixtureConfig):
         iterations: int = 100,
         seed: int = 0,
     ) -> GaussianMixture:
-        """The mixture that expectation-maximization finds for frames (count, dimensions), from k-means on.
+        """The mixture fitted to frames (count, dimensions) by scikit-learn, initialized by k-means.
 
-        `floor` is added to every variance, in the frames' own units squared. scikit-learn does the work.
+        `floor` is added to every variance, in the squared unit of the frames.
 
         Raises:
             VcvaeError: fewer frames than components, a wrong shape, or values that are not finite.
         """
-        from sklearn.mixture import GaussianMixture as Fit
+        from sklearn.mixture import GaussianMixture as SklearnMixture
 
         if frames.ndim != 2:
             raise VcvaeError(f"frames must be (count, dimensions), not {tuple(frames.shape)}.")
@@ -75,15 +72,17 @@ class GaussianMixture(PretrainedModel, config=GaussianMixtureConfig):
                 f"{len(frames)} frames are too few for {components} components; give more frames or lower 'components'."
             )
         if not frames.isfinite().all():
-            raise VcvaeError("the frames hold values that are not finite; look at where they were made.")
+            raise VcvaeError("the frames hold values that are not finite; check how they were computed.")
         kind = {"full": "full", "diagonal": "diag"}[covariance]
-        found = Fit(components, covariance_type=kind, reg_covar=floor, max_iter=iterations, random_state=seed)
-        found.fit(frames.double().numpy())
+        fitted = SklearnMixture(
+            components, covariance_type=kind, reg_covar=floor, max_iter=iterations, random_state=seed
+        )
+        fitted.fit(frames.double().numpy())
         mixture = cls(GaussianMixtureConfig(dimensions=frames.shape[1], components=components, covariance=covariance))
-        spread = torch.from_numpy(found.covariances_)
-        mixture.weights = torch.from_numpy(found.weights_).float()
-        mixture.means = torch.from_numpy(found.means_).float()
-        mixture.factors = (torch.linalg.cholesky(spread) if covariance == "full" else spread.sqrt()).float()
+        covariances = torch.from_numpy(fitted.covariances_)
+        mixture.weights = torch.from_numpy(fitted.weights_).float()
+        mixture.means = torch.from_numpy(fitted.means_).float()
+        mixture.factors = (torch.linalg.cholesky(covariances) if covariance == "full" else covariances.sqrt()).float()
         return mixture
 
     def joint(self, x: Tensor) -> Tensor:
@@ -107,7 +106,8 @@ class GaussianMixture(PretrainedModel, config=GaussianMixtureConfig):
 
     def sample(self, count: int) -> Tensor:
         """m ~ P(m), then x ~ N(μ_m, Σ_m): (count, dimensions)."""
-        chosen = torch.multinomial(self.weights, count, replacement=True)
-        noise, factors = torch.randn(count, self.means.shape[1]).to(self.means), self.factors[chosen]
-        spread = (factors @ noise[:, :, None])[..., 0] if self.config.covariance == "full" else factors * noise
-        return self.means[chosen] + spread
+        component = torch.multinomial(self.weights, count, replacement=True)
+        noise = torch.randn(count, self.means.shape[1]).to(self.means)
+        factors = self.factors[component]
+        deviation = (factors @ noise[:, :, None])[..., 0] if self.config.covariance == "full" else factors * noise
+        return self.means[component] + deviation

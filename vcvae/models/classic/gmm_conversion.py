@@ -46,7 +46,7 @@ class GMMConversion(PretrainedModel, config=GMMConversionConfig):
         super().__init__()
         self.config = c = config or GMMConversionConfig()
         self.joint = GaussianMixture(GaussianMixtureConfig(dimensions=4 * c.cepstra, components=c.components))
-        self.register_buffer("spread", torch.ones(c.cepstra))  # of the target's cepstra within an utterance
+        self.register_buffer("target_std", torch.ones(c.cepstra))  # of the target's cepstra within an utterance
         self.register_buffer("octaves", torch.zeros(()))  # from the source's mean log2 F0 to the target's
 
     @classmethod
@@ -59,47 +59,49 @@ class GMMConversion(PretrainedModel, config=GMMConversionConfig):
         rounds: int = 2,
         seed: int = 0,
     ) -> GMMConversion:
-        """Learn from pairs of log-mels (n_mels, frames) in which source and target say the same.
+        """Fit to pairs of log-mels (n_mels, frames) of the same sentences by source and target.
 
-        Each later round aligns the target with what the one before makes of the source, which is nearer to it.
+        `octaves` is the difference of their mean log2 F0. The first round aligns the source with the target, each later
+        round the converted source of the round before, which is closer to the target.
 
         Raises:
             VcvaeError: no pairs, or fewer aligned frames than the mixture has components.
         """
         config = config or GMMConversionConfig()
         if not pairs:
-            raise VcvaeError("no pairs of recordings that say the same; give two folders with files of the same names.")
+            raise VcvaeError("no pairs of parallel recordings; give two folders with files of the same names.")
         model = cls(config)
         model.octaves.fill_(octaves)
-        sources, targets = ([cepstrum(mel, config.cepstra)[1:] for mel in mels] for mels in zip(*pairs, strict=True))
-        model.spread = torch.stack([target.std(dim=1) for target in targets]).mean(dim=0)
-        nearer = sources
+        sources = [cepstrum(source, config.cepstra)[1:] for source, _ in pairs]
+        targets = [cepstrum(target, config.cepstra)[1:] for _, target in pairs]
+        model.target_std = torch.stack([target.std(dim=1) for target in targets]).mean(dim=0)
+        aligned_sources = sources
         for _ in range(rounds):
             points = []
-            for source, near, target in zip(sources, nearer, targets, strict=True):
-                i, j = align(near.numpy(), target.numpy())
+            for source, converted, target in zip(sources, aligned_sources, targets, strict=True):
+                i, j = align(converted.numpy(), target.numpy())
                 points.append(torch.cat([source[:, i], slopes(source)[:, i], target[:, j], slopes(target)[:, j]]))
             frames = torch.cat(points, dim=1).T
             model.joint = GaussianMixture.fit(frames, components=config.components, seed=seed)
-            nearer = [model.contour(source) for source in sources]
+            aligned_sources = [model.trajectory(source) for source in sources]
         return model
 
     def convert(self, mel: Tensor) -> Tensor:
-        """A source's log-mel (n_mels, frames), whose f0 is the target's already → the target's."""
-        before = cepstrum(mel, self.config.cepstra)[1:]
-        contour = self.contour(before)
-        # Means vary less than speech does (Toda et al. 2007, section V; scaled as in Silén et al. 2012).
-        mean = contour.mean(dim=1, keepdim=True)
-        scale = (self.spread / contour.std(dim=1).clamp(min=1e-3)).clamp(1.0, 2.0)
-        after = mean + (contour - mean) * scale[:, None]
-        difference = torch.cat([torch.zeros_like(after[:1]), after - before])
+        """A source's log-mel (n_mels, frames), with its F0 shifted to the target's → the converted log-mel, like it."""
+        source = cepstrum(mel, self.config.cepstra)[1:]
+        trajectory = self.trajectory(source)
+        # The global variance of expected values is too low (Toda et al. 2007, section V; scaled as Silén et al. 2012).
+        mean = trajectory.mean(dim=1, keepdim=True)
+        scale = (self.target_std / trajectory.std(dim=1).clamp(min=1e-3)).clamp(1.0, 2.0)
+        converted = mean + (trajectory - mean) * scale[:, None]
+        difference = torch.cat([torch.zeros_like(converted[:1]), converted - source])
         return mel + from_cepstrum(difference, len(mel))
 
-    def contour(self, source: Tensor) -> Tensor:
-        """The target's most probable cepstra for the source's (cepstra, frames) → the same.
+    def trajectory(self, source: Tensor) -> Tensor:
+        """The most probable cepstra of the target for those of the source, (cepstra, frames) both.
 
-        Of each frame the likeliest component says what value and what slope to expect and how surely (ibid., eq. 39);
-        the contour that agrees best with both, for every frame at once, solves W' D⁻¹ W y = W' D⁻¹ E.
+        The most probable component of each frame gives the mean and the variance of the target's value and slope (Toda
+        et al. 2007, eq. 39); the trajectory y solves W' D⁻¹ W y = W' D⁻¹ E over all frames.
         """
         x = torch.cat([source, slopes(source)]).T.double()  # (frames, 2 · cepstra)
         half = x.shape[1]
@@ -115,17 +117,22 @@ class GMMConversion(PretrainedModel, config=GMMConversionConfig):
         expected = joint.means.double()[component, half:] + (slope[component] @ centred[:, :, None])[..., 0]
         variance = (yy - slope @ yx.mT).diagonal(dim1=1, dim2=2)[component].clamp(min=1e-6)
         cepstra = half // 2
-        contours = [
-            _likeliest(expected[:, d], expected[:, cepstra + d], variance[:, d], variance[:, cepstra + d])
+        trajectories = [
+            _most_probable_trajectory(
+                expected[:, d], expected[:, cepstra + d], variance[:, d], variance[:, cepstra + d]
+            )
             for d in range(cepstra)
         ]
-        return torch.stack(contours).to(source)
+        return torch.stack(trajectories).to(source)
 
 
-def _likeliest(value: Tensor, slope: Tensor, value_variance: Tensor, slope_variance: Tensor) -> Tensor:
+def _most_probable_trajectory(value: Tensor, slope: Tensor, value_variance: Tensor, slope_variance: Tensor) -> Tensor:
     """The y (frames,) that minimises Σ (y − value)² / its variance + Σ (slope of y − slope)² / its variance."""
     frames = len(value)
-    p, q, e, f = (x.numpy() for x in (1 / value_variance, 1 / slope_variance, value, slope))
+    p = (1 / value_variance).numpy()
+    q = (1 / slope_variance).numpy()
+    e = value.numpy()
+    f = slope.numpy()
     # The slope at t is (y[t + 1] − y[t − 1]) / 2, with the ends repeated: each row of W has two entries.
     t = np.arange(frames)
     ahead, behind = np.minimum(t + 1, frames - 1), np.maximum(t - 1, 0)

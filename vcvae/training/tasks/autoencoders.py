@@ -64,7 +64,7 @@ class AutoEncoderTask(Task):
         return {"model": list(self.model.parameters())}
 
     def setup(self, batches: Iterator[Batch]) -> None:
-        self.model.begin(torch.cat([self.spectrogram(batch["samples"].flatten(0, 1)) for batch in batches]))
+        self.model.initialize(torch.cat([self.spectrogram(batch["samples"].flatten(0, 1)) for batch in batches]))
 
     @property
     def released(self) -> AutoEncoder:

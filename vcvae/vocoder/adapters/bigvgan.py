@@ -59,7 +59,7 @@ class BigVGAN(Vocoder):
         give = f"a BigVGAN checkpoint, {CONFIG} and {WEIGHTS}"
         config_file = fetch(source, CONFIG, give=give)
         mel = BigVGANConfig.load(config_file).mel
-        # The package's own from_pretrained (2.4.1) fails with huggingface_hub 2.4. What is hushed here, the warning
+        # The package's own from_pretrained (2.4.1) fails with huggingface_hub 2.4. What is silenced here, the warning
         # of a deprecated function and a print, is nothing that a user could mend.
         with warnings.catch_warnings(), redirect_stdout(io.StringIO()):
             warnings.simplefilter("ignore", FutureWarning)

@@ -119,11 +119,11 @@ class VocosConfig(Config):
             VcvaeError: it is not YAML, or does not describe a Vocos of mels.
         """
         values, parts = read_yaml(path), {}
-        for part, known in CLASSES.items():
+        for part, class_path in CLASSES.items():
             given = values.get(part) if isinstance(values.get(part), dict) else {}
-            if given.get("class_path") != known:
+            if given.get("class_path") != class_path:
                 raise VcvaeError(
-                    f"{path}: '{part}.class_path' is {given.get('class_path')}, and only {known} is known here; "
+                    f"{path}: '{part}.class_path' is {given.get('class_path')}, but only {class_path} is supported; "
                     "give a Vocos of that kind."
                 )
             parts[part] = given.get("init_args", {})
