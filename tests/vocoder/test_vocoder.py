@@ -24,7 +24,7 @@ def test_every_vocoder_has_one_interface(checkpoint):
     mel = MelConfig()
     kinds = {
         None: SourceFilterVocoder,
-        "neural": SourceFilterVocoder,
+        "source-filter": SourceFilterVocoder,
         "griffin-lim": GriffinLim,
         f"hifigan:{checkpoint}": HiFiGAN,
     }
@@ -49,7 +49,7 @@ def test_griffin_lim_takes_any_mel():
 
 @pytest.mark.parametrize("name", ["", "hifi-gan:x", "hifigan", "hifigan:", "griffin-lim:x", "Griffin-Lim"])
 def test_an_unknown_name_lists_the_choices(name):
-    with pytest.raises(VcvaeError, match=rf"^there is no vocoder '{name}'; give neural, "):
+    with pytest.raises(VcvaeError, match=rf"^there is no vocoder '{name}'; give source-filter, "):
         load_vocoder(name, MelConfig())
 
 

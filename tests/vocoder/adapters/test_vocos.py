@@ -216,9 +216,9 @@ def test_the_authors_own_mel_is_refused(tmp_path):
         ({"backbone__class_path": "vocos.models.VocosResNetBackbone"}, r"'backbone.class_path' is vocos.*ResNet"),
         (
             {"head__class_path": "vocos.heads.IMDCTCosHead"},
-            r"'head.class_path' is .*IMDCTCosHead, and only vocos.heads",
+            r"'head.class_path' is .*IMDCTCosHead, but only vocos.heads",
         ),
-        ({"head__class_path": None}, r"'head.class_path' is None, and only"),
+        ({"head__class_path": None}, r"'head.class_path' is None, but only"),
         ({"backbone__dim": None}, r"the key 'backbone.dim' is missing"),
         ({"backbone__adanorm_num_embeddings": 4}, r"'backbone.adanorm_num_embeddings' is wrong"),
         ({"backbone__input_channels": 100}, r"backbone.input_channels is 100 and feature_extractor.n_mels is 80"),
