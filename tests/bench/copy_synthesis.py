@@ -1,6 +1,6 @@
 """How near copies are to the recordings that they copy, for several vocoders.
 
-    python tests/bench/copy_synthesis.py FOLDER [--vocoder neural griffin-lim hifigan:PATH …] [--keep DIR]
+    python tests/bench/copy_synthesis.py FOLDER [--vocoder source-filter griffin-lim hifigan:PATH …] [--keep DIR]
 
 spectrum: mean |difference| of log spectra at four resolutions (natural-log units); mel: mean |difference| of ln-mels;
 F0: median |difference| of the f0 where both are voiced, and the share of those frames that differ by more than half
@@ -25,7 +25,7 @@ from vcvae.vocoder import load_vocoder
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--vocoder", nargs="+", default=["neural", "griffin-lim"])
+    parser.add_argument("--vocoder", nargs="+", default=["source-filter", "griffin-lim"])
     parser.add_argument("--keep", type=Path)
     arguments = parser.parse_args()
     mel = MelConfig()

@@ -78,7 +78,7 @@ def main() -> None:
     mel = MelConfig()
     neural = SourceFilterVocoder()
     vocoders = {
-        "neural": neural,
+        "source-filter": neural,
         "… of a model's mel": neural.for_predicted_mels(),
         "Griffin-Lim": TorchaudioGriffinLim(mel),
     }

@@ -14,7 +14,7 @@ RATE = 22050
 
 @pytest.fixture(scope="module")
 def neural():
-    return load_vocoder("neural")
+    return load_vocoder("source-filter")
 
 
 def test_vocode_keeps_length_loudness_and_mel(tmp_path, neural):

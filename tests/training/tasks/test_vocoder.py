@@ -215,4 +215,4 @@ def test_train_reduces_the_losses_and_saves_a_vocoder(corpus, tmp_path, batch):
         assert terms[1][name] < 0.9 * terms[0][name], name
     task.released.half().save_pretrained(tmp_path / "model")
     mel = MelSpectrogram()(torch.from_numpy(speak("aisoe", f0=140))[None])
-    assert load_vocoder(f"neural:{tmp_path / 'model'}")(mel).shape == (1, 86 * 256)
+    assert load_vocoder(f"source-filter:{tmp_path / 'model'}")(mel).shape == (1, 86 * 256)
