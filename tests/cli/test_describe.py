@@ -27,7 +27,7 @@ def test_info_describes_the_released_model(vcvae):
         assert f"\n  {part}: {stored(getattr(model, part)) / 1e6:.2f} M\n" in out
     assert "content_latent 64" in out
     assert "mel: sample_rate 22050, " in out
-    assert "card: vcvae: the conversion model that ships\n" in out
+    assert "card: vcvae: the released conversion model\n" in out
 
 
 def test_describe_counts_int8_weights_and_not_their_scales():
