@@ -12,6 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from vcvae.features.mel import level
+
 Mask = Tensor | None
 
 
@@ -61,6 +63,20 @@ class Convolution(nn.Module):
         x = F.pad(x, (0, 0, before, after))
         last = (outputs - 1) * self.stride + 1
         return self.linear(torch.cat([x[:, k : k + last : self.stride] for k in range(self.kernel)], dim=-1))
+
+
+class Level(nn.Module):
+    """The level of log-mels (batch, n_mels, frames), measured in their lowest `bands` bands: (batch, 1, 1) in nepers.
+
+    A module, as `InstanceNorm` is, so that a stream can put a running level in its place.
+    """
+
+    def __init__(self, bands: int) -> None:
+        super().__init__()
+        self.bands = bands
+
+    def forward(self, mel: Tensor, mask: Mask = None) -> Tensor:
+        return level(mel[:, : self.bands], mask)
 
 
 class InstanceNorm(nn.Module):

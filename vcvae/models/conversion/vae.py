@@ -26,7 +26,7 @@ from torch.nn import functional as F
 from vcvae.config import Config
 from vcvae.errors import VcvaeError
 from vcvae.features.f0 import F0_BINS, F0Contour, F0Statistics
-from vcvae.features.mel import MEL_MEAN, MelConfig, level, normalize_level, standardize
+from vcvae.features.mel import MEL_MEAN, MelConfig, standardize
 from vcvae.features.mel_scale import mel_frequencies
 from vcvae.models.conversion.modulation import EnvelopeModulation
 from vcvae.models.conversion.postfilter import Postfilter
@@ -40,6 +40,7 @@ from vcvae.models.layers import (
     CrossAttention,
     FrameNorm,
     InstanceNorm,
+    Level,
     Mask,
     ResidualBlock,
     StatisticsPooling,
@@ -87,7 +88,7 @@ class DisentanglingConfig(Config):
         return max(1, int((edges <= self.encoder_f_max).sum()))
 
 
-def _prepare(mel: Tensor, lengths: Tensor | None, config: DisentanglingConfig) -> tuple[Tensor, Mask]:
+def _prepare(mel: Tensor, lengths: Tensor | None, config: DisentanglingConfig, level: Level) -> tuple[Tensor, Mask]:
     """Check a mel → all its bands at level zero, standardized, (batch, frames, n_mels), padding at zero; the mask."""
     if mel.ndim != 3 or mel.shape[1] != config.mel.n_mels or mel.shape[2] < 1:
         raise VcvaeError(
@@ -95,13 +96,15 @@ def _prepare(mel: Tensor, lengths: Tensor | None, config: DisentanglingConfig) -
             "vcvae.MelSpectrogram makes one from a waveform."
         )
     mask = frame_mask(lengths, mel.shape[2])
-    x = standardize(normalize_level(mel, config.encoder_bands, mask)[0])
+    x = standardize(mel - level(mel, mask))
     return masked(x.transpose(1, 2), mask), mask
 
 
-def _prepare_lower_bands(mel: Tensor, lengths: Tensor | None, config: DisentanglingConfig) -> tuple[Tensor, Mask]:
+def _prepare_lower_bands(
+    mel: Tensor, lengths: Tensor | None, config: DisentanglingConfig, level: Level
+) -> tuple[Tensor, Mask]:
     """The same without the bands above `encoder_f_max`."""
-    x, mask = _prepare(mel, lengths, config)
+    x, mask = _prepare(mel, lengths, config, level)
     return x[..., : config.encoder_bands], mask
 
 
@@ -124,6 +127,7 @@ class ContentEncoder(nn.Module):
                 ResidualBlock(channels, kernel=config.kernel, norm=InstanceNorm()) for _ in range(count)
             )
 
+        self.level = Level(config.encoder_bands)
         self.norm = InstanceNorm()
         self.stem = Convolution(config.encoder_bands, fast, kernel=5, stride=2)
         self.fast = blocks(config.content_fast_blocks, fast)
@@ -134,7 +138,7 @@ class ContentEncoder(nn.Module):
 
     def forward(self, mel: Tensor, lengths: Tensor | None = None) -> Gaussian:
         """Mel (batch, n_mels, frames), lengths (batch,) in frames → Gaussian of (batch, latent, ceil(frames / 4))."""
-        x, mask = _prepare_lower_bands(mel, lengths, self.config)
+        x, mask = _prepare_lower_bands(mel, lengths, self.config, self.level)
         # Normalizing each band removes any fixed filter: the microphone's, and the long-term spectrum of the voice.
         x, mask = self.stem(self.norm(x, mask)), halved(mask)
         for block in self.fast:
@@ -162,6 +166,7 @@ class SpeakerEncoder(nn.Module):
         super().__init__()
         self.config = config
         channels = config.speaker_channels
+        self.level = Level(config.encoder_bands)
         self.stem = Convolution(2 * config.mel.n_mels, channels, kernel=5, stride=2)
         self.reduce = Convolution(channels, channels, kernel=4, stride=2)
         self.blocks = nn.ModuleList(
@@ -185,7 +190,7 @@ class SpeakerEncoder(nn.Module):
         self, mel: Tensor, lengths: Tensor | None = None, *, valid_bands: Tensor | None = None
     ) -> tuple[Tensor, Mask]:
         """The features of each frame, (batch, ceil(frames / 4), speaker_channels), and their mask."""
-        x, mask = _prepare(mel, lengths, self.config)
+        x, mask = _prepare(mel, lengths, self.config, self.level)
         valid = (torch.ones_like(x[:, :1]) if valid_bands is None else valid_bands[:, None].to(x)).expand_as(x)
         x = masked(torch.cat([x * valid, valid], dim=2), mask)
         x, mask = self.stem(x), halved(mask)
@@ -218,10 +223,11 @@ class F0Encoder(F0Classifier):
             config.encoder_bands, channels=config.f0_channels, blocks=config.f0_blocks, kernel=config.kernel
         )
         self.config = config
+        self.level = Level(config.encoder_bands)
 
     def logits(self, mel: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Mel → logits of the bins, (batch, ceil(frames / 2), bins), and of voicing, (batch, ceil(frames / 2))."""
-        return super().logits(*_prepare_lower_bands(mel, lengths, self.config))
+        return super().logits(*_prepare_lower_bands(mel, lengths, self.config, self.level))
 
     def forward(self, mel: Tensor, lengths: Tensor | None = None) -> F0Contour:
         """Mel (batch, n_mels, frames) → contour of (batch, ceil(frames / 2)); padding is unvoiced."""
@@ -335,6 +341,8 @@ class DisentanglingVAE(PretrainedModel, config=DisentanglingConfig):
     def __init__(self, config: DisentanglingConfig | None = None) -> None:
         super().__init__()
         self.config = config or DisentanglingConfig()
+        self.level = Level(self.config.encoder_bands)
+        self.decoded_level = Level(self.config.encoder_bands)
         self.content = ContentEncoder(self.config)
         self.speaker = SpeakerEncoder(self.config)
         self.f0 = F0Encoder(self.config)
@@ -365,7 +373,7 @@ class DisentanglingVAE(PretrainedModel, config=DisentanglingConfig):
     ) -> EnvelopeModulation:
         """The envelope modulation of mels (batch, n_mels, frames) above a cutoff in Hz, by default the model's."""
         mask = frame_mask(lengths, mel.shape[2])
-        normalized, _ = normalize_level(mel, self.config.encoder_bands, mask)
+        normalized = mel - self.level(mel, mask)
         cutoff = (cutoff or self.config.modulation_cutoff) / self.config.mel.frame_rate
         return EnvelopeModulation.from_mel(normalized, mask, cutoff=cutoff)
 
@@ -405,9 +413,8 @@ class DisentanglingVAE(PretrainedModel, config=DisentanglingConfig):
             postfilter=True,
         )
         mask = frame_mask(lengths, mel.shape[2])
-        bands = slice(self.config.encoder_bands)
         # The conversion gets the level of its source, whatever the voice.
-        gain = level(mel[:, bands], mask) - level(decoded[:, bands], mask)
+        gain = self.level(mel, mask) - self.decoded_level(decoded, mask)
         log_floor = math.log(self.config.mel.floor)
         converted = (decoded + gain).clamp(min=log_floor)
         return converted if mask is None else converted.masked_fill(mask.transpose(1, 2) == 0, log_floor)
