@@ -6,23 +6,39 @@ file is left behind.
 
 from __future__ import annotations
 
+import atexit
 import functools
 import logging
 import os
 import re
+import shutil
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TextIO
 
 import numpy as np
 import soundfile
 import soxr
+from numpy.typing import ArrayLike
 
-from vcvae.errors import VcvaeError, disk_errors
+from vcvae.arrays import HIGHEST_RATE, LOWEST_RATE, as_samples, checked_rate
+from vcvae.errors import VcvaeError, check_absent, check_file, disk_errors
 
-AUDIO_ENDINGS = (".aif", ".aiff", ".au", ".caf", ".flac", ".mp3", ".ogg", ".opus", ".w64", ".wav")
+# fmt: off
+AUDIO_ENDINGS = (  # what libsndfile reads; not .mat and .htk, which mostly hold other data
+    ".8svx", ".afc", ".aif", ".aifc", ".aiff", ".au", ".avr", ".bwf", ".caf", ".flac", ".iff", ".ircam", ".mp1", ".mp2",
+    ".mp3", ".mpga", ".nist", ".oga", ".ogg", ".opus", ".paf", ".pvf", ".rf64", ".sds", ".sf", ".snd", ".sph", ".svx",
+    ".voc", ".w64", ".wav", ".wave", ".wve",
+)
+OTHER_ENDINGS = (  # what phones, browsers and players write, and libsndfile does not read
+    ".3gp", ".3gpp", ".aac", ".ac3", ".amr", ".ape", ".awb", ".dsf", ".dts", ".m4a", ".m4b", ".m4v", ".mka", ".mkv",
+    ".mov", ".mp4", ".mpc", ".mpeg", ".ra", ".spx", ".tta", ".weba", ".webm", ".wma", ".wv",
+)
+# fmt: on
 OUTPUT_FORMATS = {".wav": "WAV", ".flac": "FLAC"}
-LOWEST_RATE, HIGHEST_RATE = 4000, 768_000  # Hz; outside this range the header is wrong, or too little speech is left
+STDIN, STDOUT = Path("/dev/stdin"), Path("/dev/stdout")  # what the command line means by -
 SILENCE = -80.0  # dB of full scale; a file with a lower peak is silent
 TRIM = 40.0  # dB below the loudest 10 ms; quieter audio at either end is trimmed, except for...
 MARGIN = 0.05  # ...these seconds, which keep soft consonants
@@ -64,22 +80,18 @@ def read(
     return samples
 
 
-def from_array(samples: np.ndarray, rate: int, sample_rate: int, *, trim: bool = False) -> np.ndarray:
-    """An array (samples,) at `rate` Hz, checked and trimmed as a file is → (samples,) float32 at `sample_rate` Hz.
+def from_array(samples: ArrayLike, rate: float, sample_rate: int, *, trim: bool = False) -> np.ndarray:
+    """Samples (samples,) at `rate` Hz, checked and trimmed as a file is → (samples,) float32 at `sample_rate` Hz.
+
+    What an array may be is told in `vcvae.arrays.as_samples`.
 
     Raises:
-        VcvaeError: more than one dimension, no samples, NaN or infinite samples, or silence.
+        VcvaeError: an array or a rate that cannot be audio, or silence.
     """
-    samples = np.asarray(samples)
-    if samples.ndim != 1 or not len(samples):
-        raise VcvaeError(f"an array of audio must be (samples,), not {samples.shape}; give one channel.")
-    if not np.issubdtype(samples.dtype, np.floating):
-        raise VcvaeError(f"an array of audio must be floating-point in [-1, 1], not {samples.dtype}; scale it.")
-    if not np.isfinite(samples).all():
-        raise VcvaeError("an array of audio holds NaN or infinite samples; remove them first.")
+    rate = checked_rate(rate)
+    samples = as_samples(samples)
     if np.ptp(samples) / 2 < 10 ** (SILENCE / 20):
         raise VcvaeError(f"an array of audio is silent (below {SILENCE:.0f} dB); give one with a voice.")
-    samples = samples.astype(np.float32) / max(1.0, np.abs(samples).max())
     samples = soxr.resample(samples, rate, sample_rate, quality="VHQ")
     return _trimmed(samples, sample_rate) if trim else samples
 
@@ -102,13 +114,20 @@ def blocks(path: str | Path, sample_rate: int, seconds: float) -> Iterator[np.nd
 
 
 def find(folder: str | Path) -> list[Path]:
-    """The audio files in a folder and below it, by `AUDIO_ENDINGS`, sorted; links are followed, hidden files left out.
+    """The audio files in a folder and below it, sorted; links are followed, hidden files left out.
+
+    They are told by their endings, `AUDIO_ENDINGS` and `OTHER_ENDINGS`: what cannot be read is found, too, so that
+    reading it says why.
 
     Raises:
-        VcvaeError: it is not a folder, or there is no audio file in it.
+        VcvaeError: it is not a folder, a folder in it cannot be read, or there is no audio file in it.
     """
+
+    def refuse(error: OSError) -> None:
+        raise VcvaeError(f"{error.filename}: cannot be read ({error.strerror}); give a folder with audio files.")
+
     files, visited = [], set()
-    for parent, folders, names in os.walk(folder, followlinks=True):
+    for parent, folders, names in os.walk(folder, followlinks=True, onerror=refuse):
         real = os.path.realpath(parent)
         if real in visited:  # a link that leads back up
             folders.clear()
@@ -116,10 +135,10 @@ def find(folder: str | Path) -> list[Path]:
         visited.add(real)
         folders[:] = [name for name in folders if not name.startswith(".")]
         paths = (Path(parent, name) for name in names if not name.startswith("."))
-        files += [path for path in paths if path.suffix.lower() in AUDIO_ENDINGS and path.is_file()]
+        files += [path for path in paths if path.suffix.lower() in AUDIO_ENDINGS + OTHER_ENDINGS]
     files.sort()
     if not files:
-        raise VcvaeError(f"{folder}: no folder with audio files; they end in {' '.join(AUDIO_ENDINGS)}.")
+        raise VcvaeError(f"{folder}: no folder with audio files, such as .wav, .flac, .mp3 or .ogg.")
     return files
 
 
@@ -141,17 +160,19 @@ def check_output(path: str | Path, force: bool = False) -> None:
         VcvaeError: the ending is unknown, the folder missing or read-only; or the file exists, without `force`.
     """
     path = Path(path)
-    with disk_errors(path):
-        if path.suffix.lower() not in OUTPUT_FORMATS:
-            raise VcvaeError(f"{path}: cannot be written; end its name in {' or '.join(OUTPUT_FORMATS)}.")
-        if not (path.parent.is_dir() and os.access(path.parent, os.W_OK)):
-            raise VcvaeError(f"{path}: cannot be written, as {path.parent} is no folder or is read-only; make one.")
-        if path.exists() and not (force and path.is_file()):
-            raise VcvaeError(f"{path}: exists already; give another name, or overwrite a file with --force.")
+    if path == STDOUT:
+        if sys.stdout.isatty():
+            raise VcvaeError(f"{path}: a terminal; send the audio to a program or a file: -o - > out.wav.")
+        return
+    if path.suffix.lower() not in OUTPUT_FORMATS:
+        raise VcvaeError(f"{path}: cannot be written; end its name in {' or '.join(OUTPUT_FORMATS)}.")
+    check_absent(path, force)
 
 
 def write(path: str | Path, samples: np.ndarray, sample_rate: int, *, force: bool = False) -> None:
     """Write samples (samples,) in [-1, 1] as 16-bit WAV or FLAC, by the path's ending, completely or not at all.
+
+    `STDOUT` is written to as WAV.
 
     Samples beyond full scale are limited, with a warning that gives the excess in dB.
 
@@ -183,7 +204,7 @@ class Writer:
     def __enter__(self) -> Writer:
         check_output(self.path, self.force)
         with disk_errors(self.path):
-            self._waiting = tempfile.TemporaryFile(dir=self.path.parent)
+            self._waiting = tempfile.TemporaryFile(dir=None if self.path == STDOUT else self.path.parent)
         return self
 
     def append(self, samples: np.ndarray) -> None:
@@ -197,14 +218,19 @@ class Writer:
             self._waiting.write(samples.tobytes())
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        part = self.path.with_name(f".vcvae-{os.getpid()}-{id(self)}{self.path.suffix}")
         with disk_errors(self.path), self._waiting:
-            try:
-                if kind is None:
+            if kind is None and self.path == STDOUT:
+                with tempfile.NamedTemporaryFile(suffix=".wav") as part:
+                    self._encode(Path(part.name))
+                    shutil.copyfileobj(part, sys.stdout.buffer)
+                    sys.stdout.buffer.flush()
+            elif kind is None:
+                part = self.path.with_name(f".vcvae-{os.getpid()}-{id(self)}{self.path.suffix}")
+                try:
                     self._encode(part)
                     os.replace(part, self.path)
-            finally:
-                part.unlink(missing_ok=True)
+                finally:
+                    part.unlink(missing_ok=True)
 
     def _encode(self, part: Path) -> None:
         peak, limited, kind = 1.0, 0, OUTPUT_FORMATS[part.suffix.lower()]
@@ -229,6 +255,11 @@ class _Stream(soundfile.SoundFile):
     the samples at each boundary; in a FLAC of unknown length it fails.
     """
 
+    def __init__(self, file: str | Path, path: str | Path) -> None:
+        """`path` is the name of `file` in messages."""
+        super().__init__(str(file))
+        self.path = path
+
     def seekable(self) -> bool:
         return False
 
@@ -239,21 +270,15 @@ class _Stream(soundfile.SoundFile):
                 yield chunk
         except soundfile.SoundFileError as error:
             fault = f"damaged or cut short ({error.error_string.rstrip('.')})"
-            raise VcvaeError(f"{self.name}: {fault}; copy or download it again.") from None
+            raise VcvaeError(f"{self.path}: {fault}; copy or download it again.") from None
 
 
 def _open(path: str | Path) -> _Stream:
-    path = Path(path)
-    with disk_errors(path, "read"):
-        if path.exists() and not path.is_file():
-            raise VcvaeError(f"{path}: not a file; give the path of an audio file.")
-        empty = path.stat().st_size == 0
-    if empty:
-        raise VcvaeError(f"{path}: an empty file of 0 bytes; copy or record it again.")
-    if is_pointer(path):
+    file = _copy_of_input(sys.stdin) if Path(path) == STDIN else path
+    if is_pointer(file):
         raise VcvaeError(f"{path}: a Git LFS pointer, not the audio itself; fetch that with 'git lfs pull'.")
     try:
-        stream = _Stream(str(path))
+        stream = _Stream(file, path)
     except UnicodeError:
         raise VcvaeError(f"{path}: its name is not valid text in this system's encoding; rename it.") from None
     except (soundfile.SoundFileError, TypeError):
@@ -266,8 +291,32 @@ def _open(path: str | Path) -> _Stream:
     return stream
 
 
+@functools.cache
+def _copy_of_input(stream: TextIO) -> Path:
+    """The path of a temporary file with all that standard input holds: audio is read more than once.
+
+    Raises:
+        VcvaeError: it is a terminal or closed, or it holds nothing.
+    """
+    if stream is None or stream.isatty():
+        raise VcvaeError(f"{STDIN}: a terminal; send audio to it: vcvae ... - < file.wav.")
+    with disk_errors(STDIN, "read"):
+        copy = tempfile.NamedTemporaryFile(prefix="vcvae-")  # noqa: SIM115  it lives as long as the process
+        atexit.register(copy.close)
+        shutil.copyfileobj(stream.buffer, copy)
+        copy.flush()
+    if copy.tell() == 0:
+        raise VcvaeError(f"{STDIN}: holds nothing; send audio to it: vcvae ... - < file.wav.")
+    return Path(copy.name)
+
+
 def is_pointer(path: str | Path) -> bool:
-    """Whether a file is a Git LFS pointer, in the place of one that was not fetched."""
+    """Whether a file is a Git LFS pointer, in the place of one that was not fetched.
+
+    Raises:
+        VcvaeError: it cannot be read, or is no file.
+    """
+    check_file(path, advice="give the path of an audio file")
     with disk_errors(path, "read"), open(path, "rb") as file:
         return file.read(len(_GIT_LFS)) == _GIT_LFS
 

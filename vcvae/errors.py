@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -23,15 +24,82 @@ def disk_errors(path: str | Path, verb: str = "written", *, advice: str = "give 
         raise VcvaeError(f"{path}: cannot be {verb} ({reason}); {advice}.") from None
 
 
+def check_followable(path: str | Path) -> os.stat_result | None:
+    """What is at `path`: a file or a folder, or None where there is nothing yet.
+
+    Raises:
+        VcvaeError: a pipe, a device or a socket, which may be waited for without end; or a path that leads nowhere,
+            such as a loop of links, an empty name, or one with a NUL.
+    """
+    if not str(path):
+        raise VcvaeError("'': an empty path; is a variable not set?")
+    with disk_errors(path, "followed"):
+        try:
+            found = os.stat(path)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+    for is_kind, kind in _SPECIAL:
+        if is_kind(found.st_mode):
+            raise VcvaeError(f"{path}: {kind}, not a file; give the path of a file or a folder.")
+    return found
+
+
+_SPECIAL = (
+    (stat.S_ISFIFO, "a pipe"),
+    (stat.S_ISSOCK, "a socket"),
+    (stat.S_ISCHR, "a device"),
+    (stat.S_ISBLK, "a device"),
+)
+
+
+def check_file(path: str | Path, *, advice: str = "give the path of a file") -> None:
+    """Check, before a file is opened, that there is one and that it holds something.
+
+    Raises:
+        VcvaeError: as `check_followable`; or nothing is there, or a folder, or an empty file, as many of /proc are.
+    """
+    found = check_followable(path)
+    if found is None:
+        raise VcvaeError(f"{path}: cannot be read (No such file or directory); {advice}.")
+    if stat.S_ISDIR(found.st_mode):
+        raise VcvaeError(f"{path}: a folder, not a file; {advice}.")
+    if found.st_size == 0:
+        raise VcvaeError(f"{path}: an empty file of 0 bytes; copy or make it again.")
+
+
+def check_folder(path: str | Path) -> None:
+    """Check, before any work is done, that a folder can be written to, or be made where there is none.
+
+    Raises:
+        VcvaeError: as `check_followable`; or it, or what it would lie in, is a file or read-only.
+    """
+    folder = Path(path)
+    while (found := check_followable(folder)) is None and folder != folder.parent:
+        folder = folder.parent
+    if found is None or not stat.S_ISDIR(found.st_mode):
+        raise VcvaeError(f"{path}: cannot be written, as {folder} is no folder; give another path.")
+    if not os.access(folder, os.W_OK):
+        raise VcvaeError(f"{path}: cannot be written, as {folder} is read-only; give another path.")
+
+
 def check_absent(path: str | Path, force: bool) -> None:
-    """Raise a VcvaeError if `path` exists, unless `force`."""
-    if Path(path).exists() and not force:
-        raise VcvaeError(f"{path}: exists already; give --force to overwrite it.")
+    """Check, before any work is done, that a file can be written.
+
+    Raises:
+        VcvaeError: as `check_followable`; it exists, without `force`, or is a folder; its folder is missing or
+            read-only.
+    """
+    found, folder = check_followable(path), Path(path).parent
+    if found is not None and not (force and stat.S_ISREG(found.st_mode)):
+        raise VcvaeError(f"{path}: exists already; give another name, or overwrite a file with --force.")
+    if not (folder.is_dir() and os.access(folder, os.W_OK)):
+        raise VcvaeError(f"{path}: cannot be written, as {folder} is no folder or is read-only; make one.")
 
 
 @contextmanager
 def replacing(path: str | Path, *, advice: str = "give another path") -> Iterator[BinaryIO]:
     """A binary file to write, which replaces `path` at the end of the block; after an error nothing is left of it."""
+    check_followable(path)
     unfinished = Path(path).with_name(f".{Path(path).name}.unfinished")
     with disk_errors(path, advice=advice):
         try:

@@ -147,7 +147,7 @@ def test_convert_matches_the_targets_f0_and_shifts_it(released, clips):
         (np.zeros((2, 5000), np.float32), r"must be \(samples,\)"),
         (np.full(5000, np.nan, np.float32), "NaN"),
         (np.zeros(5000, np.float32), "silent"),
-        (np.ones(5000, np.int16), "floating-point"),
+        (np.ones(5000, np.complex64), "real numbers"),
         (np.sin(np.arange(100, dtype=np.float32)), "too short"),
     ],
 )

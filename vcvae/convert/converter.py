@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from vcvae import audio
+from vcvae.arrays import is_path, is_samples
 from vcvae.convert import chunks
 from vcvae.convert.encoder import Encoder, Recording, ReferenceMel, average_voice
 from vcvae.convert.finetune import finetune
@@ -21,6 +22,7 @@ from vcvae.models import load_model
 from vcvae.models.conversion.vae import DisentanglingVAE
 from vcvae.models.conversion.voice import Voice
 from vcvae.progress import Progress
+from vcvae.torch_state import own_torch_state
 from vcvae.vocoder import DEFAULT_VOCODER, Vocoder, load_vocoder
 
 
@@ -47,6 +49,7 @@ class Converter(Encoder):
         (11025,)
     """
 
+    @own_torch_state()
     def __init__(
         self,
         model: DisentanglingVAE,
@@ -104,6 +107,7 @@ class Converter(Encoder):
             self._losses = self._losses()
         return self._losses.to(self.device) if self._losses else None
 
+    @own_torch_state()
     def finetuned(
         self,
         targets: Iterable[Recording],
@@ -139,6 +143,7 @@ class Converter(Encoder):
         model = finetune(self.model, references, sources=sources, losses=losses, steps=steps, progress=progress)
         return Converter(model, self.vocoder, self._losses, device=str(self.device)), voice
 
+    @own_torch_state()
     def convert(
         self,
         source: Recording,
@@ -164,12 +169,13 @@ class Converter(Encoder):
         samples = self._load(source, sample_rate)
         if isinstance(target, Voice):
             return self._convert_samples(samples, target, pitch_shift)
-        targets = [target] if isinstance(target, str | Path | np.ndarray) else target
+        targets = [target] if is_path(target) or is_samples(target) else target
         references = self.load_references(targets, sample_rate=sample_rate)
         sources = self.load_sources([samples]) if steps else []
         converter, voice = self._finetuned(references, sources, steps)
         return converter._convert_samples(samples, voice, pitch_shift)
 
+    @own_torch_state()
     def convert_file(
         self, source: str | Path, voice: Voice, output: str | Path, *, pitch_shift: float = 0.0, force: bool = False
     ) -> None:

@@ -10,9 +10,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor
 
 from vcvae import audio
+from vcvae.arrays import checked_rate, is_path, is_samples
 from vcvae.convert import chunks
 from vcvae.environment import find_device
 from vcvae.errors import VcvaeError
@@ -21,10 +23,11 @@ from vcvae.models import load_model
 from vcvae.models.conversion.vae import DisentanglingVAE
 from vcvae.models.conversion.voice import Voice
 from vcvae.pretrained import SENTENCES
+from vcvae.torch_state import own_torch_state
 
 MAX_SOURCES = 32  # recordings that fine-tuning draws from; in a few hundred steps, more would rarely be drawn
 
-Recording = str | Path | np.ndarray  # a path, or samples (samples,)
+Recording = str | Path | ArrayLike  # a path, or samples (samples,)
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,7 @@ class Encoder:
         (64, 22)
     """
 
+    @own_torch_state()
     def __init__(self, model: DisentanglingVAE, *, device: str = "cpu") -> None:
         """
         Args:
@@ -66,6 +70,7 @@ class Encoder:
         """With the model of a folder or Hugging Face repository; by default, the released one."""
         return cls(load_model(model), device=device)
 
+    @own_torch_state()
     @torch.inference_mode()
     def voice(self, targets: Iterable[Recording], *, sample_rate: int | None = None) -> Voice:
         """The voice of one speaker's utterances: all their frames as the reference, all else averaged.
@@ -75,16 +80,19 @@ class Encoder:
         """
         return average_voice(self.model, self.load_references(targets, sample_rate=sample_rate))
 
+    @own_torch_state()
     @torch.inference_mode()
     def content(self, source: Recording, *, sample_rate: int | None = None) -> np.ndarray:
         """The content latent (the posterior's mean), (content_latent, ceil(frames / 4)) float32."""
         return self.model.content(self._mel(self._load(source, sample_rate))).mean[0].cpu().numpy()
 
+    @own_torch_state()
     def speaker(self, source: Recording, *, sample_rate: int | None = None) -> np.ndarray:
         """The speaker embedding, (speaker_latent,) float32 of unit length: a dot product of two is a similarity."""
         embedding = self.voice([source], sample_rate=sample_rate).reference.embedding[0]
         return self.model.speaker.centred(embedding).cpu().numpy()
 
+    @own_torch_state()
     def mel(self, source: Recording, *, sample_rate: int | None = None) -> np.ndarray:
         """The ln-mel that is the input of all encoders, (n_mels, ceil(samples / hop)) float32."""
         return self._mel(self._load(source, sample_rate))[0].cpu().numpy()
@@ -113,7 +121,7 @@ class Encoder:
         references = []
         for source in list(islice(sources, MAX_SOURCES)) or audio.find(SENTENCES):
             with suppress(VcvaeError):
-                if isinstance(source, np.ndarray):
+                if is_samples(source):
                     start = self._load(source, sample_rate)[:max_samples]
                 else:
                     start = next(audio.blocks(source, rate, max_samples / rate), np.empty(0, np.float32))
@@ -137,9 +145,10 @@ class Encoder:
         """Samples (samples,) at the model's rate."""
         rate = self.mel_config.sample_rate
         min_samples = self.mel_config.minimum_samples
-        if not isinstance(recording, np.ndarray):
+        given_rate = rate if sample_rate is None else checked_rate(sample_rate)
+        if is_path(recording):
             return audio.read(recording, rate, trim=trim, min_samples=min_samples)
-        samples = audio.from_array(recording, sample_rate or rate, rate, trim=trim)
+        samples = audio.from_array(recording, given_rate, rate, trim=trim)
         if len(samples) < min_samples:
             raise self._too_short("the array", len(samples))
         return samples

@@ -15,8 +15,9 @@ from torch import Tensor, nn
 from typing_extensions import Self
 
 from vcvae.config import Config
-from vcvae.errors import VcvaeError, disk_errors, replacing
+from vcvae.errors import VcvaeError, check_folder, disk_errors, replacing
 from vcvae.models.quantize import dequantize, quantize_int8
+from vcvae.torch_state import own_torch_state
 
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
@@ -69,6 +70,7 @@ class PretrainedModel(nn.Module, ModelHubMixin):
                     file.write(save(stored))
 
     @classmethod
+    @own_torch_state()
     def from_pretrained(cls, source: str | Path, **options: Any) -> Self:
         """The model saved in a folder or a Hugging Face repository, in evaluation mode.
 
@@ -92,7 +94,12 @@ class PretrainedModel(nn.Module, ModelHubMixin):
 
 
 def check_vacant(folder: Path, force: bool) -> None:
-    """Raise a VcvaeError where `folder` holds a model already that may not be overwritten."""
+    """Check, before any work is done, that a model can be saved in `folder`.
+
+    Raises:
+        VcvaeError: it holds one already, without `force`, or cannot be written to.
+    """
+    check_folder(folder)
     if (folder / CONFIG).exists() and not force:
         raise VcvaeError(f"{folder}: holds a model already; give --force to overwrite it.")
 

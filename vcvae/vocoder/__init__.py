@@ -7,6 +7,7 @@ from collections.abc import Callable
 from vcvae.errors import VcvaeError
 from vcvae.features.mel import MelConfig
 from vcvae.pretrained import VOCODER
+from vcvae.torch_state import own_torch_state
 from vcvae.vocoder.adapters.bigvgan import BigVGAN
 from vcvae.vocoder.adapters.hifigan import HiFiGAN, HiFiGANConfig
 from vcvae.vocoder.adapters.vocos import Vocos
@@ -40,6 +41,7 @@ _VOCODERS: dict[str, Callable[[str, MelConfig, int], Vocoder]] = {
 }
 
 
+@own_torch_state()
 def load_vocoder(name: str | None = None, mel: MelConfig | None = None, *, seed: int = 0) -> Vocoder:
     """The vocoder of this name, for mels of the configuration `mel`; by default the released one.
 
