@@ -24,6 +24,7 @@ import soxr
 from numpy.typing import ArrayLike
 
 from vcvae.arrays import HIGHEST_RATE, LOWEST_RATE, as_samples, checked_rate
+from vcvae.defaults import STDIN, STDOUT
 from vcvae.errors import VcvaeError, check_absent, check_file, disk_errors
 
 # fmt: off
@@ -38,7 +39,6 @@ OTHER_ENDINGS = (  # what phones, browsers and players write, and libsndfile doe
 )
 # fmt: on
 OUTPUT_FORMATS = {".wav": "WAV", ".flac": "FLAC"}
-STDIN, STDOUT = Path("/dev/stdin"), Path("/dev/stdout")  # what the command line means by -
 SILENCE = -80.0  # dB of full scale; a file with a lower peak is silent
 TRIM = 40.0  # dB below the loudest 10 ms; quieter audio at either end is trimmed, except for...
 MARGIN = 0.05  # ...these seconds, which keep soft consonants

@@ -1,5 +1,8 @@
 """Defaults of the library that the command line's help states, too, without waiting for the modules that use them."""
 
+from pathlib import Path
+
+STDIN, STDOUT = Path("/dev/stdin"), Path("/dev/stdout")  # what - stands for on the command line, where audio goes
 ADAPT_STEPS = 200  # of fine-tuning in a conversion; more raise the speaker similarity and the word error rate
 VOICE_STEPS = 300  # of fine-tuning in `vcvae adapt`, on minutes of speech
 MINIMUM_SECONDS = 1.0  # of a recording that is prepared for training

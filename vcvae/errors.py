@@ -52,15 +52,25 @@ _SPECIAL = (
 )
 
 
-def check_file(path: str | Path, *, advice: str = "give the path of a file") -> None:
-    """Check, before a file is opened, that there is one and that it holds something.
+def check_exists(path: str | Path, *, advice: str = "give another path") -> os.stat_result:
+    """What is at `path`: a file or a folder.
 
     Raises:
-        VcvaeError: as `check_followable`; or nothing is there, or a folder, or an empty file, as many of /proc are.
+        VcvaeError: as `check_followable`; or nothing is there.
     """
     found = check_followable(path)
     if found is None:
         raise VcvaeError(f"{path}: cannot be read (No such file or directory); {advice}.")
+    return found
+
+
+def check_file(path: str | Path, *, advice: str = "give the path of a file") -> None:
+    """Check, before a file is opened, that there is one and that it holds something.
+
+    Raises:
+        VcvaeError: as `check_exists`; or it is a folder, or an empty file, as many of /proc are.
+    """
+    found = check_exists(path, advice=advice)
     if stat.S_ISDIR(found.st_mode):
         raise VcvaeError(f"{path}: a folder, not a file; {advice}.")
     if found.st_size == 0:

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import functools
+import os
 from collections import Counter
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
 
-from vcvae.cli.console import say, show_table
-from vcvae.errors import VcvaeError, disk_errors
+from vcvae.cli.console import MAX_LISTED, err, say, say_written, show_table
+from vcvae.defaults import STDIN, STDOUT
+from vcvae.errors import VcvaeError, check_exists, check_file, check_folder, disk_errors
 
 if TYPE_CHECKING:
     from vcvae.progress import Progress
 
 PAIR = "source, target[;target…] and output with tabs between"
+MAX_LINE = 2**16  # characters of a line of a table
 
 
 @dataclass(frozen=True)
@@ -28,34 +32,75 @@ class Job:
     targets: tuple[Path, ...] = ()
 
 
-@dataclass(frozen=True)
+@dataclass
+class Failures:
+    """How many files failed, and which and why, of the first of them."""
+
+    count: int = 0
+    first: list[tuple[str, str]] = field(default_factory=list)
+
+    def add(self, what: object, why: object) -> None:
+        self.count += 1
+        if self.count <= MAX_LISTED:
+            self.first.append((str(what), str(why)))
+
+    def show(self, title: str, columns: tuple[str, str]) -> None:
+        """Print the first, and how many more there are."""
+        show_table(title, columns, self.first)
+        if self.count > len(self.first):
+            err.print(f"and {self.count - len(self.first):,} more", highlight=False)
+
+
+@dataclass
 class Batch:
     """Files to make; a `single` one that was named by itself fails the command, one of several is reported."""
 
     jobs: list[Job]
     single: bool
+    failures: Failures = field(default_factory=Failures)
+
+    def __post_init__(self) -> None:
+        self.total = len(self.jobs)
 
     def check_output(self, force: bool) -> None:
-        """Refuse the output of a single file before anything is loaded.
+        """Before anything is loaded, set aside the jobs whose source, target or output cannot be: they have failed.
 
         Raises:
-            VcvaeError: it exists, or cannot be written.
+            VcvaeError: the single job is one of them.
         """
+        usable = []
+        for job in self.jobs:
+            try:
+                self._check(job, force)
+                usable.append(job)
+            except VcvaeError as error:
+                if self.single:
+                    raise
+                self.failures.add(job.source, error)
+        self.jobs = usable
+
+    def _check(self, job: Job, force: bool) -> None:
         from vcvae import audio
 
-        if self.single:
-            audio.check_output(self.jobs[0].output, force)
+        if job.source != STDIN:
+            check_file(job.source, advice="give a recording")
+        for target in job.targets:
+            if target != STDIN:
+                check_exists(target)
+        if not self.single:
+            check_folder(job.output.parent)
+        if self.single or job.output.parent.is_dir():
+            audio.check_output(job.output, force)
 
-    def run(self, work: Callable[[Job], None], progress: Progress) -> list[tuple[Path, VcvaeError]]:
-        """Do `work` for each job → the sources of those that failed, and why; the others are done.
+    def run(self, work: Callable[[Job], None], progress: Progress) -> Failures:
+        """Do `work` for each job → all that failed, and why; the others are done.
 
         Raises:
             VcvaeError: the single job failed.
         """
         if self.single:
             work(self.jobs[0])
-            return []
-        failures = []
+            return self.failures
         for number, job in enumerate(self.jobs):
             progress(number, len(self.jobs), job.source.name)
             try:
@@ -63,21 +108,21 @@ class Batch:
                     job.output.parent.mkdir(parents=True, exist_ok=True)
                 work(job)
             except VcvaeError as error:
-                failures.append((job.source, error))
-        return failures
+                self.failures.add(job.source, error)
+        return self.failures
 
-    def report(self, failures: list[tuple[Path, VcvaeError]], done: str) -> None:
+    def report(self, failures: Failures, done: str) -> None:
         """Print what `run` made: the one output, or how many are `done` and which are not.
 
         Raises:
             typer.Exit: some failed.
         """
         if self.single:
-            say(str(self.jobs[0].output))
-            return
-        say(f"{len(self.jobs) - len(failures)} of {len(self.jobs)} {done}")
-        if failures:
-            show_table("failed", ("source", "why"), failures)
+            say_written(self.jobs[0].output)
+        else:
+            say(f"{self.total - failures.count} of {self.total} {done}")
+        if failures.count:
+            failures.show("failed", ("source", "why"))
             raise typer.Exit(1)
 
 
@@ -85,22 +130,28 @@ def read_batch(source: Path, output: Path | None, suffix: str, targets: list[Pat
     """A recording or each recording of a folder, and where its result goes.
 
     Args:
-        suffix: marks a result whose place is not given: `a.suffix.wav` beside `a.wav`, `folder.suffix` beside `folder`.
+        suffix: marks a result whose place is not given: `a.suffix.wav` beside `a.wav`, `folder.suffix` beside `folder`;
+            that of standard input goes to standard output.
 
     Raises:
         VcvaeError: a folder without recordings, or an output that cannot be theirs.
     """
     targets = tuple(targets or ())
+    if source == STDIN:
+        return _single(Job(source, output or STDOUT, targets))
     if not source.is_dir():
-        return Batch([Job(source, output or source.with_name(f"{source.stem}.{suffix}.wav"), targets)], single=True)
+        return _single(Job(source, output or source.with_name(f"{source.stem}.{suffix}.wav"), targets))
     from vcvae import audio
 
     here = source.resolve()
-    folder = output or here.with_name(f"{here.name}.{suffix}")
-    if folder.is_file():
+    folder = output or here.parent / f"{here.name}.{suffix}"
+    if folder == STDOUT or folder.is_file():
         raise VcvaeError(f"{folder}: is a file; the source is a folder, so give a folder.")
     if folder.resolve().is_relative_to(here):
         raise VcvaeError(f"{folder}: lies within {source}, and would be a source the next time; choose another place.")
+    if folder.resolve() == folder.resolve().parent:
+        raise VcvaeError(f"{folder}: is the root of the disk; give a folder for the results.")
+    check_folder(folder)
     files = audio.find(source)
     stems = Counter(file.with_suffix("") for file in files)
     jobs = []
@@ -111,25 +162,78 @@ def read_batch(source: Path, output: Path | None, suffix: str, targets: list[Pat
     return Batch(jobs, single=False)
 
 
+def _single(job: Job) -> Batch:
+    for _, fault in _overwritten([job]):
+        raise VcvaeError(f"{job.output}: {fault}; give another output.")
+    return Batch([job], single=True)
+
+
 def read_pairs(path: Path) -> Batch:
     """The conversions that a table lists, one a line: source, target[;target…], output.
 
     Raises:
-        VcvaeError: it cannot be read, holds no lines, or one that is wrong.
+        VcvaeError: it cannot be read, or holds no lines; or lines that are wrong, of which the first are printed: in
+            their form, or with an output that is no audio file, that of another line, or what a line reads.
     """
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise VcvaeError(f"{path}: cannot be read as a table ({error}).") from None
-    jobs = []
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
+    from vcvae.audio import OUTPUT_FORMATS
+
+    jobs, numbers, wrong = [], [], Failures()
+    for number, line in _lines(path):
         fields = [field.strip() for field in line.split("\t")]
-        if len(fields) != 3 or not all(fields):
-            raise VcvaeError(f"{path}: line {number} is not {PAIR}.")
-        source, targets, output = fields
-        jobs.append(Job(Path(source), Path(output), tuple(Path(target) for target in targets.split(";") if target)))
+        targets = tuple(Path(target) for target in fields[1].split(";") if target.strip()) if len(fields) == 3 else ()
+        if not (targets and all(fields)):
+            wrong.add(f"line {number}", f"is not {PAIR}")
+        elif os.path.splitext(fields[2])[1].lower() not in OUTPUT_FORMATS:
+            wrong.add(f"line {number}", f"has an output that does not end in {' or '.join(OUTPUT_FORMATS)}")
+        else:
+            jobs.append(Job(Path(fields[0]), Path(fields[2]), targets))
+            numbers.append(number)
+    for index, fault in _overwritten(jobs, [f" of line {number}" for number in numbers]):
+        wrong.add(f"line {numbers[index]}", f"has an output that {fault}")
+    if wrong.count == 1:
+        raise VcvaeError(f"{path}: {' '.join(wrong.first[0])}.")
+    if wrong.count:
+        wrong.show(str(path), ("line", "why"))
+        raise VcvaeError(f"{path}: {wrong.count:,} lines are wrong, such as {wrong.first[0][0]}; correct them.")
     if not jobs:
         raise VcvaeError(f"{path}: holds no lines; each is {PAIR}.")
     return Batch(jobs, single=False)
+
+
+def _lines(path: Path) -> Iterator[tuple[int, str]]:
+    """The lines of a table that are not blank, and their numbers."""
+    check_file(path, advice="give a table")
+    try:
+        with open(path, encoding="utf-8-sig") as file:
+            number = 0
+            while line := file.readline(MAX_LINE):
+                number += 1
+                if len(line) == MAX_LINE:
+                    raise VcvaeError(f"{path}: line {number} is not {PAIR}, but longer than {MAX_LINE:,} characters.")
+                if line.strip():
+                    yield number, line
+    except (OSError, UnicodeDecodeError) as error:
+        raise VcvaeError(f"{path}: cannot be read as a table ({error}); save it as text in UTF-8.") from None
+
+
+def _overwritten(jobs: Sequence[Job], names: Sequence[str] = ("",)) -> Iterator[tuple[int, str]]:
+    """The indices of jobs whose output is that of an earlier one, or what a job reads, and which; `names` of jobs."""
+    folder = functools.cache(os.path.realpath)
+
+    def place(path: Path) -> str:
+        return os.path.join(folder(os.path.dirname(path)), path.name)
+
+    inputs: dict[str, str] = {}
+    for job, name in zip(jobs, names, strict=True):
+        for kind, path in (("source", job.source), *(("target", target) for target in job.targets)):
+            if "\0" not in str(path):
+                inputs.setdefault(place(path), f"is the {kind}{name}")
+                if os.path.islink(path):
+                    inputs.setdefault(os.path.realpath(path), f"is the {kind}{name}")
+    outputs: dict[str, str] = {}
+    for index, (job, name) in enumerate(zip(jobs, names, strict=True)):
+        if "\0" not in str(job.output):
+            written = place(job.output)
+            if fault := inputs.get(written) or outputs.get(written):
+                yield index, fault
+            outputs.setdefault(written, f"is the output{name}")

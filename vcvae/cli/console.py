@@ -12,9 +12,14 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.table import Table
 
+from vcvae.defaults import STDOUT
+
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from vcvae.progress import Progress
 
+MAX_LISTED = 20  # rows of a table of failures; the others are counted
 UNFOLDED = 1000  # columns where there is no terminal: lines are not folded, so that they can be searched
 ANNOUNCE_AFTER = 5.0  # seconds of fine-tuning from which the rest is estimated, where no bar can be shown
 
@@ -37,6 +42,12 @@ def escape_unprintable() -> None:
 
 def say(text: str) -> None:
     out.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+def say_written(path: Path) -> None:
+    """Print the path of a file that was written, unless it is standard output itself."""
+    if path != STDOUT:
+        say(str(path))
 
 
 def show_table(title: str, columns: tuple[str, ...], rows: Iterable[tuple]) -> None:

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from vcvae.cli.console import progress_bar, say, show_table
-from vcvae.cli.options import finite
+from vcvae.cli.options import finite, non_empty_path
 from vcvae.defaults import MINIMUM_SECONDS
 
 
@@ -18,8 +18,15 @@ def prepare(
         str,
         typer.Argument(help="vctk, libritts, libritts-r, librispeech, cmu-arctic, aishell3, commonvoice or folder."),
     ],
-    source: Annotated[Path, typer.Argument(help="Folder of the corpus; of `folder`: SOURCE/speaker/*.wav|flac|mp3|…")],
-    destination: Annotated[Path, typer.Argument(help="Folder for the prepared audio and its manifests.")],
+    source: Annotated[
+        Path,
+        typer.Argument(
+            help="Folder of the corpus; of `folder`: SOURCE/speaker/*.wav|flac|mp3|…", parser=non_empty_path
+        ),
+    ],
+    destination: Annotated[
+        Path, typer.Argument(help="Folder for the prepared audio and its manifests.", parser=non_empty_path)
+    ],
     jobs: Annotated[int, typer.Option(min=1, help="Number of processes.")] = max(1, (os.cpu_count() or 2) - 1),
     minimum: Annotated[
         float, typer.Option(min=0, callback=finite, help="Shortest recording that is used, seconds.")

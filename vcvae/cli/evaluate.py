@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from vcvae.cli.console import progress_bar, say
-from vcvae.cli.options import Device, Force, Vocoder
+from vcvae.cli.options import Device, Force, Vocoder, non_empty_path
 from vcvae.defaults import ADAPT_STEPS
 from vcvae.errors import VcvaeError
 
@@ -18,16 +18,25 @@ def evaluate(
         str | None, typer.Argument(help="Folder or Hugging Face repository; by default, the released model.")
     ] = None,
     cases: Annotated[
-        Path | None, typer.Option(help="A table of conversions: id, source, targets[, transcript, reference].")
+        Path | None,
+        typer.Option(
+            help="A table of conversions: id, source, targets[, transcript, reference].", parser=non_empty_path
+        ),
     ] = None,
     corpus: Annotated[
-        Path | None, typer.Option(help="A prepared folder of unseen speakers, from which conversions are drawn.")
+        Path | None,
+        typer.Option(
+            help="A prepared folder of unseen speakers, from which conversions are drawn.", parser=non_empty_path
+        ),
     ] = None,
-    output: Annotated[Path, typer.Option("--output", "-o", help="A folder for conversions and report.")] = Path(
-        "evaluation"
-    ),
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="A folder for conversions and report.", parser=non_empty_path)
+    ] = Path("evaluation"),
     root: Annotated[
-        Path | None, typer.Option(help="Folder to which paths in --cases are relative; by default, the table's own.")
+        Path | None,
+        typer.Option(
+            help="Folder to which paths in --cases are relative; by default, the table's own.", parser=non_empty_path
+        ),
     ] = None,
     count: Annotated[int, typer.Option(min=1, help="Number of conversions that are drawn from --corpus.")] = 24,
     verifier: Annotated[

@@ -8,6 +8,9 @@ from typing import Annotated
 
 import typer
 
+from vcvae.defaults import STDIN, STDOUT
+from vcvae.errors import check_followable
+
 
 def finite(value: float) -> float:
     if not math.isfinite(value):
@@ -16,9 +19,23 @@ def finite(value: float) -> float:
 
 
 def non_empty_path(text: str) -> Path:
-    if not text:
-        raise typer.BadParameter("an empty path; is a variable not set?")
+    """A file or a folder, or where one can be made.
+
+    Raises:
+        VcvaeError: it is something else, such as a pipe or a device.
+    """
+    check_followable(text)
     return Path(text)
+
+
+def source_path(text: str) -> Path:
+    """A recording or a folder of them; - is standard input."""
+    return STDIN if text in ("-", str(STDIN)) else non_empty_path(text)
+
+
+def output_path(text: str) -> Path:
+    """Where a recording is written; - is standard output."""
+    return STDOUT if text in ("-", str(STDOUT)) else non_empty_path(text)
 
 
 Model = Annotated[str | None, typer.Option(help="Folder or Hugging Face repository; by default, the released model.")]
@@ -36,6 +53,11 @@ VocoderSeed = Annotated[
 ]
 Output = Annotated[
     Path | None,
-    typer.Option("--output", "-o", help="WAV or FLAC file; a folder where SOURCE is one; by default, beside SOURCE."),
+    typer.Option(
+        "--output",
+        "-o",
+        help="WAV or FLAC file, or - for standard output; a folder where SOURCE is one; by default, beside SOURCE.",
+        parser=output_path,
+    ),
 ]
 Force = Annotated[bool, typer.Option("--force", help="Overwrite outputs that exist.")]

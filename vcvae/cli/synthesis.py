@@ -9,8 +9,18 @@ from typing import Annotated
 import typer
 
 from vcvae.cli.batch import Job, read_batch
-from vcvae.cli.console import progress_bar, progress_bars, say
-from vcvae.cli.options import Device, Force, Model, Output, Vocoder, VocoderSeed, non_empty_path
+from vcvae.cli.console import progress_bar, progress_bars, say, say_written
+from vcvae.cli.options import (
+    Device,
+    Force,
+    Model,
+    Output,
+    Vocoder,
+    VocoderSeed,
+    non_empty_path,
+    output_path,
+    source_path,
+)
 from vcvae.defaults import CODE_BITS
 from vcvae.errors import VcvaeError, check_absent, replacing
 
@@ -26,7 +36,10 @@ class Kind(str, Enum):
 
 def vocode(
     source: Annotated[
-        Path, typer.Argument(help="A recording, a mel (.npy), or a folder of recordings.", parser=non_empty_path)
+        Path,
+        typer.Argument(
+            help="A recording, or - for standard input; a mel (.npy); or a folder of recordings.", parser=source_path
+        ),
     ],
     output: Output = None,
     vocoder: Vocoder = None,
@@ -63,8 +76,10 @@ def encode(
             "which `vcvae decode` synthesizes."
         ),
     ],
-    source: Annotated[Path, typer.Argument(help="A recording.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="A .npy file; for a code, a .npz file.")],
+    source: Annotated[Path, typer.Argument(help="A recording, or - for standard input.", parser=source_path)],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="A .npy file; for a code, a .npz file.", parser=non_empty_path)
+    ],
     bits: Annotated[int, typer.Option(help="Bits for each value of a code: 8 or 16.")] = CODE_BITS,
     model: Model = None,
     device: Device = "auto",
@@ -99,6 +114,7 @@ def _write_code(source: Path, output: Path, bits: int, model: str | None, force:
     from vcvae.convert.encoder import recording_mel
     from vcvae.models import load_autoencoder
 
+    codec.check_output(output, bits, force)
     with progress_bar("encoding"):
         encoder = load_autoencoder(model)
         mel, _ = recording_mel(source, encoder.config.mel)
@@ -109,8 +125,11 @@ def _write_code(source: Path, output: Path, bits: int, model: str | None, force:
 
 
 def decode(
-    source: Annotated[Path, typer.Argument(help="A .npz file that `vcvae encode code` wrote.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="WAV or FLAC file.")],
+    source: Annotated[Path, typer.Argument(help="A .npz file that `vcvae encode code` wrote.", parser=non_empty_path)],
+    output: Annotated[
+        Path,
+        typer.Option("--output", "-o", help="WAV or FLAC file, or - for standard output.", parser=output_path),
+    ],
     model: Annotated[str, typer.Option(help="Folder or Hugging Face repository of the auto-encoder that encoded it.")],
     vocoder: Vocoder = None,
     seed: VocoderSeed = 0,
@@ -130,11 +149,13 @@ def decode(
         mel = codec.decode(decoder, codec.read(source))
         loaded = load_vocoder(vocoder, config, seed=seed).for_predicted_mels().eval()
         audio.write(output, synthesize(loaded, mel), config.sample_rate, force=force)
-    say(str(output))
+    say_written(output)
 
 
 def denoise(
-    source: Annotated[Path, typer.Argument(help="A recording, or a folder of them.", parser=non_empty_path)],
+    source: Annotated[
+        Path, typer.Argument(help="A recording, or - for standard input; or a folder.", parser=source_path)
+    ],
     model: Annotated[str, typer.Option(help="Folder or Hugging Face repository of a denoising auto-encoder.")],
     output: Output = None,
     vocoder: Vocoder = None,

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from vcvae.cli.console import out, progress_bar, say
-from vcvae.cli.options import Force
+from vcvae.cli.options import Force, non_empty_path
 from vcvae.errors import VcvaeError
 
 Assignments = Annotated[
@@ -19,7 +19,7 @@ Assignments = Annotated[
 
 
 def train(
-    config: Annotated[Path | None, typer.Argument(help="A YAML file.")] = None,
+    config: Annotated[Path | None, typer.Argument(help="A YAML file.", parser=non_empty_path)] = None,
     assignments: Assignments = None,
     task: Annotated[
         str | None,
@@ -46,7 +46,8 @@ def train(
 
 def fit(
     config: Annotated[
-        Path | None, typer.Argument(help="A YAML file, such as recipes/family/gmm_conversion.yaml.")
+        Path | None,
+        typer.Argument(help="A YAML file, such as recipes/family/gmm_conversion.yaml.", parser=non_empty_path),
     ] = None,
     assignments: Assignments = None,
     explain: Annotated[bool, typer.Option("--explain", help="Print every configuration key, and fit nothing.")] = False,
@@ -74,14 +75,20 @@ def fit(
 
 
 def run(
-    recipe: Annotated[Path, typer.Argument(help="The folder of a recipe, such as recipes/mini.")],
+    recipe: Annotated[
+        Path, typer.Argument(help="The folder of a recipe, such as recipes/mini.", parser=non_empty_path)
+    ],
     first: Annotated[str | None, typer.Option("--from", help="The first step to run, even if it is done.")] = None,
     last: Annotated[str | None, typer.Option("--to", help="The last step to run.")] = None,
     source: Annotated[
-        Path | None, typer.Option(help="Folder of the corpus; by default, the one that the recipe names.")
+        Path | None,
+        typer.Option(help="Folder of the corpus; by default, the one that the recipe names.", parser=non_empty_path),
     ] = None,
     launch: Annotated[
-        Path | None, typer.Option(help="An accelerate configuration, with which training steps are launched.")
+        Path | None,
+        typer.Option(
+            help="An accelerate configuration, with which training steps are launched.", parser=non_empty_path
+        ),
     ] = None,
 ) -> None:
     """Run all steps of a recipe, from the corpus to conversions; finished steps are skipped."""
@@ -91,8 +98,10 @@ def run(
 
 
 def export(
-    run: Annotated[Path, typer.Argument(help="The output folder of a training run.")],
-    destination: Annotated[Path, typer.Argument(help="A folder for the weights and their configuration.")],
+    run: Annotated[Path, typer.Argument(help="The output folder of a training run.", parser=non_empty_path)],
+    destination: Annotated[
+        Path, typer.Argument(help="A folder for the weights and their configuration.", parser=non_empty_path)
+    ],
     best: Annotated[
         bool, typer.Option("--best", help="Export the checkpoint with the best validation, not the last one.")
     ] = False,

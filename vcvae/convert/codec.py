@@ -63,18 +63,26 @@ def bits_per_second(code: Code, bits: int, frame_rate: float) -> float:
     return code.values.size * bits / (code.frames / frame_rate)
 
 
+def check_output(path: str | Path, bits: int, force: bool = False) -> None:
+    """Check, before any work is done, that a code of `bits` bits can be written.
+
+    Raises:
+        VcvaeError: a wrong name or number of bits, a file that exists, or one that cannot be written.
+    """
+    if bits not in BITS:
+        raise VcvaeError(f"--bits {bits}: a value is stored in 8 or 16 bits.")
+    if Path(path).suffix != ".npz":
+        raise VcvaeError(f"{path}: a code is written as .npz; end the name so.")
+    check_absent(path, force)
+
+
 def write(path: str | Path, code: Code, *, bits: int = CODE_BITS, force: bool = False) -> None:
     """Write a code to a .npz file.
 
     Raises:
         VcvaeError: a wrong name or number of bits, a file that exists, or one that cannot be written.
     """
-    path = Path(path)
-    if bits not in BITS:
-        raise VcvaeError(f"--bits {bits}: a value is stored in 8 or 16 bits.")
-    if path.suffix != ".npz":
-        raise VcvaeError(f"{path}: a code is written as .npz; end the name so.")
-    check_absent(path, force)
+    check_output(path, bits, force)
     arrays = {"frames": np.int64(code.frames), "model": np.array(code.fingerprint)}
     if bits == 16:
         arrays["code"] = code.values.astype(np.float16)
