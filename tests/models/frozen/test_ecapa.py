@@ -11,6 +11,7 @@ from vcvae.models.frozen.ecapa import (
     EcapaConfig,
     EcapaTDNN,
     FrozenBatchNorm,
+    ReflectConv1d,
     load_ecapa,
 )
 
@@ -22,16 +23,33 @@ def test_frozen_batch_norm_is_that_of_evaluation():
     scale.norm.running_mean.normal_()
     scale.norm.running_var.uniform_(0.5, 2)
     torch.nn.init.normal_(scale.norm.weight)
-    x = torch.randn(3, 5, 7)
-    torch.testing.assert_close(scale(x), scale.norm.eval()(x))
+    x = torch.randn(3, 7, 5)
+    torch.testing.assert_close(scale(x), scale.norm.eval()(x.mT).mT)
+
+
+@pytest.mark.parametrize(("frames", "mode"), [(20, "reflect"), (2, "replicate")])
+def test_reflect_convolution_is_a_convolution_over_time(frames, mode):
+    layer = ReflectConv1d(3, 5, kernel=3, dilation=4)
+    x = torch.randn(2, frames, 3)
+    expected = layer.conv(torch.nn.functional.pad(x.mT, (4, 4), mode=mode)).mT
+    torch.testing.assert_close(layer(x), expected)
 
 
 def test_pooling_with_uniform_weights_is_mean_and_standard_deviation():
     pooling = AttentiveStatisticsPooling(3, 4).eval()
     torch.nn.init.zeros_(pooling.conv.conv.weight)
-    x = torch.randn(2, 3, 50)
-    expected = torch.cat([x.mean(2, keepdim=True), x.std(2, keepdim=True, unbiased=False)], dim=1)
-    torch.testing.assert_close(pooling(x), expected)
+    x = torch.randn(2, 50, 3)
+    torch.testing.assert_close(pooling(x), torch.cat([x.mean(1), x.std(1, unbiased=False)], dim=1))
+
+
+def test_pooling_weights_frames_by_their_values_and_their_context():
+    pooling = AttentiveStatisticsPooling(3, 4).eval()
+    x = torch.randn(2, 50, 3)
+    context = torch.cat([x.mean(1), x.std(1, unbiased=False)], dim=1)[:, None].expand(-1, 50, -1)
+    weight = pooling.conv(torch.tanh(pooling.tdnn(torch.cat([x, context], dim=2)))).softmax(dim=1)
+    mean = (weight * x).sum(dim=1)
+    variance = (weight * x.square()).sum(dim=1) - mean.square()
+    torch.testing.assert_close(pooling(x), torch.cat([mean, variance.sqrt()], dim=1))
 
 
 def test_ecapa_is_invariant_to_the_levels_of_bands_and_takes_one_frame():
