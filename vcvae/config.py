@@ -8,20 +8,48 @@ from __future__ import annotations
 
 import difflib
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar, get_args
 
-import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
+from vcvae.documents import parse_yaml, read_yaml_file, shorten
 from vcvae.errors import VcvaeError
 
 C = TypeVar("C", bound="Config")
 
 
-class Config(BaseModel):
-    """Base of every configuration: immutable, and an unknown key is an error."""
+def _rises(pair: tuple[float, float]) -> tuple[float, float]:
+    if pair[0] > pair[1]:
+        raise ValueError("a range must rise, from its lower to its higher end")
+    return pair
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+
+Decibels = Annotated[float, Field(ge=-120, le=120)]
+DecibelRange = Annotated[tuple[Decibels, Decibels], AfterValidator(_rises)]
+PositiveRange = Annotated[
+    tuple[Annotated[float, Field(gt=0, le=1000)], Annotated[float, Field(gt=0, le=1000)]], AfterValidator(_rises)
+]
+MAX_TEXT = 4096  # characters of a path or a name
+
+
+class Config(BaseModel):
+    """Base of every configuration: immutable, and an unknown key is an error.
+
+    Every number has a least and a greatest value (a test sees to it), so that a wrong one is refused before any memory
+    is taken. NaN and infinity are never values.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _is_plain(cls, value: Any, info: ValidationInfo) -> Any:
+        if isinstance(value, str) and ("\0" in value or len(value) > MAX_TEXT):
+            raise ValueError(f"text must have no NUL and at most {MAX_TEXT} characters")
+        kinds = _kinds(cls.model_fields[info.field_name].annotation)
+        if _holds_bool(value) and bool not in kinds and (int in kinds or float in kinds):  # pydantic takes true for 1
+            raise ValueError("a number is needed, not true or false")
+        return value
 
     @classmethod
     def parse(cls: type[C], values: dict[str, Any], *, context: str) -> C:
@@ -49,24 +77,17 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
 
 
 def _inherit(path: Path, derived: list[Path]) -> dict[str, Any]:
+    advice = "give the path of a YAML file"
+    if derived:
+        advice = f"{derived[-1]} names it as its base: give a path relative to that file"
+    values = read_yaml_file(path, advice=advice)
     if path.resolve() in derived:
         raise VcvaeError(f"{path}: is its own base, directly or through other files; give another 'base'.")
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        reason = f"cannot be read ({error.strerror})"
-        if derived:
-            raise VcvaeError(f"{derived[-1]}: its base {path} {reason}; give a path relative to the file.") from None
-        raise VcvaeError(f"{path}: {reason}; give the path of a YAML file.") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise VcvaeError(f"{path}: not valid YAML ({' '.join(str(error).split())}).") from None
-    if not isinstance(values, dict):
-        raise VcvaeError(f"{path}: holds no keys; a configuration is a mapping such as 'steps: 1000'.")
     if "base" not in values:
         return values
     base = values.pop("base")
     if not isinstance(base, str):
-        raise VcvaeError(f"{path}: 'base' is {base!r}; name one YAML file.")
+        raise VcvaeError(f"{path}: 'base' is {shorten(repr(base))}; name one YAML file.")
     return _join(_inherit(path.parent / base, [*derived, path.resolve()]), values)
 
 
@@ -97,23 +118,30 @@ def override(values: dict[str, Any], assignments: list[str]) -> dict[str, Any]:
                 raise VcvaeError(f"--set {assignment}: '{parent}' is not a group of keys.")
             level[parent] = dict(level.get(parent, {}))
             level = level[parent]
-        try:
-            level[last] = yaml.safe_load(value)
-        except yaml.YAMLError:
-            raise VcvaeError(f"--set {assignment}: the value is not valid YAML.") from None
+        level[last] = parse_yaml(value, context=f"--set {shorten(assignment)}")
     return values
 
 
 def _explain(config: type[Config], error: ValidationError) -> str:
     first = error.errors()[0]
     *parents, key = first["loc"] or ("",)
-    name = ".".join(map(str, first["loc"]))
+    name = shorten(".".join(map(str, first["loc"])))
     if first["type"] == "missing":
         return f"the key '{name}' is missing."
     if first["type"] != "extra_forbidden":
-        return f"'{name}' is wrong: {first['msg']} (it is {first['input']!r})." if name else f"{first['msg']}."
+        message = first["msg"].removeprefix("Value error, ")
+        return f"'{name}' is wrong: {message} (it is {shorten(repr(first['input']))})." if name else f"{message}."
     for parent in parents:
         config = config.model_fields[parent].annotation
     valid = list(config.model_fields)
     nearest = difflib.get_close_matches(str(key), valid, n=1, cutoff=0.0)[0]
     return f"unknown key '{name}'; did you mean '{'.'.join([*map(str, parents), nearest])}'?"
+
+
+def _holds_bool(value: Any) -> bool:
+    return isinstance(value, bool) or (isinstance(value, list | tuple) and any(map(_holds_bool, value)))
+
+
+def _kinds(annotation: Any) -> list[Any]:
+    """The types in an annotation, also those within others: `int | None` → `int | None`, `int`, `None`."""
+    return [annotation, *(kind for part in get_args(annotation) for kind in _kinds(part))]

@@ -14,6 +14,12 @@ class VcvaeError(Exception):
     """Bad input. The command line prints its message alone, without a traceback, and exits with code 2."""
 
 
+def reason(error: BaseException) -> str:
+    """Why, in one line: the first of the error's message, without a full stop, or its kind where it has none."""
+    lines = str(error).strip().splitlines()
+    return lines[0].rstrip(".") if lines else type(error).__name__
+
+
 @contextmanager
 def disk_errors(path: str | Path, verb: str = "written", *, advice: str = "give another path") -> Iterator[None]:
     """Turn errors of the disk, or of a library that uses it, within the block into a VcvaeError about `path`."""

@@ -267,7 +267,7 @@ def test_train_goes_on_when_a_file_becomes_unreadable(values, tmp_path, caplog):
         ({"steps": "many"}, "'steps' is wrong"),
         ({"data": 5}, "'data' is wrong"),
         ({"optimizer": {"betas": [2, 3]}}, "'optimizer.betas.0' is wrong"),
-        ({"content_input": {"noise_level": [-15, -45]}}, "noise_level must rise"),
+        ({"content_input": {"noise_level": [-15, -45]}}, "noise_level' is wrong: a range must rise"),
         ({"model": {"mel": {"window": 2048}}}, "must not exceed n_fft"),
         ({"model": {"mel": {"f_max": 20000}}}, "half the sample rate"),
         ({"task": ["conversion"]}, "must be one of: conversion"),

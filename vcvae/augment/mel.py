@@ -5,28 +5,20 @@ from __future__ import annotations
 import math
 
 import torch
-from pydantic import Field, model_validator
+from pydantic import Field
 from torch import Tensor
 
-from vcvae.config import Config
+from vcvae.config import Config, DecibelRange
 from vcvae.features.mel import MelConfig, band_centres
 
 
 class PerturbationConfig(Config):
     """Ranges of the perturbation, which is drawn anew for each utterance."""
 
-    warp: float = Field(0.0, ge=0, description="largest scaling of frequencies, F0 and formants alike")
-    equalizer: float = Field(0.0, ge=0, description="dB; standard deviation of a smooth random equalizer")
+    warp: float = Field(0.0, ge=0, lt=1, description="largest scaling of frequencies, F0 and formants alike")
+    equalizer: float = Field(0.0, ge=0, le=60, description="dB; standard deviation of a smooth random equalizer")
     noise: float = Field(0.0, ge=0, le=1, description="probability that stationary noise is added to an utterance")
-    noise_level: tuple[float, float] = Field(
-        (-45.0, -15.0), description="dB relative to the speech; range of the noise"
-    )
-
-    @model_validator(mode="after")
-    def _is_ordered(self) -> PerturbationConfig:
-        if self.noise_level[0] > self.noise_level[1]:
-            raise ValueError("noise_level must rise")
-        return self
+    noise_level: DecibelRange = Field((-45.0, -15.0), description="dB relative to the speech; range of the noise")
 
 
 class Perturbation:

@@ -28,7 +28,7 @@ class VoiceAugmentationConfig(Config):
     formant_tilt: float = Field(
         0.06, ge=0, lt=1, description="fraction by which low and high formants are scaled in opposite directions"
     )
-    equalizer: float = Field(3.0, ge=0, description="dB; standard deviation of a smooth filter")
+    equalizer: float = Field(3.0, ge=0, le=60, description="dB; standard deviation of a smooth filter")
 
 
 class VoiceAugmentation:

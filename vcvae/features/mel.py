@@ -22,14 +22,14 @@ MEL_MEAN, MEL_STD = -4.5, 2.0
 class MelConfig(Config):
     """Parameters of a log-mel spectrogram. Saved with all weights; networks that work together must agree on it."""
 
-    sample_rate: int = Field(22050, gt=0, description="Hz")
-    n_fft: int = Field(1024, gt=0, description="samples; length of the Fourier transform")
-    window: int = Field(1024, gt=0, description="samples; length of the Hann window")
-    hop: int = Field(256, gt=0, description="samples between frames: 86.1 frames per second")
-    n_mels: int = Field(80, gt=0, description="Slaney bands of equal area")
-    f_min: float = Field(0.0, ge=0, description="Hz; lower edge of the lowest band")
-    f_max: float = Field(8000.0, gt=0, description="Hz; upper edge of the highest band")
-    floor: float = Field(1e-5, gt=0, description="smallest magnitude; ln(1e-5) = -11.5")
+    sample_rate: int = Field(22050, ge=1000, le=384_000, description="Hz")
+    n_fft: int = Field(1024, ge=16, le=65_536, description="samples; length of the Fourier transform")
+    window: int = Field(1024, ge=16, le=65_536, description="samples; length of the Hann window")
+    hop: int = Field(256, gt=0, le=65_536, description="samples between frames: 86.1 frames per second")
+    n_mels: int = Field(80, gt=0, le=1024, description="Slaney bands of equal area")
+    f_min: float = Field(0.0, ge=0, le=192_000, description="Hz; lower edge of the lowest band")
+    f_max: float = Field(8000.0, gt=0, le=192_000, description="Hz; upper edge of the highest band")
+    floor: float = Field(1e-5, gt=0, le=1, description="smallest magnitude; ln(1e-5) = -11.5")
 
     @model_validator(mode="after")
     def _holds_together(self) -> MelConfig:
@@ -37,6 +37,8 @@ class MelConfig(Config):
             raise ValueError("f_min must lie below f_max, and f_max not above half the sample rate")
         if self.window > self.n_fft or self.hop > self.n_fft or (self.n_fft - self.hop) % 2:
             raise ValueError("window and hop must not exceed n_fft, and n_fft - hop must be even")
+        if self.n_mels > self.n_fft // 2 or self.f_max - self.f_min < 4 * self.sample_rate / self.n_fft:
+            raise ValueError("the bands are more than the bins of n_fft, or lie between two bins; raise n_fft")
         return self
 
     @property
@@ -77,7 +79,7 @@ class MelSpectrogram(nn.Module):
         self.config = config or MelConfig()
         c = self.config
         filters = mel_filters(c.n_mels, sample_rate=c.sample_rate, n_fft=c.n_fft, f_min=c.f_min, f_max=c.f_max)
-        self.register_buffer("window", torch.hann_window(c.window), persistent=False)
+        self.register_buffer("window", torch.hann_window(c.window, device="cpu"), persistent=False)
         self.register_buffer("filters", torch.from_numpy(filters), persistent=False)
         self.bins = int(filters.any(axis=0).nonzero()[0].max()) + 1  # no band reaches above
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import zipfile
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from huggingface_hub import ModelCard, ModelHubMixin, hf_hub_download
@@ -15,9 +17,12 @@ from torch import Tensor, nn
 from typing_extensions import Self
 
 from vcvae.config import Config
-from vcvae.errors import VcvaeError, check_folder, disk_errors, replacing
+from vcvae.documents import read_json, shorten
+from vcvae.errors import VcvaeError, check_folder, disk_errors, reason, replacing
 from vcvae.models.quantize import dequantize, quantize_int8
 from vcvae.torch_state import own_torch_state
+
+M = TypeVar("M", bound=nn.Module)
 
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
@@ -80,17 +85,11 @@ class PretrainedModel(nn.Module, ModelHubMixin):
             VcvaeError: there is no model, or one of another class, or its weights do not fit its configuration.
         """
         kind, values, config_file = describe(source, **options)
-        weights_file = fetch(source, WEIGHTS, **options)
         if kind != cls.__name__:
-            raise VcvaeError(f"{source}: holds {kind}, where {cls.__name__} is needed.")
-        model = cls(cls.config_class.parse(values, context=str(config_file)))
-        try:
-            model.load_state_dict(dequantize(load_file(weights_file)))
-        except (SafetensorError, OSError, RuntimeError) as error:
-            raise VcvaeError(
-                f"{weights_file}: not the weights that {CONFIG} beside it describes ({str(error).splitlines()[0]})."
-            ) from None
-        return model.eval()
+            raise VcvaeError(f"{config_file}: holds {shorten(kind)}, where {cls.__name__} is needed.")
+        config = cls.config_class.parse(values, context=str(config_file))
+        weights_file = fetch(source, WEIGHTS, **options)
+        return build(lambda: cls(config), read_weights(weights_file), path=weights_file, config=CONFIG)
 
 
 def check_vacant(folder: Path, force: bool) -> None:
@@ -111,11 +110,11 @@ def describe(source: str | Path, **options: Any) -> tuple[str, dict[str, Any], P
         VcvaeError: there is no configuration, or it is not one of a vcvae model.
     """
     file = fetch(source, CONFIG, **options)
-    try:
-        values = json.loads(file.read_text(encoding="utf-8"))
-        return values.pop("class"), values, file
-    except (ValueError, KeyError, AttributeError, TypeError):
-        raise VcvaeError(f"{file}: not the configuration of a vcvae model.") from None
+    values = read_json(file, advice="give another model")
+    kind = values.pop("class", None)
+    if not isinstance(kind, str):
+        raise VcvaeError(f"{file}: not the configuration of a vcvae model, which names its 'class'.")
+    return kind, values, file
 
 
 def fetch(source: str | Path, name: str, *, give: str = "one that save_pretrained wrote", **options: Any) -> Path:
@@ -127,16 +126,31 @@ def fetch(source: str | Path, name: str, *, give: str = "one that save_pretraine
     Raises:
         VcvaeError: no such folder or repository, or no such file in it.
     """
-    folder = Path(source).expanduser()
-    if folder.is_dir():
-        if not (folder / name).is_file():
-            raise VcvaeError(f"{source}: no {name} in this folder; give {give}.")
-        return folder / name
     try:
+        folder = Path(source).expanduser()
+        if folder.is_dir():
+            if not (folder / name).is_file():
+                raise VcvaeError(f"{source}: no {name} in this folder; give {give}.")
+            return folder / name
         return Path(hf_hub_download(str(source), name, **options))
-    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError, ValueError, RuntimeError) as error:
         raise VcvaeError(
-            f"{source}: neither a folder nor a repository that could be fetched ({str(error).splitlines()[0]})."
+            f"{shorten(str(source), 1000)}: neither a folder nor a repository that could be fetched "
+            f"({shorten(reason(error), 200)})."
+        ) from None
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """The tensors in a safetensors file by name, those that `quantize_int8` stored as float32.
+
+    Raises:
+        VcvaeError: it is no such file.
+    """
+    try:
+        return dequantize(load_file(path))
+    except (SafetensorError, OSError, ValueError, RuntimeError) as error:
+        raise VcvaeError(
+            f"{path}: not weights in safetensors' format ({shorten(reason(error), 200)}); fetch or export it again."
         ) from None
 
 
@@ -149,29 +163,67 @@ def read_checkpoint(path: Path, *, of: str, key: str | None = None) -> dict[str,
         VcvaeError: the file holds something else than `of` (such as "a HiFi-GAN generator").
     """
     try:
-        weights: Any = torch.load(path, map_location="cpu", weights_only=True)
+        weights: Any = read_saved(path)
     except Exception:  # bytes that are something else can fail in any way
         weights = None
     if key is not None:
         weights = weights.get(key) if isinstance(weights, dict) else None
-    if not isinstance(weights, dict) or not all(isinstance(value, Tensor) for value in weights.values()):
+    if not (isinstance(weights, dict) and all(isinstance(name, str) for name in weights)) or not all(
+        isinstance(value, Tensor) for value in weights.values()
+    ):
         holds = "weights by name" if key is None else f"{{'{key}': weights}}"
         raise VcvaeError(f"{path}: not {of}; it should hold the authors' {holds}.")
     return weights
 
 
-def load_weights(model: nn.Module, weights: dict[str, Tensor], *, path: Path, config: str) -> None:
-    """Load the weights read from `path` into `model`; their names and shapes must be exactly the model's.
+def read_saved(path: Path, *, mmap: bool = False) -> Any:
+    """What `torch.save` wrote: tensors, on the CPU, and containers of plain values. No code in the file is run.
 
     Raises:
-        VcvaeError: a weight that is absent, of another shape, or unknown to the model that the file `config` describes.
+        Exception: of any kind, where it is no such file.
     """
-    expected = model.state_dict()
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
+                raise ValueError("it is compressed, which torch.save never does")  # and could unpack to any size
+    return torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
+
+
+def build(make: Callable[[], M], weights: dict[str, Tensor], *, path: Path, config: str) -> M:
+    """The module that `make` makes, in evaluation mode, with the weights read from `path`.
+
+    Names and shapes are compared before the module takes any memory. The global random state stays as it is.
+
+    Raises:
+        VcvaeError: as `check_weights` does.
+    """
+    with torch.device("meta"):
+        check_weights(weights, make().state_dict(), path=path, config=config)
+    with own_torch_state():
+        model = make()
+    model.load_state_dict(weights)
+    return model.eval()
+
+
+def check_weights(weights: dict[str, Tensor], expected: dict[str, Tensor], *, path: Path, config: str) -> None:
+    """Check that the weights read from `path` have the names, shapes and types of those that `config` describes.
+
+    Raises:
+        VcvaeError: a weight that is absent, of another shape or type, unknown, or not finite.
+    """
     for name in sorted(weights.keys() | expected.keys()):
         here = tuple(weights[name].shape) if name in weights else "absent"
         there = tuple(expected[name].shape) if name in expected else "absent"
         if here != there:
             raise VcvaeError(
-                f"{path}: '{name}' is {here} here and {there} by {config}; use the {config} that it was trained with."
+                f"{path}: '{shorten(name)}' is {here} here and {there} by {config}; "
+                f"use the {config} that it was trained with."
             )
-    model.load_state_dict(weights)
+        weight, like = weights[name], expected[name]
+        if weight.is_complex() or weight.is_floating_point() != like.is_floating_point():
+            raise VcvaeError(f"{path}: '{name}' is of {weight.dtype}, not {like.dtype}; give other weights.")
+        if not weight.isfinite().all():
+            raise VcvaeError(
+                f"{path}: '{name}' holds NaN or infinite values, so training failed or the file is damaged; "
+                "give other weights."
+            )

@@ -28,10 +28,17 @@ def quantize_int8(weights: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def dequantize(stored: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The state dict whose matrices `quantize_int8` may have stored as int8; those are float32 again."""
+    """The state dict whose matrices `quantize_int8` may have stored as int8; those are float32 again.
+
+    Raises:
+        ValueError: a scale that does not belong to an int8 matrix of as many rows.
+    """
     weights = {}
     for name, weight in stored.items():
         if name.endswith(SCALE_SUFFIX):
+            codes = stored.get(name.removesuffix(SCALE_SUFFIX))
+            if codes is None or codes.dtype != torch.int8 or codes.ndim < 2 or weight.shape != codes.shape[:1]:
+                raise ValueError(f"'{name}' scales no int8 matrix of as many rows")
             continue
         scale = stored.get(name + SCALE_SUFFIX)
         if scale is None:

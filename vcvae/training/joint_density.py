@@ -27,9 +27,9 @@ class JointDensityConfig(Config):
     source: str = Field(description="folder of the source speaker's recordings")
     target: str = Field(description="folder of the target speaker's recordings of the same sentences and names")
     model: GMMConversionConfig = GMMConversionConfig()
-    rounds: int = Field(2, gt=0, description="iterations of aligning the recordings and fitting the density")
+    rounds: int = Field(2, gt=0, le=100, description="iterations of aligning the recordings and fitting the density")
     held_out: float = Field(0.1, ge=0, lt=1, description="share of the sentences, the last ones, kept for evaluation")
-    seed: int = Field(0, ge=0, description="seed of the initial density")
+    seed: int = Field(0, ge=0, lt=2**32, description="seed of the initial density")
 
 
 @dataclass(frozen=True)

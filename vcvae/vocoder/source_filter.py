@@ -55,12 +55,14 @@ class PostProcessing(Config):
     """Corrections of the synthesized waveform towards the mel. The defaults are for mels of recordings."""
 
     gain_smoothing: int = Field(
-        1, gt=0, description="filters over which the pulses' gains and phases are averaged; odd"
+        1, gt=0, le=255, description="filters over which the pulses' gains and phases are averaged; odd"
     )
     gain_iterations: int = Field(
-        0, ge=0, description="corrections of the filters' gains by the slow part of the mel error"
+        0, ge=0, le=64, description="corrections of the filters' gains by the slow part of the mel error"
     )
-    griffin_lim_iterations: int = Field(8, ge=0, description="Griffin-Lim iterations towards the mel, at the end")
+    griffin_lim_iterations: int = Field(
+        8, ge=0, le=256, description="Griffin-Lim iterations towards the mel, at the end"
+    )
 
     @model_validator(mode="after")
     def _holds_together(self) -> PostProcessing:
@@ -73,14 +75,14 @@ class SourceFilterVocoderConfig(Config):
     """Sizes of the source-filter vocoder. The defaults have 3.8 M parameters."""
 
     mel: MelConfig = MelConfig()
-    channels: int = Field(256, gt=0, description="width of the backbone")
-    blocks: int = Field(7, ge=0, description="ConvNeXt blocks")
-    expansion: int = Field(3, gt=0, description="width within a block, as a multiple of the backbone's")
-    kernel: int = Field(7, gt=0, description="frames; an odd number")
-    f0_channels: int = Field(128, gt=0, description="width of the F0 classifier")
-    f0_blocks: int = Field(4, ge=0, description="its residual blocks, at half the frame rate")
-    n_fft: int = Field(512, gt=0, description="samples; window and FFT length of the filters")
-    hop: int = Field(128, gt=0, description="samples between two filters; it divides n_fft and the mel's hop")
+    channels: int = Field(256, gt=0, le=4096, description="width of the backbone")
+    blocks: int = Field(7, ge=0, le=64, description="ConvNeXt blocks")
+    expansion: int = Field(3, gt=0, le=16, description="width within a block, as a multiple of the backbone's")
+    kernel: int = Field(7, gt=0, le=63, description="frames; an odd number")
+    f0_channels: int = Field(128, gt=0, le=4096, description="width of the F0 classifier")
+    f0_blocks: int = Field(4, ge=0, le=64, description="its residual blocks, at half the frame rate")
+    n_fft: int = Field(512, ge=16, le=8192, description="samples; window and FFT length of the filters")
+    hop: int = Field(128, gt=0, le=4096, description="samples between two filters; it divides n_fft and the mel's hop")
     ground_truth: PostProcessing = PostProcessing()
     predicted: PostProcessing = PostProcessing(gain_smoothing=3, gain_iterations=1, griffin_lim_iterations=0)
 
@@ -90,6 +92,8 @@ class SourceFilterVocoderConfig(Config):
             raise ValueError("kernel must be odd")
         if self.n_fft % self.hop or self.mel.hop % self.hop:
             raise ValueError("hop must divide n_fft and the mel's hop")
+        if self.n_fft % 2 or self.n_fft < 2 * self.hop:
+            raise ValueError("n_fft must be even, and twice hop or more")
         return self
 
 
@@ -145,14 +149,15 @@ class FilterHead(nn.Module):
         super().__init__()
         mel, self.bins, self.parts = config.mel, config.n_fft // 2 + 1, config.mel.hop // config.hop
         self.linear = nn.Linear(config.channels, self.parts * 4 * self.bins)
-        nn.init.normal_(self.linear.weight, std=0.01)
+        bound = 0.01 * math.sqrt(3)  # a standard deviation of 0.01
+        nn.init.uniform_(self.linear.weight, -bound, bound)
         nn.init.zeros_(self.linear.bias)
         edges = mel_frequencies(mel.n_mels + 2, f_min=mel.f_min, f_max=mel.f_max)
         frequencies = np.linspace(0, mel.sample_rate / 2, self.bins)
         band_to_bin = np.stack([np.interp(frequencies, edges[1:-1], row) for row in np.eye(mel.n_mels)])
         # The ln-mel of the sum of the three sources, each of unit power.
         bands = MelSpectrogram(mel).filters.sum(dim=1).numpy()
-        power = torch.hann_window(mel.window).square().sum().item() * 3
+        power = torch.hann_window(mel.window, device="cpu").square().sum().item() * 3
         white_mel = np.log(bands.clip(min=1e-9) * math.sqrt(power))
         self.register_buffer("band_to_bin", torch.tensor(band_to_bin, dtype=torch.float32), persistent=False)
         self.register_buffer("white_mel", torch.tensor(white_mel, dtype=torch.float32), persistent=False)
@@ -216,7 +221,7 @@ class SourceFilterVocoder(Vocoder, PretrainedModel, config=SourceFilterVocoderCo
         self.analysis = MelSpectrogram(c.mel)
         noise = np.random.default_rng(0).standard_normal((2, NOISE_SAMPLES), dtype=np.float32)
         self.register_buffer("noise", torch.from_numpy(noise), persistent=False)
-        self.register_buffer("window", torch.hann_window(c.n_fft), persistent=False)
+        self.register_buffer("window", torch.hann_window(c.n_fft, device="cpu"), persistent=False)
 
     @property
     def reach(self) -> int:

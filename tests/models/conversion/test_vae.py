@@ -235,10 +235,10 @@ def test_what_is_not_a_model_is_one_sentence(model, tmp_path):
     with pytest.raises(VcvaeError, match="did you mean 'slow_channels'"):
         load_model(tmp_path)
     config.write_text(json.dumps(values | {"slow_channels": 40}))
-    with pytest.raises(VcvaeError, match="not the weights that"):
+    with pytest.raises(VcvaeError, match=r"is \(16, 32\) here and \(16, 40\) by config.json"):
         load_model(tmp_path)
     config.write_text("[]")
-    with pytest.raises(VcvaeError, match="not the configuration"):
+    with pytest.raises(VcvaeError, match="not the JSON that belongs there"):
         load_model(tmp_path)
     config.write_text(json.dumps(values))
     (tmp_path / "model.safetensors").write_bytes(b"nothing")

@@ -194,7 +194,7 @@ def test_a_wrong_config_is_named(tmp_path, change, message):
 @pytest.mark.parametrize("text", ["", "{", "[]", '"text"'])
 def test_a_config_that_is_none(tmp_path, text):
     write(tmp_path, SINGLE, {}).joinpath("config.json").write_text(text)
-    with pytest.raises(VcvaeError, match=r"config.json: not (valid JSON|a config of HiFi-GAN)"):
+    with pytest.raises(VcvaeError, match=r"config.json: (not valid JSON|not the JSON|an empty file)"):
         HiFiGAN.load(tmp_path)
 
 

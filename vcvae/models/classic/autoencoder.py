@@ -29,13 +29,15 @@ class AutoEncoderConfig(Config):
 
     mel: MelConfig = MelConfig()
     body: Literal["frames", "image", "vector"] = Field("frames", description="the shape of x: frames, image or vector")
-    inputs: int = Field(80, gt=0, description="values of a frame, channels of an image, or values of a vector")
-    latent: int = Field(16, gt=0, description="values of the code per position: per 4 frames, or per 4 × 4 pixels")
-    channels: int = Field(192, gt=0, description="width of every layer")
-    blocks: int = Field(2, ge=0, description="residual blocks (frames), convolutions or layers at each rate")
-    kernel: int = Field(3, ge=1, description="frames or pixels; width of the blocks' convolutions")
-    mean: float = Field(MEL_MEAN, description="subtracted from x")
-    std: float = Field(MEL_STD, gt=0, description="x is divided by this, after that")
+    inputs: int = Field(80, gt=0, le=8192, description="values of a frame, channels of an image, or values of a vector")
+    latent: int = Field(
+        16, gt=0, le=4096, description="values of the code per position: per 4 frames, or per 4 × 4 pixels"
+    )
+    channels: int = Field(192, gt=0, le=4096, description="width of every layer")
+    blocks: int = Field(2, ge=0, le=64, description="residual blocks (frames), convolutions or layers at each rate")
+    kernel: int = Field(3, ge=1, le=63, description="frames or pixels; width of the blocks' convolutions")
+    mean: float = Field(MEL_MEAN, ge=-1e6, le=1e6, description="subtracted from x")
+    std: float = Field(MEL_STD, ge=1e-6, le=1e6, description="x is divided by this, after that")
     likelihood: Literal["laplace", "normal"] = Field("laplace", description="of x given the code: laplace or normal")
 
 

@@ -17,8 +17,8 @@ from vcvae.models.hub import PretrainedModel
 class GaussianMixtureConfig(Config):
     """Sizes of a mixture."""
 
-    dimensions: int = Field(80, gt=0, description="of x")
-    components: int = Field(32, gt=0, description="Gaussians")
+    dimensions: int = Field(80, gt=0, le=2048, description="of x")
+    components: int = Field(32, gt=0, le=4096, description="Gaussians")
     covariance: Literal["full", "diagonal"] = Field("full", description="of a component: full or diagonal")
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import numpy as np
 import scipy.linalg
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor
 
 from vcvae.config import Config
@@ -28,9 +28,15 @@ class GMMConversionConfig(Config):
 
     mel: MelConfig = MelConfig()
     cepstra: int = Field(
-        CEPSTRUM_ORDER, gt=0, description="cepstral coefficients that are converted, from the second on"
+        CEPSTRUM_ORDER, gt=0, le=256, description="cepstral coefficients that are converted, from the second on"
     )
-    components: int = Field(32, gt=0, description="Gaussians of the joint density")
+    components: int = Field(32, gt=0, le=4096, description="Gaussians of the joint density")
+
+    @model_validator(mode="after")
+    def _holds_together(self) -> GMMConversionConfig:
+        if self.cepstra >= self.mel.n_mels:
+            raise ValueError("cepstra must be fewer than the mel's bands")
+        return self
 
 
 def slopes(x: Tensor) -> Tensor:

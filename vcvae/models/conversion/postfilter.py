@@ -41,7 +41,8 @@ class Postfilter(nn.Module):
         self.head = nn.Linear(channels, n_mels)
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
-        noise = torch.randn(NOISE_PERIOD, POSTFILTER_NOISE, generator=torch.Generator().manual_seed(0))
+        generator = torch.Generator().manual_seed(0)
+        noise = torch.randn(NOISE_PERIOD, POSTFILTER_NOISE, generator=generator, device="cpu")
         self.register_buffer("noise", noise, persistent=False)
 
     def forward(self, decoded: Tensor, modulated: Tensor, features: Tensor, style: Tensor, mask: Mask = None) -> Tensor:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torchaudio
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor
 
 from vcvae.models.frozen.moonshine import MOONSHINE_SAMPLE_RATE, MoonshineConfig, MoonshineEncoder
@@ -14,7 +16,13 @@ from vcvae.models.hub import PretrainedModel
 class ContentNetConfig(MoonshineConfig):
     """The sizes of the encoder, and the sample rate of its input."""
 
-    sample_rate: int = Field(22050, gt=0, description="Hz")
+    sample_rate: int = Field(22050, ge=1000, le=384_000, description="Hz")
+
+    @model_validator(mode="after")
+    def _is_quickly_resampled(self) -> ContentNetConfig:
+        if math.gcd(self.sample_rate, MOONSHINE_SAMPLE_RATE) < 25:  # the resampling filter grows as their ratio's terms
+            raise ValueError(f"sample_rate and {MOONSHINE_SAMPLE_RATE} must share a factor of 25 or more")
+        return self
 
 
 class ContentNet(PretrainedModel, config=ContentNetConfig):

@@ -10,13 +10,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vcvae.config import Config
 from vcvae.features.fbank import FBANK_BANDS
-from vcvae.models.hub import fetch, load_weights, read_checkpoint
+from vcvae.models.hub import build, fetch, read_checkpoint
 
 ECAPA_REPOSITORY = "speechbrain/spkrec-ecapa-voxceleb"
 ECAPA_CHECKPOINT = "embedding_model.ckpt"
@@ -25,15 +25,25 @@ ECAPA_CHECKPOINT = "embedding_model.ckpt"
 class EcapaTrunkConfig(Config):
     """The sizes of an ECAPA-TDNN without its last layer; the defaults are those of the public checkpoint."""
 
-    channels: int = Field(1024, gt=0, description="width of the blocks; three times as many channels are pooled")
-    scale: int = Field(8, gt=1, description="groups of channels in a Res2Net block")
-    bottleneck: int = Field(128, gt=0, description="width of the squeeze-excitation blocks and of the attention")
+    channels: int = Field(
+        1024, gt=0, le=8192, description="width of the blocks; three times as many channels are pooled"
+    )
+    scale: int = Field(8, gt=1, le=64, description="groups of channels in a Res2Net block")
+    bottleneck: int = Field(
+        128, gt=0, le=4096, description="width of the squeeze-excitation blocks and of the attention"
+    )
+
+    @model_validator(mode="after")
+    def _holds_together(self) -> EcapaTrunkConfig:
+        if self.channels % self.scale:
+            raise ValueError("scale must divide channels")
+        return self
 
 
 class EcapaConfig(EcapaTrunkConfig):
     """The sizes of the whole network."""
 
-    latent: int = Field(192, gt=0, description="dimensions of the speaker embedding")
+    latent: int = Field(192, gt=0, le=4096, description="dimensions of the speaker embedding")
 
 
 class ReflectConv1d(nn.Module):
@@ -229,7 +239,5 @@ def load_ecapa(source: str | Path | None = None) -> EcapaTDNN:
         VcvaeError: there is no checkpoint, or it is not one of such a network.
     """
     file = fetch(source or ECAPA_REPOSITORY, ECAPA_CHECKPOINT, give="one of an ECAPA-TDNN of SpeechBrain")
-    network = EcapaTDNN()
     weights = read_checkpoint(file, of="an ECAPA-TDNN of SpeechBrain")
-    load_weights(network, weights, path=file, config="the public checkpoint")
-    return network.eval()
+    return build(EcapaTDNN, weights, path=file, config="the public checkpoint")

@@ -8,15 +8,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from pydantic import Field
-from safetensors import SafetensorError
-from safetensors.torch import load_file
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vcvae.config import Config
-from vcvae.errors import VcvaeError
-from vcvae.models.hub import WEIGHTS, fetch, load_weights
+from vcvae.models.hub import WEIGHTS, build, fetch, read_weights
 
 MOONSHINE_REPOSITORY = "UsefulSensors/moonshine-tiny"
 MOONSHINE_SAMPLE_RATE = 16000  # Hz
@@ -27,9 +24,15 @@ ROTARY_FRACTION = 0.9  # largest share of a head's dimensions that have rotary p
 class MoonshineConfig(Config):
     """The sizes of the encoder; the defaults are those of the smallest public checkpoint."""
 
-    channels: int = Field(288, gt=0, description="width of the encoder")
-    heads: int = Field(8, gt=0, description="of the attention")
-    layers: int = Field(6, ge=0, description="of the encoder")
+    channels: int = Field(288, gt=0, le=4096, description="width of the encoder")
+    heads: int = Field(8, gt=0, le=64, description="of the attention")
+    layers: int = Field(6, ge=0, le=64, description="of the encoder")
+
+    @model_validator(mode="after")
+    def _holds_together(self) -> MoonshineConfig:
+        if self.channels % self.heads:
+            raise ValueError("heads must divide channels")
+        return self
 
 
 class Norm(nn.Module):
@@ -142,16 +145,12 @@ def load_moonshine(source: str | Path | None = None) -> MoonshineEncoder:
         VcvaeError: there is no checkpoint, or it is not one of such a network.
     """
     file = fetch(source or MOONSHINE_REPOSITORY, WEIGHTS, give="one of a Moonshine of Useful Sensors")
-    network = MoonshineEncoder()
     prefix = "model.encoder."
-    try:
-        stored = load_file(file)
-    except (SafetensorError, OSError) as error:
-        raise VcvaeError(f"{file}: not weights in safetensors' format ({str(error).splitlines()[0]}).") from None
-    weights = {name: torch.zeros_like(x) for name, x in network.state_dict().items() if name.endswith("bias")}
-    for name, x in stored.items():
+    with torch.device("meta"):
+        expected = MoonshineEncoder().state_dict()
+    weights = {name: torch.zeros(x.shape) for name, x in expected.items() if name.endswith("bias")}
+    for name, x in read_weights(file).items():
         # The scale of the last normalization is left out: features have variance 1.
         if name.startswith(prefix) and name != f"{prefix}layer_norm.weight":
             weights[name.removeprefix(prefix)] = x[..., None].float() if x.ndim == 2 else x.float()
-    load_weights(network, weights, path=file, config="the smallest public checkpoint")
-    return network.eval()
+    return build(MoonshineEncoder, weights, path=file, config="the smallest public checkpoint")

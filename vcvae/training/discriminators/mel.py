@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.parametrizations import weight_norm
@@ -12,13 +14,17 @@ from vcvae.config import Config
 from vcvae.features.mel import standardize
 from vcvae.models.layers import Convolution
 
+Stride = Annotated[int, Field(gt=0, le=16)]
+
 
 class MelDiscriminatorConfig(Config):
     """Sizes of `MelDiscriminator`."""
 
-    channels: int = Field(192, gt=0, description="channels of every layer")
-    kernel: int = Field(5, gt=0, description="kernel size, frames")
-    strides: tuple[int, ...] = Field((2, 1, 2, 1), description="stride of each layer, frames")
+    channels: int = Field(192, gt=0, le=4096, description="channels of every layer")
+    kernel: int = Field(5, gt=0, le=63, description="kernel size, frames")
+    strides: tuple[Stride, ...] = Field(
+        (2, 1, 2, 1), min_length=1, max_length=16, description="stride of each layer, frames"
+    )
 
 
 class MelDiscriminator(nn.Module):
@@ -62,10 +68,21 @@ class MelDiscriminator(nn.Module):
 class PatchDiscriminatorConfig(Config):
     """Sizes of `PatchDiscriminator`."""
 
-    channels: tuple[int, ...] = Field((16, 32, 64, 128), description="channels of each layer")
-    strides: tuple[tuple[int, int], ...] = Field(
-        ((1, 2), (1, 2), (2, 2), (2, 2)), description="stride of each layer, (frames, bands)"
+    channels: tuple[Annotated[int, Field(gt=0, le=4096)], ...] = Field(
+        (16, 32, 64, 128), min_length=1, max_length=16, description="channels of each layer"
     )
+    strides: tuple[tuple[Stride, Stride], ...] = Field(
+        ((1, 2), (1, 2), (2, 2), (2, 2)),
+        min_length=1,
+        max_length=16,
+        description="stride of each layer, (frames, bands)",
+    )
+
+    @model_validator(mode="after")
+    def _goes_in_pairs(self) -> PatchDiscriminatorConfig:
+        if len(self.channels) != len(self.strides):
+            raise ValueError("channels and strides must have the same length, one for each layer")
+        return self
 
 
 class PatchDiscriminator(nn.Module):

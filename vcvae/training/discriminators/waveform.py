@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.parametrizations import weight_norm
@@ -20,18 +20,28 @@ class DiscriminatorOutput(NamedTuple):
     features: list[Tensor]
 
 
+Channels = Annotated[tuple[Annotated[int, Field(gt=0, le=4096)], ...], Field(min_length=1, max_length=16)]
+Periods = Annotated[tuple[Annotated[int, Field(gt=0, le=64)], ...], Field(min_length=1, max_length=16)]
+Windows = Annotated[tuple[Annotated[int, Field(ge=16, le=65_536)], ...], Field(min_length=1, max_length=16)]
+Strides = Annotated[tuple[Annotated[int, Field(gt=0, le=16)], ...], Field(min_length=1, max_length=16)]
+
+
 class WaveformDiscriminatorConfig(Config):
     """Sizes of the discriminators. `recipes/vocoder/large.yaml` has about those of HiFi-GAN and Vocos."""
 
-    periods: tuple[int, ...] = Field((2, 3, 5, 7, 11), description="periods in samples; primes, which overlap least")
-    period_channels: tuple[int, ...] = Field(
-        (8, 16, 32, 64), description="channels of each layer of a period discriminator"
-    )
-    windows: tuple[int, ...] = Field((2048, 1024, 512), description="window lengths of the spectrograms, samples")
-    spectrum_channels: tuple[int, ...] = Field(
+    periods: Periods = Field((2, 3, 5, 7, 11), description="periods in samples; primes, which overlap least")
+    period_channels: Channels = Field((8, 16, 32, 64), description="channels of each layer of a period discriminator")
+    windows: Windows = Field((2048, 1024, 512), description="window lengths of the spectrograms, samples")
+    spectrum_channels: Channels = Field(
         (16, 16, 32, 32), description="channels of each layer of a spectrum discriminator"
     )
-    spectrum_strides: tuple[int, ...] = Field((4, 2, 2, 2), description="stride of each of these layers, bins")
+    spectrum_strides: Strides = Field((4, 2, 2, 2), description="stride of each of these layers, bins")
+
+    @model_validator(mode="after")
+    def _goes_in_pairs(self) -> WaveformDiscriminatorConfig:
+        if len(self.spectrum_channels) != len(self.spectrum_strides):
+            raise ValueError("spectrum_channels and spectrum_strides must have the same length, one for each layer")
+        return self
 
 
 class PeriodDiscriminator(nn.Module):

@@ -10,10 +10,11 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from vcvae.augment.waveform import CorruptionConfig, amplify, corrupt, mask
+from vcvae.config import DecibelRange
 from vcvae.features.mel import MelSpectrogram, valid_band_mask
 from vcvae.models.classic.autoencoder import VAE, AutoEncoder, AutoEncoderConfig, DenoisingAutoEncoder
 from vcvae.training import losses
-from vcvae.training.config import RunConfig
+from vcvae.training.config import MAX_STEPS, RunConfig
 from vcvae.training.ema import ema
 from vcvae.training.task import Batch, Task, ValidationResult
 
@@ -23,7 +24,7 @@ class AutoEncoderRun(RunConfig):
 
     task: Literal["autoencoder"] = Field("autoencoder", description="name of the training task: autoencoder")
     model: AutoEncoderConfig = AutoEncoderConfig()
-    gain: tuple[float, float] = Field((-12.0, 6.0), description="dB; range of each segment's random gain")
+    gain: DecibelRange = Field((-12.0, 6.0), description="dB; range of each segment's random gain")
     ema_decay: float = Field(
         0.999, ge=0, lt=1, description="decay of the EMA of the weights, which is what is exported"
     )
@@ -44,9 +45,11 @@ class VAERun(AutoEncoderRun):
     """A run that trains a VAE."""
 
     task: Literal["vae"] = Field("vae", description="name of the training task: vae")
-    beta: float = Field(1.0, ge=0, description="weight of the KL; with 1 the total is the negative ELBO")
-    kl_warmup: int = Field(2000, ge=0, description="steps over which the KL weight rises from 0")
-    free_bits: float = Field(0.0, ge=0, description="nats per latent value below which the KL is not penalized")
+    beta: float = Field(1.0, ge=0, le=1e6, description="weight of the KL; with 1 the total is the negative ELBO")
+    kl_warmup: int = Field(2000, ge=0, le=MAX_STEPS, description="steps over which the KL weight rises from 0")
+    free_bits: float = Field(
+        0.0, ge=0, le=1000, description="nats per latent value below which the KL is not penalized"
+    )
 
 
 class AutoEncoderTask(Task):

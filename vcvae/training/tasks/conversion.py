@@ -18,7 +18,7 @@ from vcvae.metrics.speakers import equal_error_rate
 from vcvae.models.conversion.vae import DisentanglingConfig, DisentanglingVAE
 from vcvae.models.conversion.voice import SpeakerReference, Voice
 from vcvae.training import losses
-from vcvae.training.config import RunConfig, Speed
+from vcvae.training.config import MAX_STEPS, RunConfig, Speeds
 from vcvae.training.discriminators.mel import MelDiscriminator, MelDiscriminatorConfig
 from vcvae.training.ema import ema
 from vcvae.training.segments import SegmentBatch, segment_major
@@ -31,16 +31,20 @@ BLOCK = re.compile(r"\.(fast|slow|blocks|cross_attention)\.\d+\.")
 class LossWeights(Config):
     """Weights of the loss terms."""
 
-    reconstruction: float = Field(1.0, ge=0, description="L1 distance of log-mels")
-    kl: float = Field(0.0003, ge=0, description="KL of the content latent, nats per latent frame")
+    reconstruction: float = Field(1.0, ge=0, le=1e6, description="L1 distance of log-mels")
+    kl: float = Field(0.0003, ge=0, le=1e6, description="KL of the content latent, nats per latent frame")
     contrastive: float = Field(
-        0.1, ge=0, description="supervised contrastive loss of the speaker embeddings in a batch"
+        0.1, ge=0, le=1e6, description="supervised contrastive loss of the speaker embeddings in a batch"
     )
-    aam_softmax: float = Field(0.03, ge=0, description="AAM-softmax of speaker embeddings among all training speakers")
-    f0: float = Field(0.1, ge=0, description="F0 encoder: cross-entropy to the F0 that YIN measures")
-    parallel: float = Field(0.1, ge=0, description="parallel speech: MSE of both speakers' content latents")
-    adversarial: float = Field(0.1, ge=0, description="LSGAN loss of reconstructions and conversions")
-    feature_matching: float = Field(0.2, ge=0, description="relative L1 of discriminator features of reconstructions")
+    aam_softmax: float = Field(
+        0.03, ge=0, le=1e6, description="AAM-softmax of speaker embeddings among all training speakers"
+    )
+    f0: float = Field(0.1, ge=0, le=1e6, description="F0 encoder: cross-entropy to the F0 that YIN measures")
+    parallel: float = Field(0.1, ge=0, le=1e6, description="parallel speech: MSE of both speakers' content latents")
+    adversarial: float = Field(0.1, ge=0, le=1e6, description="LSGAN loss of reconstructions and conversions")
+    feature_matching: float = Field(
+        0.2, ge=0, le=1e6, description="relative L1 of discriminator features of reconstructions"
+    )
 
 
 class ConversionConfig(RunConfig):
@@ -55,13 +59,13 @@ class ConversionConfig(RunConfig):
     )
     weights: LossWeights = LossWeights()
     segments: int = Field(
-        4, gt=1, description="segments per speaker; each is reconstructed with a reference from the others"
+        4, gt=1, le=64, description="segments per speaker; each is reconstructed with a reference from the others"
     )
-    kl_warmup: int = Field(1000, ge=0, description="steps over which the KL weight rises from 0")
-    contrastive_temperature: float = Field(0.1, gt=0, description="temperature of the contrastive loss")
-    aam_scale: float = Field(20.0, gt=0, description="scale of the cosines in the AAM-softmax")
-    aam_margin: float = Field(0.2, ge=0, description="radians; margin of the AAM-softmax")
-    speeds: tuple[Speed, ...] = Field(
+    kl_warmup: int = Field(1000, ge=0, le=MAX_STEPS, description="steps over which the KL weight rises from 0")
+    contrastive_temperature: float = Field(0.1, ge=1e-3, le=1000, description="temperature of the contrastive loss")
+    aam_scale: float = Field(20.0, gt=0, le=1000, description="scale of the cosines in the AAM-softmax")
+    aam_margin: float = Field(0.2, ge=0, le=1.57, description="radians; margin of the AAM-softmax")
+    speeds: Speeds = Field(
         (0.89, 1.0, 1.125), description="playback speeds; a speaker at each speed counts as another speaker"
     )
     voice_augmentation: VoiceAugmentationConfig = VoiceAugmentationConfig()
@@ -80,7 +84,7 @@ class ConversionConfig(RunConfig):
         0.5, ge=0, le=1, description="share of the batch whose content input is first converted to another speaker"
     )
     conversions_from: int = Field(
-        1000, ge=0, description="first step with conversions, back-translation and the discriminator"
+        1000, ge=0, le=MAX_STEPS, description="first step with conversions, back-translation and the discriminator"
     )
     discriminator: MelDiscriminatorConfig = MelDiscriminatorConfig()
     ema_decay: float = Field(

@@ -11,13 +11,13 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from vcvae.augment.mel import Perturbation, PerturbationConfig
-from vcvae.config import Config
+from vcvae.config import Config, PositiveRange
 from vcvae.errors import VcvaeError
 from vcvae.features.f0 import F0Contour
 from vcvae.models.conversion.vae import DisentanglingConfig, DisentanglingVAE
 from vcvae.models.conversion.voice import SpeakerReference
 from vcvae.training import losses
-from vcvae.training.config import OptimizerConfig, RunConfig, Speed
+from vcvae.training.config import OptimizerConfig, RunConfig, Speeds
 from vcvae.training.discriminators.mel import PatchDiscriminator, PatchDiscriminatorConfig
 from vcvae.training.ema import ema
 from vcvae.training.segments import SegmentBatch
@@ -27,9 +27,11 @@ from vcvae.training.task import Batch, Task, ValidationResult
 class PostfilterWeights(Config):
     """Weights of the postfilter's loss terms."""
 
-    adversarial: float = Field(1.0, ge=0, description="LSGAN loss of reconstructions and conversions")
-    reconstruction: float = Field(0.3, ge=0, description="L1 distance of log-mels")
-    feature_matching: float = Field(1.0, ge=0, description="relative L1 of discriminator features of reconstructions")
+    adversarial: float = Field(1.0, ge=0, le=1e6, description="LSGAN loss of reconstructions and conversions")
+    reconstruction: float = Field(0.3, ge=0, le=1e6, description="L1 distance of log-mels")
+    feature_matching: float = Field(
+        1.0, ge=0, le=1e6, description="relative L1 of discriminator features of reconstructions"
+    )
 
 
 class PostfilterConfig(RunConfig):
@@ -39,17 +41,19 @@ class PostfilterConfig(RunConfig):
 
     task: Literal["postfilter"] = Field("postfilter", description="name of the training task: postfilter")
     converter: str = Field(description="folder or repository of the conversion model")
-    channels: int = Field(160, gt=0, description="channels of the postfilter")
-    blocks: int = Field(3, gt=0, description="residual blocks of the postfilter")
+    channels: int = Field(160, gt=0, le=4096, description="channels of the postfilter")
+    blocks: int = Field(3, gt=0, le=64, description="residual blocks of the postfilter")
     discriminator: PatchDiscriminatorConfig = PatchDiscriminatorConfig()
     weights: PostfilterWeights = PostfilterWeights()
     modulation_input: PerturbationConfig = PerturbationConfig(warp=0.25, noise=0.3)
-    modulation_cutoffs: tuple[float, float] = Field(
+    modulation_cutoffs: PositiveRange = Field(
         (3.0, 12.0), description="Hz; range of the random cutoff of the modulation, drawn for each batch"
     )
     optimizer: OptimizerConfig = OptimizerConfig(learning_rate=4e-4, betas=(0.8, 0.99))
-    segments: int = Field(4, gt=1, description="segments per speaker; each is decoded with a reference from the others")
-    speeds: tuple[Speed, ...] = Field(
+    segments: int = Field(
+        4, gt=1, le=64, description="segments per speaker; each is decoded with a reference from the others"
+    )
+    speeds: Speeds = Field(
         (0.89, 1.0, 1.125), description="playback speeds; a speaker at each speed counts as another speaker"
     )
     ema_decay: float = Field(

@@ -13,7 +13,7 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from vcvae.augment.waveform import amplify
-from vcvae.config import Config
+from vcvae.config import Config, DecibelRange
 from vcvae.errors import VcvaeError
 from vcvae.features.f0 import F0Contour, yin
 from vcvae.features.mel import MelSpectrogram, valid_band_mask
@@ -22,7 +22,7 @@ from vcvae.models.conversion.vae import DisentanglingVAE
 from vcvae.models.conversion.voice import Voice
 from vcvae.models.hub import PretrainedModel
 from vcvae.training import losses
-from vcvae.training.config import OptimizerConfig, RunConfig
+from vcvae.training.config import MAX_STEPS, OptimizerConfig, RunConfig
 from vcvae.training.discriminators.waveform import WaveformDiscriminatorConfig, WaveformDiscriminators
 from vcvae.training.ema import ema
 from vcvae.training.segments import segment_major
@@ -35,11 +35,13 @@ from vcvae.vocoder.source_filter import SourceFilterVocoder, SourceFilterVocoder
 class VocoderWeights(Config):
     """Weights of the generator's loss terms."""
 
-    spectrum: float = Field(1.0, ge=0, description="L1 distance of log spectra at several resolutions")
-    f0: float = Field(0.1, ge=0, description="cross-entropy of the F0 classifier to YIN, nats")
-    f0_l1: float = Field(1.0, ge=0, description="L1 distance of its F0 contour to YIN's, octaves")
-    adversarial: float = Field(0.1, ge=0, description="LSGAN loss, mean over the discriminators")
-    feature_matching: float = Field(1.0, ge=0, description="relative L1 of discriminator features, mean over layers")
+    spectrum: float = Field(1.0, ge=0, le=1e6, description="L1 distance of log spectra at several resolutions")
+    f0: float = Field(0.1, ge=0, le=1e6, description="cross-entropy of the F0 classifier to YIN, nats")
+    f0_l1: float = Field(1.0, ge=0, le=1e6, description="L1 distance of its F0 contour to YIN's, octaves")
+    adversarial: float = Field(0.1, ge=0, le=1e6, description="LSGAN loss, mean over the discriminators")
+    feature_matching: float = Field(
+        1.0, ge=0, le=1e6, description="relative L1 of discriminator features, mean over layers"
+    )
 
 
 class VocoderConfig(RunConfig):
@@ -50,7 +52,7 @@ class VocoderConfig(RunConfig):
     discriminators: WaveformDiscriminatorConfig = WaveformDiscriminatorConfig()
     weights: VocoderWeights = VocoderWeights()
     optimizer: OptimizerConfig = OptimizerConfig(learning_rate=5e-4, betas=(0.8, 0.99))
-    segment_frames: int = Field(32, gt=15, description="mel frames per segment; 32 are 0.37 s")
+    segment_frames: int = Field(32, gt=15, le=8192, description="mel frames per segment; 32 are 0.37 s")
     init_from: str | None = Field(None, description="folder or repository of a vocoder to start from")
     converter: str | None = Field(
         None, description="folder or repository of a conversion model whose conversions are synthesized, too"
@@ -59,11 +61,11 @@ class VocoderConfig(RunConfig):
         None, description="vocoder whose output is the target for these, as for --vocoder: hifigan:PATH"
     )
     conversion_share: float = Field(0.5, ge=0, lt=1, description="share of a batch that is converted")
-    adversarial_from: int = Field(1000, ge=0, description="first step with discriminators")
+    adversarial_from: int = Field(1000, ge=0, le=MAX_STEPS, description="first step with discriminators")
     discriminator_lr_scale: float = Field(
-        4.0, gt=0, description="learning rate of the discriminators, in units of the generator's"
+        4.0, gt=0, le=1000, description="learning rate of the discriminators, in units of the generator's"
     )
-    gain: tuple[float, float] = Field((-20.0, 3.0), description="dB; range of each segment's random gain")
+    gain: DecibelRange = Field((-20.0, 3.0), description="dB; range of each segment's random gain")
     ema_decay: float = Field(
         0.999, ge=0, lt=1, description="decay of the EMA of the weights, which is what is exported"
     )

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from vcvae.errors import VcvaeError
 from vcvae.features.mel import MelConfig
-from vcvae.models.hub import fetch, load_weights, read_checkpoint
+from vcvae.models.hub import build, fetch, read_checkpoint
 from vcvae.vocoder.adapters.hifigan import HiFiGANConfig, fold_weight_norm
 from vcvae.vocoder.base import Vocoder
 
@@ -59,13 +59,16 @@ class BigVGAN(Vocoder):
         give = f"a BigVGAN checkpoint, {CONFIG} and {WEIGHTS}"
         config_file = fetch(source, CONFIG, give=give)
         mel = BigVGANConfig.load(config_file).mel
+
+        def make() -> nn.Module:
+            generator = bigvgan.BigVGAN(bigvgan.load_hparams_from_json(config_file), use_cuda_kernel=False)
+            generator.remove_weight_norm()
+            return generator
+
+        weights_file = fetch(source, WEIGHTS, give=give)
+        weights = fold_weight_norm(read_checkpoint(weights_file, of="a BigVGAN generator", key="generator"))
         # The package's own from_pretrained (2.4.1) fails with huggingface_hub 2.4. What is silenced here, the warning
         # of a deprecated function and a print, is nothing that a user could mend.
         with warnings.catch_warnings(), redirect_stdout(io.StringIO()):
             warnings.simplefilter("ignore", FutureWarning)
-            generator = bigvgan.BigVGAN(bigvgan.load_hparams_from_json(config_file), use_cuda_kernel=False)
-            generator.remove_weight_norm()
-        weights_file = fetch(source, WEIGHTS, give=give)
-        weights = fold_weight_norm(read_checkpoint(weights_file, of="a BigVGAN generator", key="generator"))
-        load_weights(generator, weights, path=weights_file, config=CONFIG)
-        return cls(generator, mel).eval()
+            return cls(build(make, weights, path=weights_file, config=CONFIG), mel).eval()

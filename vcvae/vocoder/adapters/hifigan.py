@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
-import json
 import math
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vcvae.config import Config
+from vcvae.documents import read_json
 from vcvae.errors import VcvaeError
 from vcvae.features.mel import MelConfig
-from vcvae.models.hub import load_weights, read_checkpoint
+from vcvae.models.hub import build, read_checkpoint
 from vcvae.vocoder.base import Vocoder
+
+MAX_LAYERS = 16
+Rates = Annotated[tuple[Annotated[int, Field(gt=0, le=512)], ...], Field(min_length=1, max_length=MAX_LAYERS)]
+Kernels = Annotated[tuple[Annotated[int, Field(gt=0, le=1024)], ...], Field(min_length=1, max_length=MAX_LAYERS)]
+Dilations = Annotated[tuple[Annotated[int, Field(gt=0, le=512)], ...], Field(min_length=1, max_length=MAX_LAYERS)]
 
 
 class HiFiGANConfig(Config):
@@ -26,18 +31,41 @@ class HiFiGANConfig(Config):
     family: ClassVar[str] = "HiFi-GAN"
 
     resblock: Literal["1", "2"] = Field("1", description="'1': pairs of convolutions (V1, V2); '2': single ones (V3)")
-    upsample_rates: tuple[int, ...] = Field((8, 8, 2, 2), description="their product is hop_size")
-    upsample_kernel_sizes: tuple[int, ...] = Field((16, 16, 4, 4), description="one per rate")
-    upsample_initial_channel: int = Field(512, gt=0, description="halved by every upsampling")
-    resblock_kernel_sizes: tuple[int, ...] = Field((3, 7, 11), description="residual blocks side by side")
-    resblock_dilation_sizes: tuple[tuple[int, ...], ...] = Field(((1, 3, 5),) * 3, description="a tuple per block")
-    num_mels: int = Field(80, gt=0, description="mel bands")
-    n_fft: int = Field(1024, gt=0, description="samples")
-    hop_size: int = Field(256, gt=0, description="samples")
-    win_size: int = Field(1024, gt=0, description="samples")
-    sampling_rate: int = Field(22050, gt=0, description="Hz")
-    fmin: float = Field(0.0, ge=0, description="Hz")
-    fmax: float | None = Field(8000.0, gt=0, description="Hz; None is half of sampling_rate")
+    upsample_rates: Rates = Field((8, 8, 2, 2), description="their product is hop_size")
+    upsample_kernel_sizes: Kernels = Field((16, 16, 4, 4), description="one per rate")
+    upsample_initial_channel: int = Field(512, gt=0, le=8192, description="halved by every upsampling")
+    resblock_kernel_sizes: Kernels = Field((3, 7, 11), description="residual blocks side by side")
+    resblock_dilation_sizes: tuple[Dilations, ...] = Field(
+        ((1, 3, 5),) * 3, min_length=1, max_length=MAX_LAYERS, description="a tuple per block"
+    )
+    num_mels: int = Field(80, gt=0, le=1024, description="mel bands")
+    n_fft: int = Field(1024, gt=0, le=65_536, description="samples")
+    hop_size: int = Field(256, gt=0, le=65_536, description="samples")
+    win_size: int = Field(1024, gt=0, le=65_536, description="samples")
+    sampling_rate: int = Field(22050, gt=0, le=384_000, description="Hz")
+    fmin: float = Field(0.0, ge=0, le=192_000, description="Hz")
+    fmax: float | None = Field(8000.0, gt=0, le=192_000, description="Hz; None is half of sampling_rate")
+
+    @model_validator(mode="after")
+    def _holds_together(self) -> HiFiGANConfig:
+        for a, b in (
+            ("upsample_rates", "upsample_kernel_sizes"),
+            ("resblock_kernel_sizes", "resblock_dilation_sizes"),
+        ):
+            if len(getattr(self, a)) != len(getattr(self, b)):
+                raise ValueError(f"'{a}' and '{b}' differ in length; they go in pairs")
+        upsampling = math.prod(self.upsample_rates)
+        if upsampling != self.hop_size:
+            raise ValueError(
+                f"'upsample_rates' multiply to {upsampling} and 'hop_size' is {self.hop_size}; they must be equal"
+            )
+        if any(k < r or (k - r) % 2 for k, r in zip(self.upsample_kernel_sizes, self.upsample_rates, strict=True)):
+            raise ValueError("each of 'upsample_kernel_sizes' must be its rate, or larger by an even number")
+        if not all(size % 2 for size in self.resblock_kernel_sizes):
+            raise ValueError("'resblock_kernel_sizes' must be odd")
+        if self.upsample_initial_channel % 2 ** len(self.upsample_rates):
+            raise ValueError("'upsample_initial_channel' cannot be halved as often as there are 'upsample_rates'")
+        return self
 
     @property
     def mel(self) -> MelConfig:
@@ -61,31 +89,11 @@ class HiFiGANConfig(Config):
         Raises:
             VcvaeError: it is missing, is not JSON, or does not describe such a generator.
         """
-        try:
-            values = json.loads(path.read_text(encoding="utf-8"))
-        except OSError as error:
-            raise VcvaeError(
-                f"{path}: cannot be read ({error.strerror}); put the generator's config.json beside it."
-            ) from None
-        except ValueError as error:
-            raise VcvaeError(f"{path}: not valid JSON ({error}).") from None
-        absent = [key for key in cls.model_fields if not isinstance(values, dict) or key not in values]
+        values = read_json(path, advice="put the generator's config.json beside it")
+        absent = [key for key in cls.model_fields if key not in values]
         if absent:
             raise VcvaeError(f"{path}: not a config of {cls.family}, as it has no '{absent[0]}'.")
-        config = cls.parse(values, context=str(path))
-        for a, b in (
-            ("upsample_rates", "upsample_kernel_sizes"),
-            ("resblock_kernel_sizes", "resblock_dilation_sizes"),
-        ):
-            if len(values[a]) != len(values[b]):
-                raise VcvaeError(f"{path}: '{a}' and '{b}' differ in length; they go in pairs.")
-        upsampling = math.prod(config.upsample_rates)
-        if upsampling != config.hop_size:
-            raise VcvaeError(
-                f"{path}: 'upsample_rates' multiply to {upsampling} and 'hop_size' is {config.hop_size}; "
-                "they must be equal."
-            )
-        return config
+        return cls.parse(values, context=str(path))
 
 
 class HiFiGAN(Vocoder):
@@ -132,10 +140,9 @@ class HiFiGAN(Vocoder):
             VcvaeError: a file that is missing, is no HiFi-GAN generator, or does not fit its config.json.
         """
         path = _generator_file(Path(path).expanduser())
-        model = cls(HiFiGANConfig.load(path.with_name("config.json")))
+        config = HiFiGANConfig.load(path.with_name("config.json"))
         weights = fold_weight_norm(read_checkpoint(path, of="a HiFi-GAN generator", key="generator"))
-        load_weights(model, weights, path=path, config="config.json")
-        return model.eval()
+        return build(lambda: cls(config), weights, path=path, config="config.json")
 
 
 class PairedResidual(nn.Module):
@@ -168,7 +175,8 @@ class SingleResidual(nn.Module):
 def fold_weight_norm(state: dict[str, Tensor]) -> dict[str, Tensor]:
     """Replace every magnitude g and direction v (Salimans and Kingma 2016) by the weight g · v / ‖v‖.
 
-    PyTorch has two ways of naming the pair; both are known. Other entries are kept as they are.
+    PyTorch has two ways of naming the pair; both are known. Other entries, and pairs whose shapes do not match, are
+    kept as they are.
     """
     state = dict(state)
     for g_name, v_name in (
@@ -177,8 +185,9 @@ def fold_weight_norm(state: dict[str, Tensor]) -> dict[str, Tensor]:
     ):
         for key in [key for key in state if key.endswith(g_name)]:
             layer = key.removesuffix(g_name)
-            if layer + v_name in state:
-                g, v = state.pop(key), state.pop(layer + v_name)
+            g, v = state[key], state.get(layer + v_name)
+            if v is not None and v.ndim == 3 and g.shape == (len(v), 1, 1):
+                del state[key], state[layer + v_name]
                 state[layer + "weight"] = g * v / torch.linalg.vector_norm(v, dim=(1, 2), keepdim=True)
     return state
 

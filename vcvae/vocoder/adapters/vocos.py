@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from vcvae.errors import VcvaeError
 from vcvae.features.mel import MelSpectrogram
 from vcvae.features.stft import inverse
-from vcvae.models.hub import fetch, load_weights, read_checkpoint
+from vcvae.models.hub import build, fetch, read_checkpoint
 from vcvae.vocoder.adapters.vocos_config import BackboneConfig, HeadConfig, VocosConfig
 from vcvae.vocoder.base import Vocoder
 
@@ -54,29 +54,29 @@ class Vocos(Vocoder):
         config_file = fetch(source, CONFIG, give=give)
         config = VocosConfig.load(config_file)
         try:
-            model = cls(config)
+            constants = _constants(config)
         except VcvaeError as error:
             raise VcvaeError(f"{config_file}: {error}") from None
         weights_file = fetch(source, WEIGHTS, give=give)  # large, so only now that the config is accepted
         weights = read_checkpoint(weights_file, of="a Vocos checkpoint")
-        for name, ours in model.constants().items():
+        for name, ours in constants.items():
             theirs = weights.pop(name, ours)
             if theirs.shape != ours.shape or not torch.allclose(theirs.float(), ours, rtol=1e-3, atol=1e-5):
                 raise VcvaeError(
                     f"{weights_file}: '{name}' is another than {CONFIG} describes; "
                     f"use the {CONFIG} that it was trained with."
                 )
-        load_weights(model, weights, path=weights_file, config=CONFIG)
-        return model.eval()
+        return build(lambda: cls(config), weights, path=weights_file, config=CONFIG)
 
-    def constants(self) -> dict[str, Tensor]:
-        """What a checkpoint holds besides parameters, by name: the mel's window and filters, the output's window."""
-        mel = MelSpectrogram(self.mel_config)
-        return {
-            "feature_extractor.mel_spec.spectrogram.window": mel.window,
-            "feature_extractor.mel_spec.mel_scale.fb": mel.filters.T,
-            "head.istft.window": self.head.window,
-        }
+
+def _constants(config: VocosConfig) -> dict[str, Tensor]:
+    """What a checkpoint holds besides parameters, by name: the mel's window and filters, the output's window."""
+    mel = MelSpectrogram(config.mel)
+    return {
+        "feature_extractor.mel_spec.spectrogram.window": mel.window,
+        "feature_extractor.mel_spec.mel_scale.fb": mel.filters.T,
+        "head.istft.window": torch.hann_window(config.head.n_fft),
+    }
 
 
 class ConvNeXtBlock(nn.Module):

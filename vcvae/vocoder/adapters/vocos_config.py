@@ -31,35 +31,35 @@ OURS = {"mel_scale": "slaney", "norm": "slaney", "power": 1.0}  # what every mel
 class FeaturesConfig(Config):
     """What the mel is."""
 
-    sample_rate: int = Field(24000, gt=0, description="Hz")
-    n_fft: int = Field(1024, gt=0, description="samples")
-    hop_length: int = Field(256, gt=0, description="samples")
-    n_mels: int = Field(100, gt=0, description="mel bands")
-    f_min: float = Field(0.0, ge=0, description="Hz")
-    f_max: float | None = Field(None, gt=0, description="Hz; None is half of sample_rate")
+    sample_rate: int = Field(24000, gt=0, le=384_000, description="Hz")
+    n_fft: int = Field(1024, gt=0, le=65_536, description="samples")
+    hop_length: int = Field(256, gt=0, le=65_536, description="samples")
+    n_mels: int = Field(100, gt=0, le=1024, description="mel bands")
+    f_min: float = Field(0.0, ge=0, le=192_000, description="Hz")
+    f_max: float | None = Field(None, gt=0, le=192_000, description="Hz; None is half of sample_rate")
     mel_scale: str = "htk"
     norm: str | None = None
-    power: float = 1.0
+    power: float = Field(1.0, ge=0, le=10)
     padding: Literal["center", "same"] = Field("center", description="frame t is at t * hop, or half a hop later")
 
 
 class BackboneConfig(Config):
     """Sizes of the network."""
 
-    input_channels: int = Field(gt=0, description="mel bands")
-    dim: int = Field(gt=0, description="width")
-    intermediate_dim: int = Field(gt=0, description="width within a block")
-    num_layers: int = Field(gt=0, description="blocks")
-    layer_scale_init_value: float | None = Field(None, description="only matters in training")
+    input_channels: int = Field(gt=0, le=1024, description="mel bands")
+    dim: int = Field(gt=0, le=8192, description="width")
+    intermediate_dim: int = Field(gt=0, le=32_768, description="width within a block")
+    num_layers: int = Field(gt=0, le=64, description="blocks")
+    layer_scale_init_value: float | None = Field(None, ge=0, le=1, description="only matters in training")
     adanorm_num_embeddings: None = Field(None, description="classes of a conditional model, which is not for mels")
 
 
 class HeadConfig(Config):
     """The transform of the output."""
 
-    dim: int = Field(gt=0, description="width of the network")
-    n_fft: int = Field(gt=0, description="samples; also the Hann window's length")
-    hop_length: int = Field(gt=0, description="samples")
+    dim: int = Field(gt=0, le=8192, description="width of the network")
+    n_fft: int = Field(gt=0, le=65_536, description="samples; also the Hann window's length")
+    hop_length: int = Field(gt=0, le=65_536, description="samples")
     padding: Literal["center", "same"] = Field("same", description="as the features'")
 
 

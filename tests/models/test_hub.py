@@ -1,0 +1,95 @@
+import json
+import shutil
+import zipfile
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from safetensors.torch import load_file, save_file
+
+from tests.properties import QUICK, read_or_refused
+from vcvae.errors import VcvaeError
+from vcvae.models import load_model
+from vcvae.models.hub import CONFIG, WEIGHTS, read_checkpoint
+
+NAME = "content.head.weight"  # (8, 16) in the smallest model
+
+
+@pytest.fixture
+def folder(tiny_model, tmp_path):
+    """A copy of the smallest model, to spoil."""
+    return shutil.copytree(tiny_model, tmp_path / "model")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda x: None, rf"'{NAME}' is absent here and \(8, 16\) by config\.json"),
+        (lambda x: x.reshape(-1), rf"'{NAME}' is \(128,\) here"),
+        (lambda x: x[:, :0], rf"'{NAME}' is \(8, 0\) here"),
+        (lambda x: x.double() * torch.nan, rf"'{NAME}' holds NaN or infinite values"),
+        (lambda x: x.masked_fill(x == x.max(), torch.inf), rf"'{NAME}' holds NaN or infinite values"),
+        (lambda x: x.to(torch.complex64), rf"'{NAME}' is of torch\.complex64, not torch\.float32"),
+        (lambda x: x.to(torch.int8), rf"'{NAME}' is of torch\.int8, not torch\.float32"),
+    ],
+)
+def test_weights_that_do_not_fit_are_named(folder, spoil, message):
+    weights = load_file(folder / WEIGHTS)
+    spoilt = spoil(weights.pop(NAME))
+    save_file(weights if spoilt is None else weights | {NAME: spoilt.contiguous()}, folder / WEIGHTS)
+    with pytest.raises(VcvaeError, match=rf"model\.safetensors: {message}"):
+        load_model(folder)
+
+
+def test_weights_are_compared_before_the_network_takes_memory(folder, monkeypatch):
+    """These sizes are within their ranges; together they would take 40 GB."""
+    values = json.loads((folder / CONFIG).read_text())
+    values |= {"slow_channels": 4096, "kernel": 63, "decoder_slow_blocks": 4}
+    (folder / CONFIG).write_text(json.dumps(values))
+    with pytest.raises(VcvaeError, match=r"model\.safetensors: '.*' is .* here and .* by config\.json"):
+        load_model(folder)
+
+
+def test_loading_leaves_the_random_state_as_it_was(folder):
+    before = torch.random.get_rng_state()
+    load_model(folder)
+    assert torch.equal(torch.random.get_rng_state(), before)
+
+
+@QUICK
+@given(st.data())
+def test_load_model_refuses_whatever_the_configuration(tiny_model, tmp_path, data):
+    folder = tmp_path / "model"
+    if not folder.exists():
+        shutil.copytree(tiny_model, folder)
+    values = json.loads((tiny_model / CONFIG).read_text())
+    name = data.draw(st.sampled_from(sorted(values)))
+    values[name] = data.draw(
+        st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5) | st.lists(st.integers(0, 9))
+    )
+    read_or_refused(lambda _: load_model(folder), folder / CONFIG, json.dumps(values).encode())
+
+
+@QUICK
+@given(cut=st.floats(0, 1), at=st.floats(0, 1), noise=st.binary(max_size=20))
+def test_load_model_refuses_whatever_the_weights(tiny_model, tmp_path, cut, at, noise):
+    folder = tmp_path / "model"
+    if not folder.exists():
+        shutil.copytree(tiny_model, folder)
+    whole = (tiny_model / WEIGHTS).read_bytes()
+    header = int.from_bytes(whole[:8], "little") + 8
+    place = int(at * header)
+    spoilt = whole[:place] + noise + whole[place + len(noise) :]
+    read_or_refused(lambda _: load_model(folder), folder / WEIGHTS, spoilt[: int(cut * len(spoilt))])
+
+
+def test_read_checkpoint_refuses_a_compressed_archive(tmp_path):
+    """It could unpack to any size; torch.save compresses nothing."""
+    torch.save({"w": torch.zeros(1000)}, tmp_path / "stored.pt")
+    assert read_checkpoint(tmp_path / "stored.pt", of="a test").keys() == {"w"}
+    with zipfile.ZipFile(tmp_path / "stored.pt") as stored, zipfile.ZipFile(tmp_path / "packed.pt", "w") as packed:
+        for entry in stored.infolist():
+            packed.writestr(entry.filename, stored.read(entry), zipfile.ZIP_DEFLATED)
+    with pytest.raises(VcvaeError, match=r"packed\.pt: not a test"):
+        read_checkpoint(tmp_path / "packed.pt", of="a test")
