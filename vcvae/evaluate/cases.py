@@ -26,7 +26,7 @@ _ID_PATTERN = re.compile(r"\w[\w.-]*")
 class Case:
     """One conversion: the words of `source` in the voice of `targets`.
 
-    `transcript` is the text of the source, `reference` a recording in which the target speaker says the same; both are
+    `transcript` is the text of the source, `reference` a recording of the same words by the target speaker; both are
     optional. `speakers` names the source speaker and the target speaker.
     """
 

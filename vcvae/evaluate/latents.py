@@ -1,4 +1,4 @@
-"""How much a model's latents tell about speakers it was not trained on, measured on a prepared folder.
+"""Speaker information in a model's latents of speakers that it was not trained on, measured on a prepared folder.
 
 Where each speaker was recorded in one place, room and microphone count as the speaker's: the figures then overstate
 how much of the voice a latent carries.

@@ -1,4 +1,4 @@
-"""How well one F0 contour follows another."""
+"""The correlation of two F0 contours."""
 
 from __future__ import annotations
 

@@ -17,13 +17,13 @@ from torch import Tensor
 
 
 def squash(x: Tensor, bound: float) -> Tensor:
-    """What stays within ± bound, softly: near zero it is x itself."""
+    """Limit x to ± bound by a tanh with slope 1 at zero."""
     return bound * torch.tanh(x / bound)
 
 
 @dataclass(frozen=True)
 class Point:
-    """A deterministic latent: a posterior without width. `mean` has any shape."""
+    """A deterministic latent, a posterior of zero variance. `mean` has any shape."""
 
     mean: Tensor
 
@@ -40,10 +40,10 @@ class Gaussian:
 
     @classmethod
     def bounded(cls, statistics: Tensor, *, mean_bound: float, log_variance_bound: float) -> Gaussian:
-        """Split `statistics` (batch, 2 · latent, frames) into a mean and a log-variance that cannot run away.
+        """Split `statistics` (batch, 2 · latent, frames) into a bounded mean and log-variance.
 
-        Both are squashed softly, |μ| < mean_bound and |s| < log_variance_bound, so the KL of one dimension stays
-        below ½ (exp S − 1 + S + M²) whatever the network does. Near zero both are the identity.
+        |μ| < M = mean_bound and |s| < S = log_variance_bound by `squash`, so the KL of one dimension stays below
+        ½ (exp S − 1 + S + M²) whatever the network gives.
         """
         mean, log_variance = statistics.chunk(2, dim=1)
         return cls(squash(mean, mean_bound), squash(log_variance, log_variance_bound))
@@ -61,7 +61,7 @@ class Gaussian:
 class Laplace:
     """Independent Laplace distributions, mean and log_scale of one shape: density exp(−|x − μ| / b) / 2b, b = exp λ.
 
-    Log-mels have it rather than the normal: most errors are small, and onsets make a few large ones.
+    It fits the errors of log-mels better than the normal: most are small, and a few at onsets are large.
     """
 
     mean: Tensor

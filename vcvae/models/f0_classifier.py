@@ -1,4 +1,4 @@
-"""F0Contour from a mel, by a network: the converter and the vocoder each have one."""
+"""The F0 contour of a mel, by a network: the converter and the vocoder each have one."""
 
 from __future__ import annotations
 
@@ -10,10 +10,9 @@ from vcvae.models.layers import Convolution, FrameNorm, Mask, ResidualBlock, hal
 
 
 class F0Classifier(nn.Module):
-    """Frames → a f0 contour, learned from YIN on the waveform: a classifier over bins, as CREPE is.
+    """Frames → an F0 contour, learned from YIN on the waveform: a classifier over F0 bins, as CREPE.
 
-    Kim et al. 2018 (arXiv:1802.06182). What it says of a frame depends on a bounded neighbourhood, so that speech may
-    come in pieces.
+    Kim et al. 2018 (arXiv:1802.06182). The receptive field is bounded, so a recording can be processed in pieces.
 
     Example:
         >>> import torch
@@ -32,8 +31,8 @@ class F0Classifier(nn.Module):
         self.head = nn.Linear(channels, F0_BINS + 1)
 
     def logits(self, x: Tensor, mask: Mask = None) -> tuple[Tensor, Tensor]:
-        """x (batch, frames, bands), about zero, with a spread of about one → scores of the bins
-        (batch, ceil(frames / 2), bins) and of being voiced (batch, ceil(frames / 2)).
+        """x (batch, frames, bands), of about zero mean and unit variance → logits of the F0 bins
+        (batch, ceil(frames / 2), bins) and of voicing (batch, ceil(frames / 2)).
         """
         x, mask = self.stem(x), halved(mask)
         x = masked(x, mask)
@@ -45,9 +44,9 @@ class F0Classifier(nn.Module):
         return scores[..., :-1], scores[..., -1]
 
     def decode(self, scores: Tensor, voiced: Tensor) -> F0Contour:
-        """The contour that the scores speak for: the mean of the bins around the best one.
+        """Logits → contour: the mean of the bins within three of the best one.
 
-        It is finer than a bin, and deaf to the octave errors far from it.
+        This resolves F0 more finely than one bin, and scores an octave away do not shift it.
         """
         place = torch.arange(F0_BINS, device=scores.device)
         near = (place - scores.argmax(dim=-1, keepdim=True)).abs() <= 3

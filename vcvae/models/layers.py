@@ -88,7 +88,7 @@ class InstanceNorm(nn.Module):
     def forward(self, x: Tensor, mask: Mask = None) -> Tensor:
         centred = x - mean_over_time(x, mask)
         variance = mean_over_time(centred.square(), mask)
-        # Not `variance + 1e-5`: how much that takes away would tell how far a quiet channel swings.
+        # Not `variance + 1e-5`: then the output's variance would depend on the variance of a weak channel.
         return masked(centred * torch.rsqrt(variance.clamp(min=1e-5)), mask)
 
 

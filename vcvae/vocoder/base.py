@@ -9,10 +9,10 @@ from vcvae.features.mel import MelConfig
 
 
 class Vocoder(nn.Module):
-    """Ln-mels to waveforms. `mel_config` says which mel it takes, and so the rate and hop of its output.
+    """Ln-mels to waveforms. `mel_config` is the mel that it takes, which gives the rate and hop of its output.
 
-    Mel frame t is centred on output sample `t * hop + hop / 2`, as in `MelSpectrogram`: a waveform, its mel
-    and that mel's waveform lie on one time axis.
+    Mel frame t is centred on output sample `t * hop + hop / 2`, as in `MelSpectrogram`: a waveform, its mel and the
+    output for that mel are aligned.
     """
 
     mel_config: MelConfig

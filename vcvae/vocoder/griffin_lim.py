@@ -20,8 +20,8 @@ class GriffinLim(Vocoder):
     """Griffin and Lim's method in its fast form (Perraudin, Balazs and Søndergaard 2013).
 
     The first phases are drawn from `seed`, the same for every item of a batch: a mel gives the same samples
-    alone or in a batch, and the caller's random state is left as it was. (Zero phases would need no seed, but
-    every frame is then a click, and a smooth mel keeps a buzz at the frame rate.) Above `f_max` the output is
+    alone or in a batch, and the caller's random state does not change. (Zero phases would need no seed, but
+    then every frame is a click, and a smooth mel gives a buzz at the frame rate.) Above `f_max` the output is
     silent. No gradient flows through it.
 
     Example:
@@ -62,11 +62,11 @@ class GriffinLim(Vocoder):
         Frame t is centred on sample t * hop.
         """
         c, devices = self.mel_config, [magnitude.device] if magnitude.is_cuda else []
-        found = []
+        waveforms = []
         for item in magnitude:
             with torch.random.fork_rng(devices):
                 torch.manual_seed(self.seed)
-                found.append(
+                waveforms.append(
                     torchaudio.functional.griffinlim(
                         item,
                         self.analysis.window,
@@ -80,7 +80,7 @@ class GriffinLim(Vocoder):
                         rand_init=True,
                     )
                 )
-        return torch.stack(found)
+        return torch.stack(waveforms)
 
 
 def invert_mel(mel: Tensor, filters: Tensor, *, iterations: int = 16) -> Tensor:

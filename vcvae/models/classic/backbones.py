@@ -1,8 +1,7 @@
 """The backbones of auto-encoders, for frames, images and vectors.
 
 Each kind is an encoder body and a decoder body. An encoder body maps x to `outputs` statistics for every place of the
-code; a decoder body maps a code to `outputs` statistics for every element of an x of a given shape. Auto-encoders know
-no more of them than that.
+code; a decoder body maps a code to `outputs` statistics for every element of an x of a given shape.
 """
 
 from __future__ import annotations
@@ -20,8 +19,8 @@ def _blocks(count: int, channels: int, kernel: int) -> nn.Sequential:
 class FrameEncoder(nn.Module):
     """x (batch, inputs, frames) → (batch, outputs, ceil(frames / 4)).
 
-    Frames have a linear way beside the network, to the code and back. Alone it could be a principal component analysis,
-    and the network learns what that lacks.
+    A linear path runs beside the network, here and in `FrameDecoder`. It starts as a principal component analysis (see
+    `initialize_with_principal_components`), to which the network adds.
     """
 
     def __init__(self, inputs: int, outputs: int, *, channels: int, blocks: int, kernel: int) -> None:
@@ -64,20 +63,20 @@ class FrameDecoder(nn.Module):
 def initialize_with_principal_components(encoder: FrameEncoder, decoder: FrameDecoder, x: Tensor) -> None:
     """Set the linear path to the principal components of x (batch, inputs, frames), and the networks' outputs to zero.
 
-    Found by descent, a wide code's last components take longer than most trainings last.
+    By gradient descent, the last components of a wide code take longer to learn than most trainings last.
     """
     places = x[:, :, : x.shape[2] // 4 * 4].mT.reshape(-1, 4 * x.shape[1]).cpu().double()
     mean = places.mean(dim=0)
-    axes = torch.linalg.eigh(torch.cov(places.T)).eigenvectors.flip(1)  # the one that says most comes first
-    there, back = encoder.linear.linear, decoder.linear
-    kept = axes[:, : there.out_features].to(x)
-    for layer in (encoder.layers[-1], decoder.head, back):
+    axes = torch.linalg.eigh(torch.cov(places.T)).eigenvectors.flip(1)  # by falling variance
+    analysis, synthesis = encoder.linear.linear, decoder.linear
+    kept = axes[:, : analysis.out_features].to(x)
+    for layer in (encoder.layers[-1], decoder.head, synthesis):
         nn.init.zeros_(layer.weight)
         nn.init.zeros_(layer.bias)
-    there.weight[: kept.shape[1]] = kept.T
-    there.bias[: kept.shape[1]] = -(mean.to(x) @ kept)
-    back.weight[:, : kept.shape[1]] = kept
-    back.bias.copy_(mean)
+    analysis.weight[: kept.shape[1]] = kept.T
+    analysis.bias[: kept.shape[1]] = -(mean.to(x) @ kept)
+    synthesis.weight[:, : kept.shape[1]] = kept
+    synthesis.bias.copy_(mean)
 
 
 class ImageEncoder(nn.Module):

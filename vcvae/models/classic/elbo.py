@@ -1,10 +1,10 @@
-"""How probable a VAE finds x: the lower bound that it is trained on, a tighter estimate, and what lies between.
+"""The log-likelihood of x under a VAE: the lower bound that it is trained on, a tighter estimate, and their gap.
 
 For any q(z | x), with w = p(x | z) p(z) / q(z | x):
 
     ln p(x) = ln E_q w  ≥  E_q ln w = E_q ln p(x | z) − KL(q(z | x) ‖ p(z))
 
-and the two differ by KL(q(z | x) ‖ p(z | x)): the bound is loose by how wrong the encoder is.
+and the two differ by KL(q(z | x) ‖ p(z | x)), the error of the encoder.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from vcvae.models.distributions import Gaussian, Likelihood
 
 
 class Density(Protocol):
-    """What has a bound: an encoder that gives a Gaussian, a decoder that gives a likelihood, and N(0, I) as prior."""
+    """A model with a bound: its encoder gives a Gaussian, its decoder a likelihood, and N(0, I) is the prior."""
 
     def encode(self, x: Tensor) -> Gaussian: ...
 
@@ -36,7 +36,7 @@ class Bound:
 
     @property
     def gap(self) -> Tensor:
-        """About KL(q(z | x) ‖ p(z | x)): how much the encoder loses; an estimate from below."""
+        """An estimate from below of KL(q(z | x) ‖ p(z | x))."""
         return self.log_likelihood - self.elbo
 
 
@@ -46,7 +46,7 @@ def bound(model: Density, x: Tensor, *, samples: int = 64) -> Bound:
 
     The estimate of ln p(x) is the importance-weighted bound of Burda et al. 2016 (arXiv:1509.00519, eq. 8): never too
     high on average, and the nearer the more samples. The lower bound is the mean of ln w, not of ln p(x | z) less the
-    closed form of the KL: that is the same on average, and has no variance at all where the encoder is right.
+    closed form of the KL: their means are equal, and ln w has no variance where q(z | x) is the true posterior.
     """
     posterior = model.encode(x)
     log_weights = torch.stack([log_weight(model, posterior, posterior.sample(), x) for _ in range(samples)])

@@ -46,7 +46,7 @@ def slopes(x: Tensor) -> Tensor:
 
 
 class GMMConversion(PretrainedModel, config=GMMConversionConfig):
-    """Converts mels of one speaker to another, fitted to parallel sentences (Toda et al. 2007, as the module says)."""
+    """Converts mels of one speaker to another, fitted to parallel sentences (Toda et al. 2007)."""
 
     def __init__(self, config: GMMConversionConfig | None = None) -> None:
         super().__init__()

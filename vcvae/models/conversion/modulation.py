@@ -1,4 +1,4 @@
-"""EnvelopeModulation: fast modulations of the spectral envelope, which carry content more than speaker.
+"""Fast modulations of the spectral envelope, which carry content more than speaker.
 
 The mean of the envelope depends on the speaker, the microphone and the room; speech modulates it several times per
 second. Speech without modulations above 4 Hz is hardly intelligible (Drullman, Festen & Plomp 1994,

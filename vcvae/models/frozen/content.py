@@ -28,8 +28,8 @@ class ContentNetConfig(MoonshineConfig):
 class ContentNet(PretrainedModel, config=ContentNetConfig):
     """Samples → the features of a speech recognizer's encoder (Moonshine), frame by frame.
 
-    The recognizer was trained on 200,000 hours of speech. The content encoder of the converter would be no substitute:
-    a loss on its narrow latent does not ensure that the words can be understood.
+    The recognizer was trained on 200,000 hours of speech. The converter's content encoder is no substitute:
+    a loss on its narrow latent does not ensure intelligible words.
 
     Example:
         >>> import torch

@@ -7,12 +7,12 @@ from typing import Annotated
 import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
-from torch.nn import functional as F
 from torch.nn.utils.parametrizations import weight_norm
 
 from vcvae.config import Config
 from vcvae.features.mel import standardize
 from vcvae.models.layers import Convolution
+from vcvae.training.discriminators.layers import layer_outputs
 
 Stride = Annotated[int, Field(gt=0, le=16)]
 
@@ -50,12 +50,7 @@ class MelDiscriminator(nn.Module):
 
         One tensor for each layer, (batch, frames / strides so far, channels).
         """
-        x = (standardize(mel) * valid_bands[..., None]).transpose(1, 2)
-        features = []
-        for layer in self.layers:
-            x = F.leaky_relu(layer(x), 0.1)
-            features.append(x)
-        return features
+        return layer_outputs(self.layers, (standardize(mel) * valid_bands[..., None]).transpose(1, 2))
 
     def score(self, features: list[Tensor], speaker: Tensor) -> Tensor:
         """Output of `features`, speaker embeddings (batch, speaker_latent) → scores (batch, …); 1 is real, 0 fake."""
@@ -111,12 +106,7 @@ class PatchDiscriminator(nn.Module):
         valid = valid_bands[:, None, None].expand(-1, 1, mel.shape[2], -1)
         standardized = standardize(mel.transpose(1, 2)[:, None])
         x = torch.cat([standardized * valid, self.frequency.expand_as(valid), valid], dim=1)
-        x = x.to(memory_format=torch.channels_last)
-        features = []
-        for layer in self.layers:
-            x = F.leaky_relu(layer(x), 0.1)
-            features.append(x)
-        return features
+        return layer_outputs(self.layers, x.to(memory_format=torch.channels_last))
 
     def score(self, features: list[Tensor], speaker: Tensor) -> Tensor:
         """Output of `features`, speaker embeddings (batch, speaker_latent) → scores (batch, …); 1 is real, 0 fake."""

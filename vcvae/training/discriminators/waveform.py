@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from torch.nn.utils.parametrizations import weight_norm
 
 from vcvae.config import Config
+from vcvae.training.discriminators.layers import layer_outputs
 
 
 class DiscriminatorOutput(NamedTuple):
@@ -112,9 +113,5 @@ class WaveformDiscriminators(nn.ModuleList):
 
 
 def _run_layers(x: Tensor, layers: nn.ModuleList, score: nn.Module) -> DiscriminatorOutput:
-    features = []
-    x = x.to(memory_format=torch.channels_last)
-    for layer in layers:
-        x = F.leaky_relu(layer(x), 0.1)
-        features.append(x)
-    return DiscriminatorOutput([score(x)], features)
+    features = layer_outputs(layers, x.to(memory_format=torch.channels_last))
+    return DiscriminatorOutput([score(features[-1])], features)

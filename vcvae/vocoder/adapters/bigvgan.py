@@ -21,7 +21,7 @@ CONFIG, WEIGHTS = "config.json", "bigvgan_generator.pt"
 
 
 class BigVGANConfig(HiFiGANConfig):
-    """The authors' config.json: HiFi-GAN's, and what the activations are. The mel is of HiFi-GAN's kind too."""
+    """The authors' config.json: HiFi-GAN's keys, and those of the activations. The mel is of HiFi-GAN's kind, too."""
 
     family: ClassVar[str] = "BigVGAN"
 
@@ -67,8 +67,8 @@ class BigVGAN(Vocoder):
 
         weights_file = fetch(source, WEIGHTS, give=give)
         weights = fold_weight_norm(read_checkpoint(weights_file, of="a BigVGAN generator", key="generator"))
-        # The package's own from_pretrained (2.4.1) fails with huggingface_hub 2.4. What is silenced here, the warning
-        # of a deprecated function and a print, is nothing that a user could mend.
+        # The package's own from_pretrained (2.4.1) fails with huggingface_hub 2.4. The warning of a
+        # deprecated function and a print are suppressed: a user can do nothing about them.
         with warnings.catch_warnings(), redirect_stdout(io.StringIO()):
             warnings.simplefilter("ignore", FutureWarning)
             return cls(build(make, weights, path=weights_file, config=CONFIG), mel).eval()

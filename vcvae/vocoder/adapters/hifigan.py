@@ -25,9 +25,9 @@ Dilations = Annotated[tuple[Annotated[int, Field(gt=0, le=512)], ...], Field(min
 
 
 class HiFiGANConfig(Config):
-    """The authors' config.json, in their words, as far as it says how to generate; the defaults are V1's."""
+    """The keys of the authors' config.json that the generator depends on; the defaults are V1's."""
 
-    model_config = ConfigDict(extra="ignore", frozen=True)  # the rest of the file says how to train
+    model_config = ConfigDict(extra="ignore", frozen=True)  # the other keys are for training
     family: ClassVar[str] = "HiFi-GAN"
 
     resblock: Literal["1", "2"] = Field("1", description="'1': pairs of convolutions (V1, V2); '2': single ones (V3)")
@@ -175,8 +175,8 @@ class SingleResidual(nn.Module):
 def fold_weight_norm(state: dict[str, Tensor]) -> dict[str, Tensor]:
     """Replace every magnitude g and direction v (Salimans and Kingma 2016) by the weight g · v / ‖v‖.
 
-    PyTorch has two ways of naming the pair; both are known. Other entries, and pairs whose shapes do not match, are
-    kept as they are.
+    PyTorch has two ways of naming the pair; both are handled. Other entries, and pairs whose shapes do not match, are
+    unchanged.
     """
     state = dict(state)
     for g_name, v_name in (

@@ -1,4 +1,4 @@
-"""Vocos (Siuzdak 2023, arXiv:2306.00814): a network at the frame rate, whose spectra are transformed back."""
+"""Vocos (Siuzdak 2023, arXiv:2306.00814): a network at the frame rate predicts spectra, an inverse STFT the samples."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from vcvae.vocoder.adapters.vocos_config import BackboneConfig, HeadConfig, Voco
 from vcvae.vocoder.base import Vocoder
 
 CONFIG, WEIGHTS = "config.yaml", "pytorch_model.bin"
-LOUDEST = 100.0  # the largest magnitude of a bin, as the checkpoints were trained
+MAX_MAGNITUDE = 100.0  # the largest magnitude of a bin, as the checkpoints were trained
 
 
 class Vocos(Vocoder):
-    """ConvNeXt blocks at the frame rate, and the inverse of the spectra that they find.
+    """ConvNeXt blocks at the frame rate, and the inverse STFT of the spectra that they predict.
 
     The parameters are named as in the checkpoints.
 
-    Those of the padding "same" have this project's time axis. In those of "center", frame t is centred on sample
-    t * hop, and F frames give (F - 1) * hop samples. The spectra reach further: half a hop more is kept at both ends,
-    so that the time axis is this project's here too. Nobody listened to those ends (6 ms at 22.05 kHz) in training.
+    Checkpoints with the padding "same" have the time axis of `Vocoder`. With "center", frame t is centred on sample
+    t * hop, and F frames give (F - 1) * hop samples; here half a hop more is kept at both ends, so that the time axis
+    is the same. These ends (6 ms at 22.05 kHz) were not part of the training loss.
 
     Raises:
         VcvaeError: a mel that a `MelConfig` cannot describe.
@@ -124,4 +124,4 @@ class ISTFTHead(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         log_magnitude, phase = self.out(x).chunk(2, dim=-1)
-        return inverse(torch.polar(log_magnitude.exp().clamp(max=LOUDEST), phase), self.window, self.hop)
+        return inverse(torch.polar(log_magnitude.exp().clamp(max=MAX_MAGNITUDE), phase), self.window, self.hop)

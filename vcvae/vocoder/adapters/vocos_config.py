@@ -1,12 +1,11 @@
-"""What the config.yaml of a Vocos says, and which mel it thereby means.
+"""The config.yaml of a Vocos, and the mel that follows from it.
 
-That is only partly in the file. The authors' package, vocos, has one kind of mel: HTK's scale, bands of equal height,
-ln of at least 1e-7. No mel of this project is of that kind, and its checkpoints, such as charactr/vocos-mel-24khz, are
-refused. The branch `matcha` of langtech-bsc/vocos has HiFi-GAN's mel, when its keys `mel_scale` and `norm` both say
-slaney; its checkpoints, such as BSC-LT/vocos-mel-22khz, are what is taken here. No key says at which magnitude the
-logarithm begins. That branch's code has 1e-5, and so 1e-5 is believed: a checkpoint that has the branch's keys but was
-trained with another floor cannot be told apart. A key that is left out has the default of vocos or torchaudio; were
-the branch's another, the filters that lie among the weights would differ, and `Vocos.load` refuses that.
+The authors' package, vocos, has one kind of mel: HTK's scale, bands of equal height, floor 1e-7. A `MelConfig` cannot
+describe it, and its checkpoints, such as charactr/vocos-mel-24khz, are refused. The branch `matcha` of
+langtech-bsc/vocos has HiFi-GAN's mel if its keys `mel_scale` and `norm` are both slaney; its checkpoints, such as
+BSC-LT/vocos-mel-22khz, are supported. The floor is not in the file: that branch's code has 1e-5, which is assumed, so a
+checkpoint trained with another floor is not detected. A missing key has the default of vocos or torchaudio; a wrong
+default would show in the filters stored with the weights, which `Vocos.load` compares.
 """
 
 from __future__ import annotations
@@ -25,11 +24,11 @@ CLASSES = {
     "backbone": "vocos.models.VocosBackbone",
     "head": "vocos.heads.ISTFTHead",
 }
-OURS = {"mel_scale": "slaney", "norm": "slaney", "power": 1.0}  # what every mel of this project has
+SLANEY_MEL = {"mel_scale": "slaney", "norm": "slaney", "power": 1.0}  # of every `MelConfig`
 
 
 class FeaturesConfig(Config):
-    """What the mel is."""
+    """The mel."""
 
     sample_rate: int = Field(24000, gt=0, le=384_000, description="Hz")
     n_fft: int = Field(1024, gt=0, le=65_536, description="samples")
@@ -64,7 +63,7 @@ class HeadConfig(Config):
 
 
 class VocosConfig(Config):
-    """What the authors' config.yaml says of its three parts, in their words."""
+    """The three parts of the authors' config.yaml, with their keys."""
 
     feature_extractor: FeaturesConfig
     backbone: BackboneConfig
@@ -93,10 +92,10 @@ class VocosConfig(Config):
             VcvaeError: a mel that a `MelConfig` cannot describe.
         """
         c = self.feature_extractor
-        for key, ours in OURS.items():
-            if getattr(c, key) != ours:
+        for key, required in SLANEY_MEL.items():
+            if getattr(c, key) != required:
                 raise VcvaeError(
-                    f"'feature_extractor.{key}' is {getattr(c, key)}, where every mel here has {ours}; "
+                    f"'feature_extractor.{key}' is {getattr(c, key)}, but only {required} is supported; "
                     "give a checkpoint for HiFi-GAN's mel, such as BSC-LT/vocos-mel-22khz."
                 )
         values = {
