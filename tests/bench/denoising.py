@@ -2,8 +2,8 @@
 
     python tests/bench/denoising.py DEV --denoiser MODEL [--plain MODEL] [--dnsmos] [-o OUT]    # DEV: prepared, unseen
 
-Half of the recordings get coloured noise, the other half another speaker. DNSMOS needs `pip install '.[eval]'`, and is
-of the former half: what is heard, and what the vocoder that ships says of the models' mels. With -o these are written.
+Half of the recordings get coloured noise, the other half another speaker. DNSMOS (`pip install '.[eval]'`) rates the
+former half: the noisy recordings, and the released vocoder's output for the models' mels. With -o these are written.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def main() -> None:
     spectrogram = MelSpectrogram(mel)
 
     clean = recordings(arguments.dev, arguments.count, mel.sample_rate)
-    wanted, half = spectrogram(clean), len(clean) // 2
+    clean_mel, half = spectrogram(clean), len(clean) // 2
     columns = ["noise", "", "mel L1, noise", "mel L1, voice"]
     table = Table(*columns, *(["background", "speech", "overall"] if rating else []))
     if rating:
@@ -59,23 +59,23 @@ def main() -> None:
         write(arguments.output / "clean", clean, mel.sample_rate)
     for snr in (0.0, 5.0, 10.0):
         torch.manual_seed(0)
-        heard = torch.cat(
+        noisy = torch.cat(
             [
                 corrupt(part, CorruptionConfig(**kind, reverberation=0.0, snr=(snr, snr)), sample_rate=mel.sample_rate)
                 for part, kind in zip((clean[:half], clean[half:]), NOISES.values(), strict=True)
             ]
         )
-        noisy = spectrogram(heard)
+        noisy_mel = spectrogram(noisy)
         for name, model in systems.items():
-            said = model.copy(noisy) if model else noisy
-            error = (said - wanted).abs().mean(dim=(1, 2))
+            estimate = model.copy(noisy_mel) if model else noisy_mel
+            error = (estimate - clean_mel).abs().mean(dim=(1, 2))
             row = [f"{snr:.0f} dB", name, f"{error[:half].mean():.3f}", f"{error[half:].mean():.3f}"]
             if rating or arguments.output:
-                spoken = torch.stack([torch.from_numpy(synthesize(vocoder, m)) for m in said]) if model else heard
+                output = torch.stack([torch.from_numpy(synthesize(vocoder, m)) for m in estimate]) if model else noisy
             if rating:
-                row += rating(spoken[:half])
+                row += rating(output[:half])
             if arguments.output:
-                write(arguments.output / f"{snr:.0f}dB-{name.replace(' ', '-')}", spoken, mel.sample_rate)
+                write(arguments.output / f"{snr:.0f}dB-{name.replace(' ', '-')}", output, mel.sample_rate)
             table.add_row(*row)
     Console(width=120).print(table)
 
@@ -95,15 +95,15 @@ def rater(sample_rate: int):
     network = DNSMOS("")
 
     def rate(batch: torch.Tensor) -> list[str]:
-        heard = (audio.from_array(limited(samples).numpy(), sample_rate, NETWORK_SAMPLE_RATE) for samples in batch)
-        found = [network.rate(samples) for samples in heard]
-        return [f"{np.mean([f[key] for f in found]):.2f}" for key in ("dnsmos_noise", "dnsmos_speech", "dnsmos")]
+        resampled = (audio.from_array(limited(samples).numpy(), sample_rate, NETWORK_SAMPLE_RATE) for samples in batch)
+        figures = [network.rate(samples) for samples in resampled]
+        return [f"{np.mean([f[key] for f in figures]):.2f}" for key in ("dnsmos_noise", "dnsmos_speech", "dnsmos")]
 
     return rate
 
 
 def limited(samples: torch.Tensor) -> torch.Tensor:
-    """As it would be in a file: not over full scale."""
+    """Attenuated to full scale where it is louder, as a file requires."""
     return samples * min(1, 0.99 / samples.abs().max())
 
 

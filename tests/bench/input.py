@@ -1,8 +1,8 @@
-"""What reading gives against what training takes. Run by hand: `python tests/bench/input.py`.
+"""The rate of the input pipeline against that of training. Run by hand: `python tests/bench/input.py`.
 
-Seconds of audio per second: that the input pipeline alone gives, from files and from shards, with 0, 1 and 2 workers;
-and that a step of recipes/folder/conversion.yaml takes, with 1 and 2 threads, as training begins and with conversions
-and the discriminator. The pipeline must give three times what the step takes.
+Seconds of audio per second: of the input pipeline alone, from files and from shards, with 0, 1 and 2 workers; and of a
+step of recipes/folder/conversion.yaml, with 1 and 2 threads, as training begins and later with conversions and the
+discriminator. The pipeline must be three times as fast as the step.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ SPEAKERS, UTTERANCES, SECONDS = 24, 6, 5.0
 
 
 def make_corpus(folder: Path) -> Path:
-    """Pieces of a recording, each as loud as no other."""
+    """Pieces of a recording, each at a level of its own."""
     speech = audio.read(ROOT / "egs" / "convert" / "source.flac", 22050)
     speech = np.tile(speech, 1 + round(2 * SECONDS * 22050) // len(speech))
     for k, i in itertools.product(range(SPEAKERS), range(UTTERANCES)):
@@ -84,12 +84,12 @@ def main() -> None:
         steps, threads = {}, {}
         for form, place in (("files", folder), ("shards", folder / "shar")):
             for workers in (0, 1, 2):
-                reader = run(place, folder / "run", workers=workers)
-                steps[f"reading {form}, {workers} workers"] = partial(next, read(reader)), 4 * workers + 1
+                trainer = run(place, folder / "run", workers=workers)
+                steps[f"reading {form}, {workers} workers"] = partial(next, read(trainer)), 4 * workers + 1
         trainer = run(folder, folder / "run", workers=0)
         ready = list(itertools.islice(read(trainer), 8))
         for count in (1, 2):
-            for name, begins in (("begins", 0), ("goes on", trainer.config.conversions_from)):
+            for name, begins in (("begins", 0), ("continues", trainer.config.conversions_from)):
 
                 def advance(begins: int = begins) -> None:
                     trainer.step = begins
@@ -104,13 +104,13 @@ def main() -> None:
                 best[name] = max(best[name], per_second(step, arguments.seconds, skipped))
     c = trainer.config
     frames = c.batch_speakers * c.segments * c.segment_frames * c.accumulate
-    heard = frames / c.model.mel.frame_rate
+    seconds = frames / c.model.mel.frame_rate
     training = [name for name in best if name in threads]
-    print(f"batches of {frames} frames, {heard:.0f} s; best of {arguments.rounds} rounds")
+    print(f"batches of {frames} frames, {seconds:.0f} s; best of {arguments.rounds} rounds")
     print(f"{'':32}{'frames/s':>10}{'s/s':>8}" + "".join(f"{'× ' + name[9:]:>28}" for name in training))
     for name, rate in best.items():
         ratios = "" if name in threads else "".join(f"{rate / best[other]:28.1f}" for other in training)
-        print(f"{name:32}{rate * frames:10,.0f}{rate * heard:8.0f}{ratios}")
+        print(f"{name:32}{rate * frames:10,.0f}{rate * seconds:8.0f}{ratios}")
 
 
 if __name__ == "__main__":

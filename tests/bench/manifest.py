@@ -56,9 +56,9 @@ def make_manifest(folder: Path, cuts: int) -> None:
             source = {"type": "file", "channels": [0], "source": f"../audio/{name}.flac"}
             recording = {"id": name, "sources": [source], "sampling_rate": RATE, "num_samples": samples}
             recording |= {"duration": SECONDS, "channel_ids": [0]}
-            spoken = {"id": name, "recording_id": name, "start": 0.0, "duration": SECONDS, "channel": 0}
+            supervision = {"id": name, "recording_id": name, "start": 0.0, "duration": SECONDS, "channel": 0}
             cut = {"id": name, "start": 0.0, "duration": SECONDS, "channel": 0}
-            cut |= {"supervisions": [spoken | {"speaker": speaker}], "recording": recording}
+            cut |= {"supervisions": [supervision | {"speaker": speaker}], "recording": recording}
             cut |= {"custom": {"bandwidth": 10000}, "type": "MonoCut"}
             file.write(json.dumps(cut) + "\n")
 

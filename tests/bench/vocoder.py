@@ -4,7 +4,7 @@
 
 Griffin-Lim is torchaudio's with 32 iterations, behind torchaudio's own inversion of the mel; HiFi-GAN V1, V2 and V3
 have their published sizes and random weights, which cost what trained ones cost. All take the same mel in one process,
-in turn, and the median of the rounds counts; a ratio is to the neural vocoder. Memory is read from Linux's /proc.
+in turn, and the median of the rounds counts; ratios are to source-filter. Memory is read from Linux's /proc.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class TorchaudioGriffinLim(nn.Module):
 
 
 def memory() -> float:
-    """Peak memory of this process so far, MB. (What getrusage says is inherited from the parent.)"""
+    """Peak memory of this process so far, MB. (The figure of getrusage is inherited from the parent.)"""
     return int(re.search(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text())[1]) / 1024
 
 
@@ -76,30 +76,31 @@ def main() -> None:
     if arguments.memory:
         return measure_memory(arguments.memory)
     mel = MelConfig()
-    neural = SourceFilterVocoder()
+    source_filter = SourceFilterVocoder()
     vocoders = {
-        "source-filter": neural,
-        "… of a model's mel": neural.for_predicted_mels(),
+        "source-filter": source_filter,
+        "… for predicted mels": source_filter.for_predicted_mels(),
         "Griffin-Lim": TorchaudioGriffinLim(mel),
     }
     vocoders |= {name: HiFiGAN(config) for name, config in SIZES.items()}
     for threads in arguments.threads:
         torch.set_num_threads(threads)
         for seconds in arguments.seconds:
-            spoken = torch.randn(1, mel.n_mels, round(seconds * mel.frame_rate)) - 5
+            spectrum = torch.randn(1, mel.n_mels, round(seconds * mel.frame_rate)) - 5
             taken = {name: [] for name in vocoders}
             with torch.inference_mode():
                 for vocoder in vocoders.values():
-                    vocoder.eval()(spoken[:, :, :80])
+                    vocoder.eval()(spectrum[:, :, :80])
                 for _ in range(arguments.rounds):
                     for name, vocoder in vocoders.items():
                         began = time.perf_counter()
-                        vocoder(spoken)
+                        vocoder(spectrum)
                         taken[name].append((time.perf_counter() - began) / seconds)
             medians = {name: statistics.median(values) for name, values in taken.items()}
-            figures = [f"{name} {value:.4f} ({value / medians['neural']:.1f} ×)" for name, value in medians.items()]
+            base = medians["source-filter"]
+            figures = [f"{name} {value:.4f} ({value / base:.1f} ×)" for name, value in medians.items()]
             print(f"{threads} threads, {seconds:g} s: {'  '.join(figures)}", flush=True)
-    for minutes in (1, 10):  # each in a process of its own, as a peak is never forgotten
+    for minutes in (1, 10):  # each in a process of its own, as the peak of a process never falls
         subprocess.run([sys.executable, __file__, "--memory", str(minutes)], check=True)
 
 

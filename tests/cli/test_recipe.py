@@ -161,7 +161,7 @@ def test_run_keeps_a_finished_training_run_and_says_so(place, called):
 
 
 def test_run_passes_sigterm_to_the_step_and_waits_for_it(monkeypatch):
-    """Its sender knows only this process; a training that is left running would meet the next one."""
+    """A signal reaches this process only; a training left running would write into the folder of the next one."""
     calls = []
 
     class Process:

@@ -1,4 +1,4 @@
-"""The miniatures of the corpora are found and prepared; what does not look like one is one sentence."""
+"""Miniatures of the corpora are read and prepared; a folder of another layout is refused in one sentence."""
 
 from pathlib import Path
 

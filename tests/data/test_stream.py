@@ -152,8 +152,8 @@ def test_stream_readers_share_the_shards_exactly(prepared, stream, monkeypatch, 
         for worker in range(workers):
             reader = Stream(prepared / "shar", **OPTIONS)
             dealt = ResumableBatchSampler(BATCH, 0, process=process, processes=processes)
-            mine = list(islice(dealt, batches // processes))[worker::workers]
-            for n in (n for numbers in mine for n in numbers):
+            own = list(islice(dealt, batches // processes))[worker::workers]
+            for n in (n for numbers in own for n in numbers):
                 assert n not in read
                 read[n] = reader[n]
     assert sorted(read) == list(range(batches * BATCH))

@@ -17,20 +17,20 @@ def test_convolution_is_conv1d(kernel, stride, frames):
     torch.testing.assert_close(layer(x), expected.transpose(1, 2))
 
 
-def test_instance_norm_forgets_any_gain_and_offset_of_a_channel():
+def test_instance_norm_removes_any_gain_and_offset_of_a_channel():
     torch.manual_seed(0)
     x, gain, offset = torch.randn(2, 50, 8), torch.rand(2, 1, 8) + 0.5, torch.randn(2, 1, 8)
     torch.testing.assert_close(InstanceNorm()(gain * x + offset), InstanceNorm()(x), atol=1e-4, rtol=1e-4)
 
 
-def test_instance_norm_gives_a_quiet_channel_no_less_than_a_loud_one():
+def test_instance_norm_gives_weak_and_strong_channels_the_same_variance():
     torch.manual_seed(0)
     x = torch.randn(2, 50, 8) * torch.logspace(-1.5, 1, 8)
     torch.testing.assert_close(InstanceNorm()(x).std(dim=1, correction=0), torch.ones(2, 8), atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize("norm", [InstanceNorm(), FrameNorm(8)])
-def test_padding_changes_nothing_in_a_block(norm):
+def test_residual_block_ignores_padding(norm):
     torch.manual_seed(0)
     block, x = ResidualBlock(8, kernel=3, norm=norm), torch.randn(1, 9, 8)
     mask = frame_mask(torch.tensor([9]), 14)

@@ -5,14 +5,14 @@ from torch.distributions import Normal, kl_divergence
 from vcvae.models.distributions import Gaussian, Point
 
 
-def test_kl_is_that_of_torch_distributions():
+def test_gaussian_kl_is_that_of_torch_distributions():
     torch.manual_seed(0)
     mean, log_variance = torch.randn(4, 3, 5), torch.randn(4, 3, 5)
     expected = kl_divergence(Normal(mean, torch.exp(log_variance / 2)), Normal(0.0, 1.0))
     torch.testing.assert_close(Gaussian(mean, log_variance).kl(), expected)
 
 
-def test_samples_have_the_mean_and_variance():
+def test_gaussian_samples_have_its_mean_and_variance():
     torch.manual_seed(0)
     posterior = Gaussian(torch.full((200_000,), 1.5), torch.full((200_000,), 0.7))
     z = posterior.sample()
@@ -20,7 +20,7 @@ def test_samples_have_the_mean_and_variance():
     assert z.var().log().item() == pytest.approx(0.7, abs=0.02)
 
 
-def test_gradients_through_a_sample_are_the_finite_differences():
+def test_gaussian_sample_gradients_are_the_finite_differences():
     mean, log_variance = (torch.tensor([x], dtype=torch.float64, requires_grad=True) for x in (0.3, -0.8))
 
     def sample(m, s):
@@ -30,7 +30,7 @@ def test_gradients_through_a_sample_are_the_finite_differences():
     assert torch.autograd.gradcheck(sample, (mean, log_variance))
 
 
-def test_bounded_posterior_cannot_blow_up():
+def test_gaussian_bounded_limits_mean_variance_and_kl():
     statistics = 1e6 * torch.randn(2, 8, 10, generator=torch.Generator().manual_seed(0))
     posterior = Gaussian.bounded(statistics, mean_bound=6.0, log_variance_bound=5.0)
     largest = 0.5 * (torch.tensor(5.0).exp() - 1 + 5 + 36)

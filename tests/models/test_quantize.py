@@ -10,7 +10,7 @@ from vcvae.vocoder import SourceFilterVocoder, SourceFilterVocoderConfig
 SMALL = SourceFilterVocoderConfig(channels=48, blocks=1, f0_channels=40, f0_blocks=1)
 
 
-def test_quantized_weights_are_off_by_half_a_step_at_most():
+def test_quantize_rounds_weights_by_half_a_step_at_most():
     torch.manual_seed(0)
     weights = {"matrix": torch.randn(6, 4, MIN_ROW // 4), "short": torch.randn(6, MIN_ROW - 1), "bias": torch.randn(90)}
     stored = quantize_int8(weights)
@@ -26,14 +26,14 @@ def test_quantized_weights_are_off_by_half_a_step_at_most():
     assert restored["bias"] is weights["bias"]
 
 
-def test_quantizing_again_changes_nothing():
+def test_quantize_again_changes_nothing():
     stored = quantize_int8({"matrix": torch.randn(6, MIN_ROW)})
     again = quantize_int8(stored)
     assert again.keys() == stored.keys()
     assert all(torch.equal(again[name], stored[name]) for name in stored)
 
 
-def test_a_small_release_is_smaller_and_loads(tmp_path):
+def test_quantized_model_is_smaller_and_loads(tmp_path):
     torch.manual_seed(0)
     model = SourceFilterVocoder(SMALL)
     expected = dequantize(quantize_int8(model.half().state_dict()))
@@ -47,7 +47,7 @@ def test_a_small_release_is_smaller_and_loads(tmp_path):
         torch.testing.assert_close(loaded[name], weight.float(), atol=0, rtol=0)
 
 
-def test_a_scale_without_its_weight_is_refused(tmp_path):
+def test_dequantize_refuses_a_scale_without_its_weight(tmp_path):
     SourceFilterVocoder(SMALL).release(tmp_path, small=True)
     stored = load_file(tmp_path / WEIGHTS)
     name = next(name for name in stored if name.endswith(SCALE_SUFFIX)).removesuffix(SCALE_SUFFIX)

@@ -96,6 +96,6 @@ def test_batches_draw_no_random_numbers_within_a_step(data):
 
 
 def test_first_batches_are_the_first_examples(data):
-    found = list(first_batches(data, 4, size=2, device=CPU))
-    assert [batch["samples"].shape for batch in found] == [(2, 2, 8192)] * 2
-    np.testing.assert_array_equal(found[1]["samples"][1], data[3]["samples"])
+    first = list(first_batches(data, 4, size=2, device=CPU))
+    assert [batch["samples"].shape for batch in first] == [(2, 2, 8192)] * 2
+    np.testing.assert_array_equal(first[1]["samples"][1], data[3]["samples"])

@@ -89,11 +89,11 @@ def test_export_best_writes_the_best_checkpoint(run, tmp_path):
 
 def test_export_keeps_an_edited_card(run, tmp_path):
     export(run, tmp_path)
-    (tmp_path / "README.md").write_text("mine")
+    (tmp_path / "README.md").write_text("edited")
     with pytest.raises(VcvaeError, match="holds a model already"):
         export(run, tmp_path)
     export(run, tmp_path, force=True)
-    assert (tmp_path / "README.md").read_text() == "mine"
+    assert (tmp_path / "README.md").read_text() == "edited"
 
 
 def test_export_without_a_checkpoint_is_an_error(run, tmp_path):

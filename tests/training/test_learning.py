@@ -1,4 +1,4 @@
-"""Conversion between synthetic speakers who differ in F0 and vocal tract only, so that every answer is known."""
+"""Conversion between synthetic speakers that differ in F0 and vocal tract only, so the ideal conversion is known."""
 
 from itertools import product
 

@@ -27,13 +27,13 @@ def mel():
     return MelSpectrogram()(samples[:, : 120 * 256])
 
 
-def test_the_defaults_are_small():
+def test_source_filter_defaults_are_small():
     model = SourceFilterVocoder()
     assert sum(p.numel() for p in model.parameters()) <= 4e6
     assert sum(v.numel() for v in model.state_dict().values()) * 2 <= 8e6  # bytes of float16
 
 
-def test_untrained_network_reproduces_the_mel(vocoder, mel):
+def test_source_filter_reproduces_the_mel_untrained(vocoder, mel):
     """The gains come from the mel."""
     torch.nn.init.zeros_(vocoder.head.linear.weight)
     again = MelSpectrogram()(vocoder(mel))
@@ -108,13 +108,13 @@ def test_gain_smoothing_changes_the_low_pulse_gains_and_phases_only(vocoder, mel
 
 
 @pytest.mark.parametrize("frames", [1, 2, 3, 50])
-def test_any_length(vocoder, frames):
+def test_source_filter_takes_any_length(vocoder, frames):
     samples = vocoder(torch.randn(2, 80, frames) - 5)
     assert samples.shape == (2, frames * 256)
     assert samples.isfinite().all()
 
 
-def test_a_mel_gives_the_same_samples_again_and_in_a_batch(vocoder, mel):
+def test_source_filter_gives_a_mel_the_same_samples_again_and_in_a_batch(vocoder, mel):
     torch.manual_seed(1)
     batch = vocoder(mel)
     torch.manual_seed(2)
@@ -182,7 +182,7 @@ def test_stream_keeps_bounded_input(vocoder):
 
 
 @pytest.mark.parametrize(("gain_smoothing", "gain_iterations"), [(1, 0), (3, 1), (7, 2)])
-def test_a_sample_depends_on_no_more_than_its_reach(vocoder, mel, gain_smoothing, gain_iterations):
+def test_stream_reach_bounds_what_a_sample_depends_on(vocoder, mel, gain_smoothing, gain_iterations):
     vocoder = rendered(
         vocoder, gain_smoothing=gain_smoothing, gain_iterations=gain_iterations, griffin_lim_iterations=1
     )
@@ -195,12 +195,12 @@ def test_a_sample_depends_on_no_more_than_its_reach(vocoder, mel, gain_smoothing
 
 
 @pytest.mark.parametrize("shape", [(80, 5), (1, 79, 5), (1, 80, 0)])
-def test_a_wrong_shape_is_refused(vocoder, shape):
+def test_source_filter_refuses_a_wrong_shape(vocoder, shape):
     with pytest.raises(VcvaeError, match="a mel must be"):
         vocoder(torch.zeros(shape))
 
 
-def test_saved_and_loaded(vocoder, mel, tmp_path):
+def test_source_filter_is_the_same_after_saving_and_loading(vocoder, mel, tmp_path):
     vocoder.half().save_pretrained(tmp_path)
     loaded = load_vocoder(f"source-filter:{tmp_path}")
     torch.testing.assert_close(loaded(mel), vocoder.float()(mel), atol=1e-3, rtol=0)
@@ -212,13 +212,13 @@ def test_saved_and_loaded(vocoder, mel, tmp_path):
     ("change", "message"),
     [({"kernel": 4}, "kernel must be odd"), ({"hop": 96}, "hop must divide"), ({"chanels": 3}, "'channels'")],
 )
-def test_a_wrong_configuration_is_refused(change, message):
+def test_source_filter_refuses_a_wrong_configuration(change, message):
     with pytest.raises(VcvaeError, match=message):
         SourceFilterVocoderConfig.parse(change, context="test")
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA")
-def test_on_a_gpu_as_on_a_cpu(vocoder, mel):
+def test_source_filter_on_a_gpu_is_as_on_a_cpu(vocoder, mel):
     expected = vocoder(mel)
     measured = vocoder.cuda()(mel.cuda()).cpu()
     torch.testing.assert_close(measured, expected, atol=1e-2, rtol=1e-2)

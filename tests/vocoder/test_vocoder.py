@@ -20,7 +20,7 @@ def checkpoint(tmp_path):
     return tmp_path
 
 
-def test_every_vocoder_has_one_interface(checkpoint):
+def test_vocoders_have_one_interface(checkpoint):
     mel = MelConfig()
     kinds = {
         None: SourceFilterVocoder,
@@ -48,7 +48,7 @@ def test_griffin_lim_takes_any_mel():
 
 
 @pytest.mark.parametrize("name", ["", "hifi-gan:x", "hifigan", "hifigan:", "griffin-lim:x", "Griffin-Lim"])
-def test_an_unknown_name_lists_the_choices(name):
+def test_load_vocoder_lists_the_choices_for_an_unknown_name(name):
     with pytest.raises(VcvaeError, match=rf"^there is no vocoder '{name}'; give source-filter, "):
         load_vocoder(name, MelConfig())
 
@@ -63,7 +63,7 @@ def test_an_unknown_name_lists_the_choices(name):
         ("fmax", None, "f_max"),
     ],
 )
-def test_another_mel_is_refused_by_field(checkpoint, key, value, field):
+def test_load_vocoder_refuses_another_mel_by_field(checkpoint, key, value, field):
     path = checkpoint / "config.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), key: value}))
     with pytest.raises(VcvaeError, match=rf"the mel of the vocoder hifigan:.* differ in '{field}' \("):
@@ -71,6 +71,6 @@ def test_another_mel_is_refused_by_field(checkpoint, key, value, field):
 
 
 @pytest.mark.parametrize("change", [{"hop": 200}, {"n_mels": 100}, {"floor": 1e-7}])
-def test_the_models_mel_may_differ_in_any_field(checkpoint, change):
+def test_load_vocoder_names_any_field_in_which_the_mels_differ(checkpoint, change):
     with pytest.raises(VcvaeError, match=rf"differ in '{next(iter(change))}' \("):
         load_vocoder(f"hifigan:{checkpoint}", MelConfig(**change))

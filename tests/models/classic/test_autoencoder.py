@@ -18,7 +18,7 @@ def make(kind, body="frames", **changes):
 
 @pytest.mark.parametrize("kind", [AutoEncoder, DenoisingAutoEncoder, VAE])
 @pytest.mark.parametrize("body", SHAPES)
-def test_every_member_takes_frames_images_and_vectors(kind, body):
+def test_autoencoders_take_frames_images_and_vectors(kind, body):
     model, x = make(kind, body), torch.randn(SHAPES[body])
     posterior = model.encode(x)
     assert isinstance(posterior, Gaussian if kind is VAE else Point)
@@ -28,12 +28,12 @@ def test_every_member_takes_frames_images_and_vectors(kind, body):
 
 
 @pytest.mark.parametrize("frames", [1, 2, 3, 4, 5])
-def test_any_length_comes_back(frames):
+def test_autoencoder_keeps_any_length(frames):
     assert make(AutoEncoder).copy(torch.randn(1, 80, frames)).shape == (1, 80, frames)
 
 
 @pytest.mark.parametrize("kind", [AutoEncoder, DenoisingAutoEncoder])
-def test_before_training_it_is_the_principal_component_analysis(kind):
+def test_autoencoder_is_the_principal_component_analysis_before_training(kind):
     torch.manual_seed(0)
     x = torch.randn(4, 6, 80).cumsum(dim=2) + torch.randn(6, 1)
     model = kind(AutoEncoderConfig(inputs=6, latent=5, channels=16, blocks=1))
@@ -44,13 +44,13 @@ def test_before_training_it_is_the_principal_component_analysis(kind):
     torch.testing.assert_close(model.copy(x).mT, torch.from_numpy(expected), atol=1e-3, rtol=1e-4)
 
 
-def test_a_code_as_wide_as_its_place_begins_as_a_copy():
+def test_autoencoder_with_a_full_width_code_starts_as_the_identity():
     model, x = AutoEncoder(AutoEncoderConfig(inputs=2, latent=11, channels=16, blocks=1)), torch.randn(3, 2, 40)
     model.initialize(x)
     torch.testing.assert_close(model.copy(x), x, atol=1e-4, rtol=1e-4)
 
 
-def test_scale_is_fixed_at_std_and_learned_in_the_vae():
+def test_likelihood_scale_is_fixed_at_std_and_learned_in_the_vae():
     x = torch.randn(SHAPES["frames"])
     for kind, learned in ((AutoEncoder, False), (VAE, True)):
         model = make(kind, std=2.5)
@@ -60,7 +60,7 @@ def test_scale_is_fixed_at_std_and_learned_in_the_vae():
             torch.testing.assert_close(scale, torch.full_like(scale, 2.5))
 
 
-def test_a_change_of_units_changes_the_density_by_its_jacobian():
+def test_likelihood_in_other_units_changes_by_the_jacobian():
     """x in other units is as probable as before, but for the units: ln p(a x + b) = ln p(x) − ln a each value."""
     x, scaled = torch.randn(SHAPES["vector"]), 3 * torch.randn(SHAPES["vector"])
     scaled = 3 * x + 1
@@ -69,7 +69,7 @@ def test_a_change_of_units_changes_the_density_by_its_jacobian():
     torch.testing.assert_close(b, a - torch.log(torch.tensor(3.0)), atol=1e-4, rtol=1e-4)
 
 
-def test_gradients_through_a_sample_are_those_of_finite_differences():
+def test_vae_sample_gradients_are_those_of_finite_differences():
     """The reparameterised ELBO with the noise held still, against differences in μ and s."""
     torch.manual_seed(0)
     model = make(VAE, "vector", mean=0.0, std=1.0).double()
@@ -84,16 +84,16 @@ def test_gradients_through_a_sample_are_those_of_finite_differences():
     assert torch.autograd.gradcheck(elbo, inputs, eps=1e-6, atol=1e-5)
 
 
-def test_new_mels_are_drawn_and_blended():
+def test_vae_samples_and_interpolates_mels():
     model, (a, b) = make(VAE), torch.randn(2, 1, 80, 37)
-    drawn = model.sample(torch.Size([3, 80, 21]))
-    assert drawn.shape == (3, 80, 21)
-    assert not torch.allclose(drawn[0], drawn[1])
+    samples = model.sample(torch.Size([3, 80, 21]))
+    assert samples.shape == (3, 80, 21)
+    assert not torch.allclose(samples[0], samples[1])
     torch.testing.assert_close(model.interpolate(a, b, 0.0), model.copy(a))
     torch.testing.assert_close(model.interpolate(a, b, 1.0), model.copy(b))
 
 
-def test_what_is_saved_is_what_is_loaded(tmp_path):
+def test_autoencoder_is_the_same_after_saving_and_loading(tmp_path):
     x = torch.randn(SHAPES["frames"])
     for kind in (AutoEncoder, DenoisingAutoEncoder, VAE):
         model = make(kind)
@@ -103,7 +103,7 @@ def test_what_is_saved_is_what_is_loaded(tmp_path):
         AutoEncoder.from_pretrained(tmp_path / "VAE")
 
 
-def test_wrong_x_is_one_sentence():
+def test_autoencoder_refuses_a_wrong_x_in_one_sentence():
     model = make(AutoEncoder)
     for shape in ((80, 10), (1, 79, 10), (1, 80, 0)):
         with pytest.raises(VcvaeError, match=r"x must be \(batch, 80, frames\)"):

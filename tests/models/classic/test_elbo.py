@@ -1,4 +1,4 @@
-"""Probabilistic PCA is the VAE in which everything is known: x = W z + m + σ ε with z and ε standard normal."""
+"""Probabilistic PCA is the VAE with a closed form of every quantity: x = W z + m + σ ε with z and ε standard normal."""
 
 from dataclasses import dataclass
 
@@ -45,16 +45,16 @@ def case():
     torch.set_default_dtype(torch.float32)
 
 
-def test_with_the_true_posterior_the_bound_is_the_likelihood(case):
+def test_bound_with_the_true_posterior_is_the_likelihood(case):
     weight, mean, x = case
     model = LinearGaussian(weight, mean)
-    found = bound(model, x, samples=3)
-    torch.testing.assert_close(found.elbo, model.log_likelihood(x), atol=1e-10, rtol=0)
-    torch.testing.assert_close(found.log_likelihood, model.log_likelihood(x), atol=1e-10, rtol=0)
-    assert found.gap.abs().max() < 1e-10
+    actual = bound(model, x, samples=3)
+    torch.testing.assert_close(actual.elbo, model.log_likelihood(x), atol=1e-10, rtol=0)
+    torch.testing.assert_close(actual.log_likelihood, model.log_likelihood(x), atol=1e-10, rtol=0)
+    assert actual.gap.abs().max() < 1e-10
 
 
-def test_with_a_wrong_encoder_the_gap_is_the_kl_to_the_true_posterior(case):
+def test_gap_with_a_wrong_encoder_is_the_kl_to_the_true_posterior(case):
     weight, mean, x = case
     model, true = LinearGaussian(weight, mean, shift=0.05, stretch=0.1), LinearGaussian(weight, mean)
     q, p = (
@@ -75,15 +75,15 @@ def test_with_a_wrong_encoder_the_gap_is_the_kl_to_the_true_posterior(case):
         assert (model.log_likelihood(x[i]) - elbo).item() == pytest.approx(kl[i].item(), abs=1e-10)
 
 
-def test_importance_weighting_closes_the_gap(case):
+def test_log_likelihood_of_more_samples_closes_the_gap(case):
     weight, mean, x = case
     model = LinearGaussian(weight, mean, shift=0.4, stretch=0.5)
-    found = bound(model, x, samples=20_000)
-    assert (found.gap > 0.05).all()
-    torch.testing.assert_close(found.log_likelihood, model.log_likelihood(x), atol=0.02, rtol=0)
+    actual = bound(model, x, samples=20_000)
+    assert (actual.gap > 0.05).all()
+    torch.testing.assert_close(actual.log_likelihood, model.log_likelihood(x), atol=0.02, rtol=0)
 
 
-def test_the_bound_that_is_trained_on_is_the_bound_that_is_reported():
+def test_bound_of_the_training_loss_is_the_reported_one():
     torch.manual_seed(0)
     model = VAE(AutoEncoderConfig(body="vector", inputs=6, latent=2, channels=8, blocks=1, mean=0.0, std=1.0))
     x = torch.randn(3, 6)

@@ -26,7 +26,7 @@ def model():
     return GMMConversion.fit(list(sentences(*range(8))), CONFIG)
 
 
-def test_conversion_comes_nearer_to_the_target_by_more_than_a_decibel(model):
+def test_gmm_conversion_is_nearer_to_the_target_by_more_than_a_decibel(model):
     gains = [
         mel_cepstral_distortion(source, target) - mel_cepstral_distortion(model.convert(source), target)
         for source, target in sentences(50, 51, 52)
@@ -34,7 +34,7 @@ def test_conversion_comes_nearer_to_the_target_by_more_than_a_decibel(model):
     assert min(gains) > 1.0
 
 
-def test_level_and_length_stay(model):
+def test_gmm_conversion_keeps_level_and_length(model):
     source, _ = next(sentences(50))
     converted = model.convert(source)
     assert converted.shape == source.shape
@@ -42,7 +42,7 @@ def test_level_and_length_stay(model):
     torch.testing.assert_close(model.convert(source + 0.7), converted + 0.7, atol=1e-3, rtol=0)
 
 
-def test_the_contour_is_the_solution_of_the_normal_equations():
+def test_trajectory_solves_the_normal_equations():
     torch.manual_seed(0)
     frames = 12
     value, slope = torch.randn(2, frames).double()
@@ -54,12 +54,12 @@ def test_the_contour_is_the_solution_of_the_normal_equations():
     torch.testing.assert_close(_most_probable_trajectory(value, slope, value_variance, slope_variance), expected)
 
 
-def test_what_is_saved_converts_as_before(model, tmp_path):
+def test_gmm_conversion_is_the_same_after_saving_and_loading(model, tmp_path):
     source, _ = next(sentences(50))
     model.save_pretrained(tmp_path)
     torch.testing.assert_close(GMMConversion.from_pretrained(tmp_path).convert(source), model.convert(source))
 
 
-def test_no_pairs_is_one_sentence():
+def test_gmm_conversion_without_pairs_is_one_sentence():
     with pytest.raises(VcvaeError, match="files of the same names"):
         GMMConversion.fit([])

@@ -34,12 +34,12 @@ def speechlike(batch, frames, seed=0):
     return torch.randn(batch, 80, frames, generator=generator) - torch.linspace(3, 8, 80)[:, None]
 
 
-def test_the_default_is_within_its_size():
+def test_vae_defaults_are_within_their_size():
     assert sum(p.numel() for p in DisentanglingVAE().parameters()) <= 5e6
 
 
 @pytest.mark.parametrize("frames", [1, 2, 3, 5, 8, 101])
-def test_any_length_goes_in_and_comes_out(model, frames):
+def test_vae_keeps_any_length(model, frames):
     mel = speechlike(2, frames)
     posterior = model.content(mel)
     assert posterior.mean.shape == posterior.log_variance.shape == (2, 8, math.ceil(frames / 4))
@@ -49,7 +49,7 @@ def test_any_length_goes_in_and_comes_out(model, frames):
     assert converted.isfinite().all()
 
 
-def test_padding_changes_nothing(model):
+def test_vae_ignores_padding(model):
     short, long = speechlike(1, 37, seed=1), speechlike(1, 61, seed=2)
     batch = torch.full((2, 80, 61), 7.0)  # padding may hold anything
     batch[0, :, :37], batch[1] = short[0], long[0]
@@ -72,7 +72,7 @@ def test_padding_changes_nothing(model):
     assert (together[0, :, 37:] == math.log(CONFIG.mel.floor)).all()
 
 
-def test_a_batch_is_its_items(model):
+def test_vae_batch_is_its_items(model):
     mel = speechlike(3, 40)
     voices = model.voice(mel.flip(0))
     together = model.convert(mel, voices)
@@ -81,35 +81,37 @@ def test_a_batch_is_its_items(model):
         torch.testing.assert_close(together[i], alone[0], atol=1e-3, rtol=1e-3)
 
 
-def test_gain_passes_the_encoders_by_and_reaches_the_output(model):
+def test_gain_changes_the_output_level_and_no_latent(model):
     mel, gain = speechlike(1, 60), math.log(3.0)
     voice, louder = model.voice(mel), model.voice(mel + gain)
     torch.testing.assert_close(louder.reference.embedding, voice.reference.embedding, atol=1e-5, rtol=1e-4)
     torch.testing.assert_close(model.content(mel + gain).mean, model.content(mel).mean, atol=1e-4, rtol=1e-4)
     torch.testing.assert_close(model.convert(mel + gain, voice), model.convert(mel, voice) + gain, atol=1e-3, rtol=1e-3)
-    heard = slice(CONFIG.encoder_bands)
-    torch.testing.assert_close(level(model.convert(mel, voice)[:, heard]), level(mel[:, heard]), atol=1e-4, rtol=1e-4)
+    bands, converted = slice(CONFIG.encoder_bands), model.convert(mel, voice)
+    torch.testing.assert_close(level(converted[:, bands]), level(mel[:, bands]), atol=1e-4, rtol=1e-4)
 
 
-def test_a_fixed_equaliser_passes_the_content_encoder_by(model):
+def test_content_ignores_a_fixed_equalizer(model):
     torch.manual_seed(1)
-    mel, equaliser = speechlike(1, 60), 0.5 * torch.randn(1, 80, 1)
-    torch.testing.assert_close(model.content(mel + equaliser).mean, model.content(mel).mean, atol=1e-4, rtol=1e-4)
+    mel, equalizer = speechlike(1, 60), 0.5 * torch.randn(1, 80, 1)
+    torch.testing.assert_close(model.content(mel + equalizer).mean, model.content(mel).mean, atol=1e-4, rtol=1e-4)
 
 
-def test_mean_and_spread_of_content_say_nothing_of_an_utterance(model):
+def test_content_mean_and_std_are_the_same_for_all_utterances(model):
     with torch.no_grad():
         model.content.scale.copy_(torch.linspace(0.1, 2, 8))
     for frames, lengths in ((64, None), (160, torch.tensor([90, 160]))):
         means = model.content(speechlike(2, frames, seed=frames), lengths).mean
         for mean, count in zip(means, lengths if lengths is not None else (frames, frames), strict=True):
-            heard = mean[:, : -(-int(count) // 4)]
-            torch.testing.assert_close(heard.mean(dim=1), torch.zeros(8), atol=1e-5, rtol=0)
-            torch.testing.assert_close(heard.std(dim=1, correction=0), model.content.scale.data, atol=1e-4, rtol=1e-4)
+            unpadded = mean[:, : -(-int(count) // 4)]
+            torch.testing.assert_close(unpadded.mean(dim=1), torch.zeros(8), atol=1e-5, rtol=0)
+            torch.testing.assert_close(
+                unpadded.std(dim=1, correction=0), model.content.scale.data, atol=1e-4, rtol=1e-4
+            )
 
 
-def test_latents_are_compared_without_what_all_voices_share(model):
-    """In training the centre goes where the latents' mean lies, and outside it nothing moves it."""
+def test_centred_speaker_latents_have_no_common_mean(model):
+    """In training the centre approaches the mean of the latents, in evaluation it does not change."""
     mels, speaker = torch.cat([speechlike(1, 60, seed=seed) for seed in range(6)]), model.speaker
     latents = speaker(mels)
     torch.testing.assert_close(speaker.centred(latents), latents)
@@ -125,58 +127,59 @@ def test_latents_are_compared_without_what_all_voices_share(model):
 
 
 @pytest.mark.parametrize("kind", [ContentEncoder, F0Encoder])
-def test_content_and_pitch_do_not_hear_above_their_band(kind):
+def test_content_and_f0_ignore_bands_above_their_limit(kind):
     torch.manual_seed(0)
     encoder, mel = kind(CONFIG).eval(), speechlike(1, 30)
-    duller = mel.clone()
-    duller[:, CONFIG.encoder_bands :] = -11.5
-    for a, b in zip(vars(encoder(mel)).values(), vars(encoder(duller)).values(), strict=True):
+    low_passed = mel.clone()
+    low_passed[:, CONFIG.encoder_bands :] = -11.5
+    for a, b in zip(vars(encoder(mel)).values(), vars(encoder(low_passed)).values(), strict=True):
         torch.testing.assert_close(a, b)
     assert CONFIG.encoder_bands == 68
 
 
-def test_the_speaker_is_heard_in_the_bands_that_are_known_and_in_no_others(model):
+def test_speaker_depends_on_the_valid_bands_alone(model):
     mel, valid_bands = speechlike(2, 30), torch.ones(2, 80)
-    duller = mel.clone()
-    duller[:, 70:] = -11.5
-    assert not torch.allclose(model.speaker(mel), model.speaker(duller), atol=1e-3)
+    low_passed = mel.clone()
+    low_passed[:, 70:] = -11.5
+    assert not torch.allclose(model.speaker(mel), model.speaker(low_passed), atol=1e-3)
     valid_bands[:, 70:] = 0
     torch.testing.assert_close(
-        model.speaker(mel, valid_bands=valid_bands), model.speaker(duller, valid_bands=valid_bands)
+        model.speaker(mel, valid_bands=valid_bands), model.speaker(low_passed, valid_bands=valid_bands)
     )
-    voices = [model.voice(x, valid_bands=valid_bands).reference for x in (mel, duller)]
+    voices = [model.voice(x, valid_bands=valid_bands).reference for x in (mel, low_passed)]
     torch.testing.assert_close(voices[0].values, voices[1].values)
-    # Silence that was recorded is another thing than what was not recorded.
-    assert not torch.allclose(model.speaker(duller, valid_bands=valid_bands), model.speaker(duller), atol=1e-3)
+    # Silence in a valid band is not the same as an invalid band.
+    assert not torch.allclose(model.speaker(low_passed, valid_bands=valid_bands), model.speaker(low_passed), atol=1e-3)
 
 
-def test_the_contour_moves_to_the_voice(model):
+def test_convert_transfers_f0_to_the_voice(model):
     mel, target = speechlike(1, 40, seed=3), speechlike(1, 40, seed=4)
     voice = model.voice(target)
-    seen = []
-    model.decoder.register_forward_pre_hook(lambda module, arguments: seen.append(arguments[2]))
+    decoder_f0 = []
+    model.decoder.register_forward_pre_hook(lambda module, arguments: decoder_f0.append(arguments[2]))
     source = model.f0(mel)
-    here, higher, wider, none = (
-        F0Statistics(torch.tensor([mean]), torch.tensor([spread]))
-        for mean, spread in ((7.0, 0.2), (7.5, 0.2), (7.0, 0.25), (torch.nan, torch.nan))
-    )
+
+    def statistics(mean, std):
+        return F0Statistics(torch.tensor([mean]), torch.tensor([std]))
+
+    source_statistics = statistics(7.0, 0.2)
     for f0_statistics, shift, expected in (
-        (higher, 6.0, source.log_f0 + 1.0),
-        (wider, 0.0, 7 + 1.25 * (source.log_f0 - 7)),
-        (none, 0.0, source.log_f0),  # a voice without a f0_statistics moves nothing
-        (here, 60.0, source.log_f0 + 5.0),  # as high as a voice goes
+        (statistics(7.5, 0.2), 6.0, source.log_f0 + 1.0),
+        (statistics(7.0, 0.25), 0.0, 7 + 1.25 * (source.log_f0 - 7)),
+        (statistics(torch.nan, torch.nan), 0.0, source.log_f0),  # a voice without F0 statistics changes nothing
+        (source_statistics, 60.0, source.log_f0 + 5.0),  # clamped to MAX_F0
     ):
         target_f0 = model.target_f0(
-            mel, replace(voice, f0_statistics=f0_statistics), f0_statistics=here, pitch_shift=shift
+            mel, replace(voice, f0_statistics=f0_statistics), f0_statistics=source_statistics, pitch_shift=shift
         )
         torch.testing.assert_close(target_f0.log_f0, expected.clamp(math.log2(MIN_F0), math.log2(MAX_F0)))
         model.convert(mel, voice, target_f0=target_f0)
-        assert seen[-1] is target_f0
+        assert decoder_f0[-1] is target_f0
     model.convert(mel, voice)
-    torch.testing.assert_close(seen[-1].log_f0, model.target_f0(mel, voice).log_f0)
+    torch.testing.assert_close(decoder_f0[-1].log_f0, model.target_f0(mel, voice).log_f0)
 
 
-def test_the_average_of_voices_is_a_voice(model):
+def test_voice_average_is_a_voice(model):
     voices = model.voice(speechlike(3, 40))
     statistics = F0Statistics(torch.tensor([7.0, torch.nan, 8.0]), torch.tensor([0.1, torch.nan, 0.3]))
     average = replace(voices, f0_statistics=statistics).average()
@@ -186,12 +189,12 @@ def test_the_average_of_voices_is_a_voice(model):
     assert average.reference.keys.shape == (1, 3 * 10, CONFIG.content_latent)
 
 
-def test_the_exemplars_are_a_set_of_what_was_said_and_how(model):
-    """Which order they come in does not matter, padding does not, and what was said with which sound does."""
+def test_reference_frames_are_an_unordered_set(model):
+    """Neither the order of frames nor padding matters; the pairing of keys and values does."""
     mel, reference = speechlike(1, 40), model.voice(speechlike(1, 80, seed=5)).reference
     assert reference.keys.shape[1] == reference.values.shape[1] == 20
     attend = model.decoder.cross_attention[0]
-    attend.key.kernel = 1  # keys that see their neighbours know the order
+    attend.key.kernel = 1  # keys of one frame, as those of three depend on the order
     attend.key.linear = torch.nn.Linear(CONFIG.content_latent, CONFIG.slow_channels)
     x = torch.randn(1, 10, CONFIG.slow_channels)
     expected = attend(x, None, reference.keys, reference.values, reference.mask)
@@ -207,13 +210,13 @@ def test_the_exemplars_are_a_set_of_what_was_said_and_how(model):
 
 
 @pytest.mark.parametrize("shape", [(80, 10), (1, 79, 10), (1, 80, 0)])
-def test_a_wrong_shape_is_one_sentence(model, shape):
+def test_vae_refuses_a_wrong_shape_in_one_sentence(model, shape):
     with pytest.raises(VcvaeError, match=r"a mel must be \(batch, 80, frames ≥ 1\)"):
         model.content(torch.randn(shape))
 
 
 @pytest.mark.parametrize("half", [False, True])
-def test_saved_and_loaded_is_the_same(model, tmp_path, half):
+def test_vae_is_the_same_after_saving_and_loading(model, tmp_path, half):
     mel = speechlike(1, 40)
     (model.half() if half else model).save_pretrained(tmp_path)
     loaded = load_model(tmp_path)
@@ -222,7 +225,7 @@ def test_saved_and_loaded_is_the_same(model, tmp_path, half):
     torch.testing.assert_close(loaded.convert(mel, loaded.voice(mel)), expected)
 
 
-def test_what_is_not_a_model_is_one_sentence(model, tmp_path):
+def test_load_model_refuses_what_is_no_model_in_one_sentence(model, tmp_path):
     with pytest.raises(VcvaeError, match=r"no config\.json"):
         load_model(tmp_path)
     model.save_pretrained(tmp_path)
@@ -248,7 +251,7 @@ def test_what_is_not_a_model_is_one_sentence(model, tmp_path):
         load_model("no/such/place")
 
 
-def test_a_repository_of_the_hub_is_fetched_file_by_file(model, tmp_path, monkeypatch):
+def test_load_model_fetches_a_hub_repository_file_by_file(model, tmp_path, monkeypatch):
     model.save_pretrained(tmp_path)
     asked = []
 
@@ -262,9 +265,9 @@ def test_a_repository_of_the_hub_is_fetched_file_by_file(model, tmp_path, monkey
     assert asked == [("someone/voices", name, {"revision": "v1"}) for name in ("config.json", "model.safetensors")]
 
 
-def test_a_saved_model_has_a_card_and_keeps_one_that_is_there(model, tmp_path):
+def test_save_writes_a_card_and_keeps_an_existing_one(model, tmp_path):
     model.save_pretrained(tmp_path)
     assert "DisentanglingVAE" in (tmp_path / "README.md").read_text()
-    (tmp_path / "README.md").write_text("mine")
+    (tmp_path / "README.md").write_text("edited")
     model.save_pretrained(tmp_path)
-    assert (tmp_path / "README.md").read_text() == "mine"
+    assert (tmp_path / "README.md").read_text() == "edited"

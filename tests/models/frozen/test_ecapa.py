@@ -83,5 +83,5 @@ def test_ecapa_has_the_names_and_sizes_of_the_public_checkpoint_and_evaluate_use
     samples = 0.1 * torch.randn(8000)
     with torch.no_grad():
         expected = network(filterbank(samples[None]))[0]
-    heard = VERIFIERS["ecapa"](str(tmp_path)).embed(samples.numpy())
-    torch.testing.assert_close(torch.from_numpy(heard), expected)
+    embedding = VERIFIERS["ecapa"](str(tmp_path)).embed(samples.numpy())
+    torch.testing.assert_close(torch.from_numpy(embedding), expected)

@@ -257,7 +257,7 @@ def test_validate_returns_its_figures_and_mels(batch):
 
 
 def test_validate_of_a_model_that_keeps_content_and_speaker_apart(batch, monkeypatch):
-    """Content latents that do not depend on the voice, and embeddings that name the speaker, have known figures."""
+    """Content latents that do not depend on the voice have a similarity of 1."""
     task = make().eval()
     model = task.released
     content = torch.randn(3, 4, 16)
@@ -267,7 +267,7 @@ def test_validate_of_a_model_that_keeps_content_and_speaker_apart(batch, monkeyp
 
 
 def test_speaker_figures_of_known_similarities():
-    """Of four speakers, two are verified and found with certainty; the other two have each other's embeddings."""
+    """Of four speakers, two are verified and retrieved with certainty; the other two have each other's embeddings."""
     speakers = torch.arange(4)
     references = torch.eye(4)
     perfect = speaker_figures(references, references, references, speakers)

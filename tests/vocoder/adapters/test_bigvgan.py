@@ -67,7 +67,7 @@ def _package(monkeypatch):
 
 
 @pytest.fixture
-def theirs() -> nn.Module:
+def original() -> nn.Module:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)
         return Generator(CONFIG)
@@ -81,13 +81,13 @@ def write(folder: Path, config: dict, state: dict[str, Tensor]) -> Path:
 
 @pytest.mark.usefixtures("_package")
 @pytest.mark.parametrize("folded", [False, True])
-def test_a_checkpoint_gives_what_the_package_gives(tmp_path, theirs, folded, capsys, recwarn):
+def test_bigvgan_gives_what_the_package_gives(tmp_path, original, folded, capsys, recwarn):
     mel = torch.randn(2, 80, 9)
     with torch.no_grad():
-        expected = theirs(mel)[:, 0]
+        expected = original(mel)[:, 0]
         if folded:
-            nn.utils.remove_weight_norm(theirs.conv_pre)
-        model = BigVGAN.load(write(tmp_path, CONFIG, theirs.state_dict()))
+            nn.utils.remove_weight_norm(original.conv_pre)
+        model = BigVGAN.load(write(tmp_path, CONFIG, original.state_dict()))
         torch.testing.assert_close(model(mel), expected, rtol=0, atol=1e-5)
     assert expected.shape == (2, 9 * 256)
     assert not model.training
@@ -97,17 +97,17 @@ def test_a_checkpoint_gives_what_the_package_gives(tmp_path, theirs, folded, cap
 
 
 @pytest.mark.usefixtures("_package")
-def test_its_mel_is_that_of_the_config(tmp_path, theirs):
-    assert BigVGAN.load(write(tmp_path, CONFIG, theirs.state_dict())).mel_config == MelConfig()
+def test_bigvgan_mel_is_that_of_the_config(tmp_path, original):
+    assert BigVGAN.load(write(tmp_path, CONFIG, original.state_dict())).mel_config == MelConfig()
     config = {**CONFIG, "fmax": None, "fmin": 30, "sampling_rate": 24000}
-    mel = BigVGAN.load(write(tmp_path, config, theirs.state_dict())).mel_config
+    mel = BigVGAN.load(write(tmp_path, config, original.state_dict())).mel_config
     assert mel == MelConfig(sample_rate=24000, f_min=30, f_max=12000)
 
 
 @pytest.mark.parametrize("installed", [False, True])
-def test_without_the_package(tmp_path, theirs, monkeypatch, installed):
+def test_bigvgan_names_the_package_that_is_not_installed(tmp_path, original, monkeypatch, installed):
     monkeypatch.setitem(sys.modules, "bigvgan", package() if installed else None)
-    write(tmp_path, CONFIG, theirs.state_dict())
+    write(tmp_path, CONFIG, original.state_dict())
     if installed:
         BigVGAN.load(tmp_path)
     else:
@@ -126,22 +126,22 @@ def test_without_the_package(tmp_path, theirs, monkeypatch, installed):
         ({"num_mels": 100}, r"generator.pt: 'conv_pre.weight' is \(1, 80, 7\) here and \(1, 100, 7\) by config.json"),
     ],
 )
-def test_a_wrong_config_is_named(tmp_path, theirs, change, message):
+def test_bigvgan_names_a_wrong_config(tmp_path, original, change, message):
     config = {key: value for key, value in {**CONFIG, **change}.items() if value is not None}
     with pytest.raises(VcvaeError, match=message):
-        BigVGAN.load(write(tmp_path, config, theirs.state_dict()))
+        BigVGAN.load(write(tmp_path, config, original.state_dict()))
 
 
 @pytest.mark.usefixtures("_package")
-def test_what_is_missing_is_named(tmp_path, theirs):
+def test_bigvgan_names_a_missing_file(tmp_path, original):
     with pytest.raises(VcvaeError, match=r"absent: neither a folder nor a repository"):
         BigVGAN.load(tmp_path / "absent")
     with pytest.raises(
         VcvaeError, match=r"no config.json in this folder; give a BigVGAN checkpoint, config.json and b"
     ):
         BigVGAN.load(tmp_path)
-    path = write(tmp_path, CONFIG, theirs.state_dict()) / "bigvgan_generator.pt"
-    torch.save(theirs.state_dict(), path)
+    path = write(tmp_path, CONFIG, original.state_dict()) / "bigvgan_generator.pt"
+    torch.save(original.state_dict(), path)
     with pytest.raises(VcvaeError, match=r"bigvgan_generator.pt: not a BigVGAN generator; it should hold the authors'"):
         BigVGAN.load(tmp_path)
     path.unlink()

