@@ -16,12 +16,13 @@ from vcvae.cli import main
 
 
 @pytest.fixture
-def vcvae(monkeypatch, capsys):
-    """Runs the command in this process → exit code, standard output, standard error."""
+def vcvae(monkeypatch, capsys, tmp_path):
+    """Runs the command in this process, with a cache of its own → exit code, standard output, standard error."""
+    monkeypatch.setattr("platformdirs.user_cache_path", lambda name: tmp_path / "cache" / name)
 
     def run(*arguments):
-        if arguments[0] == "convert" and "--steps" not in arguments:
-            arguments = (*arguments, "--steps", "0")  # how a voice is learned has tests of its own
+        if arguments[0] == "convert" and not {"--quick", "--rehearse"} & set(arguments):
+            arguments = (*arguments, "--quick")  # learning the target's voice first is for tests of that
         monkeypatch.setattr(sys, "argv", ["vcvae", *map(str, arguments)])
         code = 0
         try:

@@ -32,6 +32,8 @@ _MODULES = {
     "VAE": "models.classic.autoencoder",
     "VcvaeError": "errors",
     "Voice": "models.conversion.voice",
+    "VoiceCache": "convert.voice_cache",
+    "VoiceCard": "models.conversion.voice",
     "load_autoencoder": "models",
     "load_model": "models",
     "load_vocoder": "vocoder",

@@ -3,7 +3,6 @@
 from pathlib import Path
 
 STDIN, STDOUT = Path("/dev/stdin"), Path("/dev/stdout")  # what - stands for on the command line, where audio goes
-ADAPT_STEPS = 200  # of fine-tuning in a conversion; more raise the speaker similarity and the word error rate
-VOICE_STEPS = 300  # of fine-tuning in `vcvae adapt`, on minutes of speech
+VOICE_STEPS = 200  # of fine-tuning to a voice; more raise the speaker similarity and the word error rate
 MINIMUM_SECONDS = 1.0  # of a recording that is prepared for training
 CODE_BITS = 16  # of each value of a code

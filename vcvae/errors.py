@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -114,9 +115,13 @@ def check_absent(path: str | Path, force: bool) -> None:
 
 @contextmanager
 def replacing(path: str | Path, *, advice: str = "give another path") -> Iterator[BinaryIO]:
-    """A binary file to write, which replaces `path` at the end of the block; after an error nothing is left of it."""
+    """A binary file to write, which replaces `path` at the end of the block; after an error nothing is left of it.
+
+    Of several processes or threads that write one path at once, each writes all of its own, and the last one stays.
+    """
     check_followable(path)
-    unfinished = Path(path).with_name(f".{Path(path).name}.unfinished")
+    writer = f"{os.getpid()}-{threading.get_ident()}"
+    unfinished = Path(path).with_name(f".{Path(path).name}.{writer}.unfinished")
     with disk_errors(path, advice=advice):
         try:
             with open(unfinished, "wb") as file:

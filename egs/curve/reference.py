@@ -20,7 +20,7 @@ from rich.table import Table
 from vcvae import audio
 from vcvae.convert.converter import Converter
 from vcvae.data.manifest import Manifest
-from vcvae.defaults import ADAPT_STEPS
+from vcvae.defaults import VOICE_STEPS
 from vcvae.evaluate import load_measures
 from vcvae.evaluate.cases import Case
 from vcvae.metrics.bootstrap import interval
@@ -40,7 +40,7 @@ def main() -> None:
     amounts.add_argument("--seconds", type=float, nargs="+")
     amounts.add_argument("--utterances", type=int, nargs="+")
     parser.add_argument("--model", help="folder or Hugging Face repository; by default, the released model")
-    parser.add_argument("--steps", type=int, default=ADAPT_STEPS, help="of fine-tuning to each target")
+    parser.add_argument("--steps", type=int, default=VOICE_STEPS, help="of fine-tuning to each target")
     parser.add_argument("--sources", type=int, default=2, help="conversions to each target")
     parser.add_argument("--asr", help="a recognizer, as for vcvae evaluate")
     arguments = parser.parse_args()
@@ -60,13 +60,11 @@ def main() -> None:
             for number, (held_out, available) in enumerate(speakers):
                 targets = available[:amount] if utterances else first_seconds(available, amount, rate)
                 case_sources = [sources[number - turn] for turn in range(1, arguments.sources + 1)]
-                tuned, voice = converter.finetuned(
-                    targets, sources=case_sources, sample_rate=rate, steps=arguments.steps
-                )
+                voice = converter.learn(targets, sample_rate=rate, steps=arguments.steps)
                 for turn, source in enumerate(case_sources, 1):
                     output = Path(folder) / f"{amount:g}-{number}-{turn}.wav"  # a new name each: measures cache by path
                     case = Case(output.stem, source, tuple(held_out))
-                    tuned.convert_file(case.source, voice, output)
+                    converter.convert_file(case.source, voice, output)
                     for measure in measures:
                         for key, value in measure(case, output).items():
                             if key in values_of:

@@ -20,7 +20,7 @@ import resource, sys, time
 from vcvae import Converter
 converter = Converter.from_pretrained(device="cpu")
 began = time.perf_counter()
-converter, voice = converter.finetuned([sys.argv[2]], sources=[sys.argv[1]])
+voice = converter.learn([sys.argv[2]])
 learned = time.perf_counter()
 converter.convert_file(sys.argv[1], voice, sys.argv[3])
 took, memory = time.perf_counter() - learned, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

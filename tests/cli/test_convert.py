@@ -1,14 +1,12 @@
-"""vcvae convert and adapt, on two generated voices; mostly with an untrained model, as only files matter."""
-
-import re
+"""vcvae convert, on two generated voices; mostly with an untrained model, as only files matter."""
 
 import numpy as np
 import pytest
 import soundfile as sf
 
 from tests.synthetic import RATE, speak
+from vcvae.convert import converter as converter_module
 from vcvae.convert.converter import Converter
-from vcvae.vocoder import GriffinLim
 
 
 @pytest.fixture
@@ -19,6 +17,21 @@ def convert(vcvae, tiny_model):
         return vcvae("convert", *arguments, "--model", tiny_model, "--vocoder", "griffin-lim", "--device", "cpu")
 
     return run
+
+
+@pytest.fixture
+def finetuned(monkeypatch):
+    """A list that grows by an item for each fine-tuning, which takes two steps without the released networks."""
+    calls = []
+
+    def finetune(*arguments, steps, losses, **options):
+        calls.append(1)
+        return real(*arguments, steps=2, **options)
+
+    real = converter_module.finetune
+    monkeypatch.setattr(converter_module, "finetune", finetune)
+    monkeypatch.setattr(converter_module, "load_losses", lambda mel, vocoder: None)
+    return calls
 
 
 @pytest.fixture
@@ -73,19 +86,55 @@ def test_convert_reports_a_bad_file_of_a_folder_and_converts_the_others(convert,
     ]
 
 
-def test_convert_finetunes_once_with_all_sources_of_a_folder(convert, voices, talks, tiny_model):
-    learning = ("--target", voices / "spk.wav", "--steps", 2)
-    code, out, _ = convert(talks, *learning, "-o", voices / "out")
+def test_convert_learns_a_voice_once_and_keeps_it(convert, voices, talks, finetuned):
+    learning = ("--target", voices / "spk.wav", "--rehearse", voices / "src.wav")
+    code, out, err = convert(talks, *learning, "-o", voices / "out")
     assert (code, "2 of 3 converted" in out) == (1, True)
-    sources = [talks / "day 1" / name for name in ("a.flac", "b.wav")]
+    (kept,) = (voices / "cache" / "vcvae" / "voices").iterdir()
+    assert f"spk: the voice is kept in {kept}\n" in err
+    code, out, err = convert(voices / "src.wav", *learning)
+    assert (code, out.strip(), err) == (0, str(voices / "src.to-spk.wav"), "")
+    assert finetuned == [1]
+    convert(talks / "day 1" / "b.wav", "--target", kept, "-o", voices / "b.wav")
+    assert (voices / "b.wav").read_bytes() == (voices / "out" / "day 1" / "b.wav").read_bytes()
+    code, out, err = convert(voices / "src.wav", *learning, "--no-cache", "-o", voices / "again.wav")
+    assert (code, err, finetuned) == (0, "", [1, 1])
+    assert (voices / "again.wav").read_bytes() != (voices / "src.to-spk.wav").read_bytes()  # it was stored in between
+    assert [path for path in kept.parent.iterdir()] == [kept]
+
+
+def test_convert_quickly_learns_nothing(convert, voices, finetuned):
+    assert convert(voices / "src.wav", "--target", voices / "spk.wav", "--quick")[0] == 0
+    assert finetuned == []
+    assert not (voices / "cache").exists()
+    code, _, err = convert(voices / "src.wav", "--target", voices / "spk.wav", "--quick", "--rehearse", voices)
+    assert (code, err) == (2, "vcvae: --rehearse: nothing is learned with --quick; give one of them.\n")
+
+
+def test_convert_takes_a_voice_beside_recordings_only_in_a_table(convert, voices, tiny_model):
     converter = Converter.from_pretrained(tiny_model, vocoder="griffin-lim", device="cpu")
-    finetuned, voice = converter.finetuned([voices / "spk.wav"], sources=sources, steps=2)
-    for source in sources:
-        finetuned.convert_file(source, voice, voices / "expected.wav", force=True)
-        converted = voices / "out" / "day 1" / f"{source.stem}.wav"
-        assert converted.read_bytes() == (voices / "expected.wav").read_bytes()
-    convert(sources[1], *learning, "-o", voices / "alone.wav")
-    assert (voices / "alone.wav").read_bytes() != (voices / "expected.wav").read_bytes()
+    converter.voice([voices / "spk.wav"]).save(voices / "ann.voice")
+    src, spk, ann = voices / "src.wav", voices / "spk.wav", voices / "ann.voice"
+    assert convert(src, "--target", ann)[1].strip() == str(voices / "src.to-ann.wav")
+    convert(src, "--target", spk)
+    kept, given = sf.read(voices / "src.to-ann.wav")[0], sf.read(voices / "src.to-spk.wav")[0]
+    assert np.abs(kept - given).max() < 0.02
+    (voices / "pairs.tsv").write_text(f"{src}\t{ann}\t{voices}/1.wav\n{src}\t{spk}\t{voices}/2.wav\n")
+    assert convert("--pairs", voices / "pairs.tsv")[1] == "2 of 2 converted\n"
+    for name, other in (("1", "src.to-ann"), ("2", "src.to-spk")):
+        assert (voices / f"{name}.wav").read_bytes() == (voices / f"{other}.wav").read_bytes()
+    code, _, err = convert(src, "--target", ann, "--target", spk, "-o", voices / "out.wav")
+    assert (code, err.count("\n"), "a voice stands alone" in err) == (2, 1, True)
+
+
+def test_convert_refuses_a_voice_that_does_not_fit(convert, vcvae, voices):
+    target = ("--target", voices / "ann.voice", "-o", voices / "out.wav")
+    code, _, err = convert(voices / "src.wav", *target)
+    assert (code, err.count("\n"), "ann.voice: cannot be read" in err) == (2, 1, True)
+    assert vcvae("voice", voices / "spk.wav", "-o", voices / "ann.voice", "--steps", 0)[0] == 0
+    code, _, err = convert(voices / "src.wav", *target)
+    assert (code, err.count("\n"), "made for another model" in err) == (2, 1, True)
+    assert not (voices / "out.wav").exists()
 
 
 def test_convert_keeps_files_of_one_stem_apart(convert, voices):
@@ -140,23 +189,7 @@ def test_convert_pairs_of_a_spreadsheet(convert, voices):
     assert (code, out) == (1, "1 of 2 converted\n")
 
 
-def test_adapt_makes_a_model_that_needs_no_target(vcvae, voices, tiny_model):
-    sf.write(voices / "long.wav", np.concatenate([speak("aiueo", f0=190, seconds=4.0, seed=i) for i in range(3)]), RATE)
-    code, out, err = vcvae("adapt", voices / "long.wav", "-o", voices / "new", "--model", tiny_model, "--steps", 2)
-    assert (code, err) == (0, "")
-    assert re.search(r"new: fine-tuned on 0\.2 minutes of speech in \d+ pieces\n", out)
-    command = ("convert", voices / "src.wav", "--model", voices / "new", "--vocoder", "griffin-lim", "--device", "cpu")
-    code, out, err = vcvae(*command)
-    assert (code, err) == (0, "")
-    assert out.strip() == str(voices / "src.to-new.wav")
-    converter = Converter.from_pretrained(voices / "new", vocoder="griffin-lim", device="cpu")
-    assert isinstance(converter.vocoder, GriffinLim)
-    code, _, err = vcvae("adapt", voices / "long.wav", "-o", voices / "new", "--model", tiny_model)
-    assert code == 2
-    assert "--force" in err
-
-
-def test_convert_without_target_needs_a_model_with_a_voice(convert, voices):
+def test_convert_without_target_needs_a_model_of_a_pair(convert, voices):
     code, out, err = convert(voices / "src.wav")
     assert (code, out, err.count("\n")) == (2, "", 1)
-    assert "'vcvae adapt'" in err
+    assert "'vcvae voice'" in err

@@ -1,5 +1,3 @@
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
@@ -16,7 +14,6 @@ from vcvae.convert.finetune import (
     _vtlp,
     conversion_losses,
     finetune,
-    limited_voice,
     reconstruction_loss,
 )
 from vcvae.features.mel import MelConfig
@@ -135,8 +132,8 @@ def test_finetune_learns_nothing_without_valid_bands(model, reference):
 def test_finetune_takes_utterances_of_any_length(model, seconds):
     converter = Converter(model, GriffinLim(iterations=2))
     targets = [speak("aiu", seconds=seconds, seed=i) for i in range(2)]
-    learned, voice = converter.finetuned(targets, steps=2)
-    samples, _ = learned.convert(speak("oea", seconds=0.5), voice)
+    voice = converter.learn(targets, steps=2)
+    samples, _ = converter.convert(speak("oea", seconds=0.5), voice)
     assert np.isfinite(samples).all()
     assert voice.reference.keys.shape[1] == voice.reference.mask.sum()
 
@@ -188,39 +185,6 @@ def test_vtlp_knows_which_bands_stay_valid(seed):
     torch.testing.assert_close(warped.mel[0, valid, 0][1:], (centres * factor)[valid][1:])
     assert warped.mel[0, valid].max() < 5500
     assert valid.sum() >= (centres * max(1, factor) < 5000).sum()
-
-
-def test_limited_voice_keeps_whole_utterances_of_a_long_target(model, monkeypatch):
-    references = [utterance(model, seconds=1.0, seed=i) for i in range(5)]
-    with torch.no_grad():
-        whole = limited_voice(model, references)
-        frames = whole.reference.keys.shape[1]
-        monkeypatch.setattr("vcvae.convert.finetune.MAX_EXEMPLARS", frames // 2)
-        limited = limited_voice(model, references)
-    assert frames // 2 <= limited.reference.keys.shape[1] < frames
-    assert torch.equal(limited.reference.embedding, whole.reference.embedding)
-    torch.testing.assert_close(limited.f0_statistics.mean, whole.f0_statistics.mean, equal_nan=True)
-
-
-def test_converter_finetunes_with_the_source_that_it_converts(model):
-    converter = Converter(model, GriffinLim(iterations=2))
-    source, target = speak("oea", seconds=1.0), speak("aiu", seconds=1.0, seed=1)
-    unusable = [Path("absent.wav"), np.zeros(9000, np.float32)]
-    learned, voice = converter.finetuned([target], sources=[source, *unusable], steps=2)
-    other, _ = converter.finetuned([target], sources=[source], steps=2)
-    samples, _ = converter.convert(source, target, steps=2)
-    np.testing.assert_array_equal(samples, other.convert(source, voice)[0])
-    np.testing.assert_array_equal(samples, learned.convert(source, voice)[0])
-
-
-def test_converter_finetunes_with_the_sentences_of_the_package_without_a_source(model, sentences):
-    converter = Converter(model, GriffinLim(iterations=2))
-    target = speak("aiu", seconds=1.0, seed=1)
-    default, _ = converter.finetuned([target], steps=2)
-    given, _ = converter.finetuned([target], sources=sorted(sentences.iterdir()), steps=2)
-    alone = finetune(model, converter.load_references([target]), steps=2)
-    assert torch.equal(default.model.state_dict()[HEAD], given.model.state_dict()[HEAD])
-    assert not torch.equal(default.model.state_dict()[HEAD], alone.state_dict()[HEAD])
 
 
 def test_conversion_losses_are_of_a_conversion_at_its_sources_level(model, reference):

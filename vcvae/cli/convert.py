@@ -1,4 +1,4 @@
-"""The commands that change a voice: convert, and adapt, which makes a converter to one voice."""
+"""The command that converts recordings."""
 
 from __future__ import annotations
 
@@ -8,9 +8,8 @@ from typing import Annotated
 import typer
 
 from vcvae.cli.batch import Job, read_batch, read_pairs
-from vcvae.cli.console import finetuning_progress, progress_bars, say
-from vcvae.cli.options import Device, Force, Model, Output, Vocoder, VocoderSeed, finite, non_empty_path
-from vcvae.defaults import ADAPT_STEPS, VOICE_STEPS
+from vcvae.cli.console import finetuning_progress, progress_bars
+from vcvae.cli.options import Device, Force, Model, Output, Rehearse, Vocoder, VocoderSeed, finite, non_empty_path
 from vcvae.errors import VcvaeError
 
 
@@ -21,8 +20,8 @@ def convert(
     target: Annotated[
         list[Path] | None,
         typer.Option(
-            help="A recording of the target speaker, or a folder of them; may be repeated. "
-            "A model that `vcvae adapt` or `vcvae fit` made has its own target and needs none."
+            help="A recording of the target speaker, or a folder of them; may be repeated. Or a .voice that "
+            "`vcvae voice` made. A model that `vcvae fit` made has its own target and needs none."
         ),
     ] = None,
     output: Output = None,
@@ -37,75 +36,40 @@ def convert(
     pitch_shift: Annotated[
         float, typer.Option(callback=finite, help="Semitones, added to the target's mean F0.")
     ] = 0.0,
-    steps: Annotated[
-        int,
-        typer.Option(min=0, help="Steps of fine-tuning on the target first: minutes on a CPU; with 0, seconds."),
-    ] = ADAPT_STEPS,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Convert in one pass, without learning the target's voice first.")
+    ] = False,
+    rehearse: Rehearse = None,
+    no_cache: Annotated[
+        bool,
+        typer.Option("--no-cache", help="Neither look for the target's voice among those learned before, nor keep it."),
+    ] = False,
     force: Force = False,
 ) -> None:
-    """Convert SOURCE to the voice of --target."""
+    """Convert SOURCE to the voice of --target, which is learned first, and kept for the next conversion."""
     if pairs and (source or target or output):
         raise VcvaeError("--pairs: names sources, targets and outputs itself; give nothing beside it.")
     if not (pairs or source):
         raise VcvaeError("convert: give a SOURCE, or a table with --pairs.")
     if not (pairs or target or model):
         raise VcvaeError("--target: missing; give a recording of the target speaker.")
+    if quick and rehearse:
+        raise VcvaeError("--rehearse: nothing is learned with --quick; give one of them.")
     name = target[0].resolve().stem if target else Path(model or "").name
     batch = read_pairs(pairs) if pairs else read_batch(source, output, f"to-{name}", target)
     batch.check_output(force)
-    from vcvae.cli.targets import load_converter
+    from vcvae.cli.targets import Learning, load_converter
 
     with progress_bars() as add_bar:
         progress = add_bar("converting")
-        converter = load_converter(
-            model,
-            batch.jobs,
-            vocoder=vocoder,
-            device=device,
-            seed=seed,
-            steps=steps,
-            progress=finetuning_progress(add_bar, advice=" (--steps 0 skips it)"),
-        )
+        learning = None
+        if not quick:
+            bar = finetuning_progress(add_bar, advice=" (--quick skips it)")
+            learning = Learning(rehearse=rehearse, use_cache=not no_cache, progress=bar)
+        converter = load_converter(model, batch.jobs, vocoder=vocoder, device=device, seed=seed, learning=learning)
 
         def convert_one(job: Job) -> None:
             converter.convert_file(job, pitch_shift=pitch_shift, force=force)
 
         failures = batch.run(convert_one, progress)
     batch.report(failures, "converted")
-
-
-def adapt(
-    recordings: Annotated[
-        Path, typer.Argument(help="A folder of one speaker's recordings, 1 to 30 minutes.", parser=non_empty_path)
-    ],
-    output: Annotated[Path, typer.Option("--output", "-o", help="A folder for the new model.")],
-    model: Model = None,
-    steps: Annotated[int, typer.Option(min=1, help="Steps of fine-tuning.")] = VOICE_STEPS,
-    device: Device = "auto",
-    seed: Annotated[
-        int, typer.Option(min=0, help="Random seed of the fine-tuning and of the choice of held-out utterances.")
-    ] = 0,
-    force: Force = False,
-) -> None:
-    """Make a converter to one voice: fine-tune on RECORDINGS once, then convert without --target."""
-    from vcvae.convert.adapt import adapt
-
-    with progress_bars() as add_bar:
-        report = adapt(
-            model,
-            recordings,
-            output,
-            steps=steps,
-            seed=seed,
-            device=device,
-            force=force,
-            progress=finetuning_progress(add_bar),
-        )
-    say(f"{output}: fine-tuned on {report.seconds / 60:.1f} minutes of speech in {report.utterances} pieces")
-    if report.held_out:
-        say(
-            f"mel L1 of {report.held_out} held-out pieces, reconstructed: {report.before:.3f} before, "
-            f"{report.after:.3f} after"
-        )
-    else:
-        say("too few pieces to hold one out: the reconstruction error is not measured")

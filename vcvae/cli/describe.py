@@ -11,7 +11,9 @@ import yaml
 from safetensors import safe_open
 
 from vcvae.errors import VcvaeError
-from vcvae.models.hub import CONFIG, WEIGHTS, fetch
+from vcvae.models import load_model
+from vcvae.models.conversion.voice import Voice, is_voice
+from vcvae.models.hub import CONFIG, WEIGHTS, fetch, fingerprint
 from vcvae.models.hub import describe as read_config
 from vcvae.models.quantize import SCALE_SUFFIX
 
@@ -21,11 +23,13 @@ Description = list[tuple[str, str]]  # names and what there is to say of them, i
 
 
 def describe(source: str | Path) -> Description:
-    """The description of a model (a folder or a Hugging Face repository) or of a run's folder.
+    """The description of a voice's file, of a model (a folder or a Hugging Face repository) or of a run's folder.
 
     Raises:
-        VcvaeError: it is neither, or its files cannot be read.
+        VcvaeError: it is none of these, or its files cannot be read.
     """
+    if is_voice(source):
+        return _describe_voice(Path(source))
     from vcvae.training import checkpoint
 
     folder = Path(source)
@@ -45,6 +49,28 @@ def _describe_model(source: str | Path) -> Description:
     mel = config.pop("mel", {})
     description += [("sizes", _list_values(config)), ("mel", _list_values(mel))]
     return description + _first_lines_of_card(source)
+
+
+def _describe_voice(path: Path) -> Description:
+    voice = Voice.load(path)
+    card = voice.card
+    fit = "the released one" if voice.fingerprint == fingerprint(load_model()) else card.model or "unknown"
+    made = f"{card.steps} steps of fine-tuning" if voice.learned else "one pass"
+    description = [
+        ("voice", card.name or "unnamed"),
+        ("consent", card.consent or "not stated"),
+        ("note", card.note),
+        ("model", f"{fit} ({voice.fingerprint})"),
+        ("made", f"from {card.seconds:.1f} s of speech, in {made}"),
+    ]
+    mean = voice.f0_statistics.mean
+    reference = f"{voice.reference.keys.shape[1]:,} frames"
+    if not mean.isnan():
+        reference += f", mean F0 {2 ** mean.item():.0f} Hz"
+    description += [("reference", f"{reference}, {int(voice.valid_bands.sum())} valid bands")]
+    if voice.learned:
+        description += [("learned", voice.learned.summary())]
+    return [*description, ("size", f"{path.stat().st_size / 1e6:.1f} MB")]
 
 
 def _count_parameters(weights: Path) -> tuple[Counter, Counter]:

@@ -9,7 +9,7 @@ import typer
 
 from vcvae.cli.console import progress_bar, say
 from vcvae.cli.options import Device, Force, Vocoder, non_empty_path
-from vcvae.defaults import ADAPT_STEPS
+from vcvae.defaults import VOICE_STEPS
 from vcvae.errors import VcvaeError
 
 
@@ -47,7 +47,7 @@ def evaluate(
         list[str] | None, typer.Option(help="Quality predictor: dnsmos, dnsmos:FOLDER or distillmos; may be repeated.")
     ] = None,
     vocoder: Vocoder = None,
-    steps: Annotated[int, typer.Option(min=0, help="Steps of fine-tuning on each target first.")] = ADAPT_STEPS,
+    steps: Annotated[int, typer.Option(min=0, help="Steps of fine-tuning on each target first.")] = VOICE_STEPS,
     seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Random seed of all that is drawn.")] = 0,
     device: Device = "auto",
     force: Force = False,

@@ -12,10 +12,12 @@ from vcvae.cli.console import say
 def info(
     model: Annotated[
         str | None,
-        typer.Argument(help="Folder or repository of a model, or folder of a run; by default, the released model."),
+        typer.Argument(
+            help="A model's folder or repository, a run's folder, or a .voice; by default, the released model."
+        ),
     ] = None,
 ) -> None:
-    """Describe a model or a training run: sizes, parameters, mel, card; step and last figures."""
+    """Describe a model (sizes, parameters, mel, card), a training run (step, last figures), or a voice."""
     from vcvae.cli.describe import describe
 
     if model is None:

@@ -47,6 +47,14 @@ Vocoder = Annotated[
         "repository, or hifigan:PATH.",
     ),
 ]
+Rehearse = Annotated[
+    Path | None,
+    typer.Option(
+        help="A recording or a folder of them, by speakers other than the target, that fine-tuning converts in place "
+        "of the sentences that come with the package.",
+        parser=non_empty_path,
+    ),
+]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
 VocoderSeed = Annotated[
     int, typer.Option("--seed", min=0, max=2**63 - 1, help="Random seed of Griffin-Lim's initial phases.")

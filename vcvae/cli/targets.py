@@ -1,4 +1,4 @@
-"""What `vcvae convert` converts to, as its model decides: any target, an adapted model's voice, or a pair's target."""
+"""What `vcvae convert` converts to, as its model decides: the voice of any target, or the target of a pair."""
 
 from __future__ import annotations
 
@@ -8,10 +8,12 @@ from typing import Protocol
 
 from vcvae import audio
 from vcvae.cli.batch import Job
+from vcvae.cli.console import err
 from vcvae.convert.converter import Converter
 from vcvae.convert.pair import PairConverter
+from vcvae.convert.voice_cache import VoiceCache
 from vcvae.errors import VcvaeError
-from vcvae.models.conversion.voice import Voice
+from vcvae.models.conversion.voice import Voice, VoiceCard, is_voice
 from vcvae.models.hub import describe
 from vcvae.progress import Progress
 from vcvae.vocoder import load_vocoder
@@ -26,40 +28,68 @@ class JobConverter(Protocol):
         """
 
 
-class ToTargets:
-    """Converts to the targets of each job, after fine-tuning on them; the last fine-tuned converter is kept."""
+class Learning:
+    """How the voice of a target is learned from its recordings."""
 
-    def __init__(self, converter: Converter, jobs: Sequence[Job], *, steps: int, progress: Progress) -> None:
+    def __init__(self, *, rehearse: Path | None, use_cache: bool, progress: Progress) -> None:
+        """
+        Args:
+            rehearse: recordings of other speakers to convert meanwhile; by default, the sentences of the package.
+            use_cache: take a voice from the user's cache that was learned before, and keep a new one there.
+            progress: called after each step of fine-tuning.
+
+        Raises:
+            VcvaeError: there is no recording in `rehearse`.
+        """
+        self.sources = audio.find_recordings(rehearse) if rehearse else []
+        self.cache = VoiceCache() if use_cache else None
+        self.progress = progress
+
+    def learn(self, converter: Converter, recordings: Sequence[Path], name: str) -> Voice:
+        """The voice of the recordings; if it was learned just now, a line tells where it is kept.
+
+        Raises:
+            VcvaeError: a recording that cannot be used.
+        """
+        steps = 0
+
+        def progress(done: int, total: int | None, description: str) -> None:
+            nonlocal steps
+            steps = done
+            self.progress(done, total, description)
+
+        card = VoiceCard(name=name)
+        voice = converter.learn(recordings, sources=self.sources, card=card, cache=self.cache, progress=progress)
+        if steps and voice.path:
+            err.print(f"{name}: the voice is kept in {voice.path}", markup=False, highlight=False, soft_wrap=True)
+        return voice
+
+
+class ToTargets:
+    """Converts to the voice of each job's targets: of a file, or taken from recordings. The last one is kept."""
+
+    def __init__(self, converter: Converter, learning: Learning | None) -> None:
+        """Without `learning`, recordings give the voice of one pass."""
         self._converter = converter
-        self._jobs = jobs
-        self._steps = steps
-        self._progress = progress
+        self._learning = learning
         self._targets: tuple[Path, ...] = ()
 
     def convert_file(self, job: Job, *, pitch_shift: float, force: bool) -> None:
         if job.targets != self._targets:
-            self._finetune(job.targets)
-        self._finetuned.convert_file(job.source, self._voice, job.output, pitch_shift=pitch_shift, force=force)
-
-    def _finetune(self, targets: tuple[Path, ...]) -> None:
-        self._targets = ()  # until it has worked
-        references = [file for target in targets for file in audio.find_recordings(target)]
-        sources = [job.source for job in self._jobs if job.targets == targets]
-        self._finetuned, self._voice = self._converter.finetuned(
-            references, sources=sources, steps=self._steps, progress=self._progress
-        )
-        self._targets = targets
-
-
-class ToOwnVoice:
-    """Converts to the voice that `vcvae adapt` saved with the model."""
-
-    def __init__(self, converter: Converter, voice: Voice) -> None:
-        self._converter = converter
-        self._voice = voice.to(converter.device)
-
-    def convert_file(self, job: Job, *, pitch_shift: float, force: bool) -> None:
+            self._targets = ()  # until it has worked
+            self._voice = self._take_voice(job.targets)
+            self._targets = job.targets
         self._converter.convert_file(job.source, self._voice, job.output, pitch_shift=pitch_shift, force=force)
+
+    def _take_voice(self, targets: tuple[Path, ...]) -> Voice:
+        if any(map(is_voice, targets)):
+            if len(targets) > 1:
+                raise VcvaeError(f"--target {targets[0]}: a voice stands alone; give one, or recordings.")
+            return self._converter.fitted(Voice.load(targets[0]))
+        recordings = [file for target in targets for file in audio.find_recordings(target)]
+        if self._learning is None:
+            return self._converter.learn(recordings, steps=0)
+        return self._learning.learn(self._converter, recordings, targets[0].resolve().stem)
 
 
 class ToPairTarget:
@@ -79,17 +109,16 @@ def load_converter(
     vocoder: str | None,
     device: str,
     seed: int,
-    steps: int,
-    progress: Progress,
+    learning: Learning | None,
 ) -> JobConverter:
     """The converter that the model is, with a vocoder.
 
     Args:
-        steps: of fine-tuning on the targets of `jobs`, reported to `progress`.
+        learning: of voices whose recordings are given; None for one pass.
 
     Raises:
         VcvaeError: something is not found, or the parts do not fit; targets beside a model of one pair of speakers, or
-            none beside a model that has no voice of its own.
+            none beside another model.
     """
     has_targets = any(job.targets for job in jobs)
     if model and describe(model)[0] == "GMMConversion":
@@ -98,11 +127,9 @@ def load_converter(
                 f"--model {model}: has its own target speaker; give a SOURCE, and neither --target nor --pairs."
             )
         return ToPairTarget(_load_pair(model, vocoder, seed))
-    voice = None if has_targets else Voice.load(model)
-    converter = Converter.from_pretrained(model, vocoder=vocoder, device=device, seed=seed)
-    if voice is not None:
-        return ToOwnVoice(converter, voice)
-    return ToTargets(converter, jobs, steps=steps, progress=progress)
+    if not has_targets:
+        raise VcvaeError("--target: missing; give recordings of the target, or a voice that 'vcvae voice' made.")
+    return ToTargets(Converter.from_pretrained(model, vocoder=vocoder, device=device, seed=seed), learning)
 
 
 def _load_pair(model: str, vocoder: str | None, seed: int) -> PairConverter:

@@ -6,7 +6,6 @@ rows; the number of mel frames; and the fingerprint of the model, so that no oth
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from torch import Tensor
 from vcvae.defaults import CODE_BITS
 from vcvae.errors import VcvaeError, check_absent, replacing
 from vcvae.models.classic.autoencoder import AutoEncoder
+from vcvae.models.hub import fingerprint
 
 BITS = (8, 16)
 
@@ -29,14 +29,6 @@ class Code:
     values: NDArray[np.float32]
     frames: int
     fingerprint: str
-
-
-def fingerprint(model: AutoEncoder) -> str:
-    """16 hexadecimal digits of the weights' SHA-256 hash."""
-    digest = hashlib.sha256()
-    for name, value in sorted(model.state_dict().items()):
-        digest.update(name.encode() + value.half().contiguous().cpu().numpy().tobytes())
-    return digest.hexdigest()[:16]
 
 
 @torch.inference_mode()

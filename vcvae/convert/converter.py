@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,17 +13,22 @@ from torch import Tensor
 from vcvae import audio
 from vcvae.arrays import is_path, is_samples
 from vcvae.convert import chunks
-from vcvae.convert.encoder import Encoder, Recording, ReferenceMel, average_voice
-from vcvae.convert.finetune import finetune
+from vcvae.convert.encoder import Encoder, Recording, choose_sources
+from vcvae.convert.finetune import finetune, finetuning_settings
 from vcvae.convert.losses import ConversionLosses, load_losses
-from vcvae.defaults import ADAPT_STEPS
+from vcvae.convert.voice_cache import VoiceCache, voice_key
+from vcvae.defaults import VOICE_STEPS
+from vcvae.errors import VcvaeError
 from vcvae.features.f0 import F0Contour, F0Statistics
 from vcvae.models import load_model
+from vcvae.models.conversion.difference import WeightDifference
 from vcvae.models.conversion.vae import DisentanglingVAE
-from vcvae.models.conversion.voice import Voice
+from vcvae.models.conversion.voice import Voice, VoiceCard, is_voice
 from vcvae.progress import Progress
 from vcvae.torch_state import own_torch_state
 from vcvae.vocoder import DEFAULT_VOCODER, Vocoder, load_vocoder
+
+MAX_MINUTES = 30.0  # of a target's speech that are used
 
 
 @dataclass(frozen=True)
@@ -108,40 +113,77 @@ class Converter(Encoder):
         return self._losses.to(self.device) if self._losses else None
 
     @own_torch_state()
-    def finetuned(
+    def learn(
         self,
-        targets: Iterable[Recording],
+        targets: Recording | Iterable[Recording],
         *,
         sources: Iterable[Recording] = (),
         sample_rate: int | None = None,
-        steps: int = ADAPT_STEPS,
+        steps: int = VOICE_STEPS,
+        seed: int = 0,
+        card: VoiceCard | None = None,
+        cache: VoiceCache | None = None,
         progress: Progress | None = None,
-    ) -> tuple[Converter, Voice]:
-        """A converter whose decoder is fine-tuned on a target speaker, and the target's voice. Takes minutes.
+    ) -> Voice:
+        """The voice of a target speaker, with what fine-tuning the decoder on the targets learns.
+
+        It converts any source; the converter stays as it is. `Voice.save` writes it to a file.
 
         Args:
-            targets: recordings of one speaker.
-            sources: the recordings to convert, whose content is kept better then; of a long one the first half minute
-                is used, of many the first 32. By default, sentences by many speakers that come with the package.
+            targets: recordings of one speaker, best some minutes; more than `MAX_MINUTES` are not read.
+            sources: recordings of other speakers, which fine-tuning converts to the target; of a long one the first
+                half minute is used, of many the first 32. By default, sentences that come with the package.
             sample_rate: of arrays, in Hz; by default, the model's.
-            steps: of fine-tuning; 0 for none.
+            steps: of fine-tuning; 0 for none, as in `voice`.
+            seed: of fine-tuning, and of the choice of reference frames.
+            card: whose voice it is; what it is learned from is added.
+            cache: where a voice that was learned before is taken from, and a new one is kept.
             progress: called after each step.
 
         Raises:
             VcvaeError: a target that cannot be used, or no target. A source that cannot be used is left out.
         """
-        references = self.load_references(targets, sample_rate=sample_rate)
-        source_mels = self.load_sources(sources, sample_rate=sample_rate) if steps else []
-        return self._finetuned(references, source_mels, steps, progress)
+        samples = self._load_targets(targets, sample_rate)
+        sources = choose_sources(sources)
+        key = ""
+        if cache and steps:
+            settings = {"model": self.fingerprint, "steps": steps, "seed": seed, "rate": sample_rate}
+            key = voice_key(samples, sources, **settings, **finetuning_settings())
+            kept = cache.find(key)
+            if kept:
+                return kept.to(self.device)
+        references = [mel for recording in samples for mel in self._reference_mels(recording)]
+        voice = self._voice(references, seed=seed)
+        voice = replace(voice, card=replace(card or VoiceCard(), seconds=voice.card.seconds, steps=steps))
+        if not steps:
+            return voice
+        tuned = finetune(
+            self.model,
+            references,
+            sources=self.load_sources(sources, sample_rate=sample_rate),
+            losses=self.losses,
+            steps=steps,
+            seed=seed,
+            progress=progress,
+        )
+        voice = replace(voice, learned=WeightDifference.between(self.model.decoder, tuned.decoder))
+        if key:
+            voice = cache.keep(key, voice)
+        return voice.to(self.device)
 
-    def _finetuned(
-        self, references: list[ReferenceMel], sources: list[ReferenceMel], steps: int, progress: Progress | None = None
-    ) -> tuple[Converter, Voice]:
-        with torch.inference_mode():
-            voice = average_voice(self.model, references)
-        losses = self.losses if steps else None
-        model = finetune(self.model, references, sources=sources, losses=losses, steps=steps, progress=progress)
-        return Converter(model, self.vocoder, self._losses, device=str(self.device)), voice
+    def _load_targets(self, targets: Recording | Iterable[Recording], sample_rate: int | None) -> list[np.ndarray]:
+        """The samples of a speaker's recordings, without silence at their ends, up to `MAX_MINUTES`."""
+        targets = [targets] if is_path(targets) or is_samples(targets) else targets
+        left = round(MAX_MINUTES * 60 * self.mel_config.sample_rate)
+        loaded = []
+        for target in targets:
+            if left < self.mel_config.minimum_samples:
+                break
+            loaded.append(self._load(target, sample_rate, trim=True)[:left])
+            left -= len(loaded[-1])
+        if not loaded:
+            raise VcvaeError("no target utterance; give at least one with --target.")
+        return loaded
 
     @own_torch_state()
     def convert(
@@ -151,29 +193,52 @@ class Converter(Encoder):
         *,
         sample_rate: int | None = None,
         pitch_shift: float = 0.0,
-        steps: int = ADAPT_STEPS,
+        quick: bool = False,
     ) -> tuple[np.ndarray, int]:
         """The content of `source` in the voice of `target` → float32 samples (samples,), and their rate in Hz.
 
         Args:
             source: a path, or samples (samples,) at `sample_rate`.
-            target: the same, or several of one speaker, or the result of `voice`.
+            target: a voice, by `learn`, `voice` or `Voice.load`, or the path of its file; or recordings, whose voice
+                is learned first. To convert several sources to one target, call `learn` once.
             sample_rate: of arrays, in Hz; by default, the model's.
             pitch_shift: semitones, added to the F0 after its statistics are matched to the target's.
-            steps: of fine-tuning on the target, if it is no `Voice`; 0 for none. To convert several sources to one
-                target, call `finetuned` once with all of them, and pass the voice that it returns.
+            quick: take the voice of recordings in one pass, as `voice` does, and learn nothing.
 
         Raises:
-            VcvaeError: a recording that cannot be used.
+            VcvaeError: a recording that cannot be used, or a voice for another model.
         """
         samples = self._load(source, sample_rate)
-        if isinstance(target, Voice):
-            return self._convert_samples(samples, target, pitch_shift)
-        targets = [target] if is_path(target) or is_samples(target) else target
-        references = self.load_references(targets, sample_rate=sample_rate)
-        sources = self.load_sources([samples]) if steps else []
-        converter, voice = self._finetuned(references, sources, steps)
-        return converter._convert_samples(samples, voice, pitch_shift)
+        if is_path(target) and is_voice(target):
+            target = Voice.load(target)
+        if not isinstance(target, Voice):
+            target = self.learn(target, sample_rate=sample_rate, steps=0 if quick else VOICE_STEPS)
+        return self._convert_samples(samples, self.fitted(target), pitch_shift)
+
+    def fitted(self, voice: Voice) -> Voice:
+        """The voice on the converter's device.
+
+        Raises:
+            VcvaeError: it is for another model.
+        """
+        name = voice.path or "the voice"
+        config = self.model.config
+        shapes = (config.speaker_latent, config.content_latent, config.speaker_channels, config.mel.n_mels)
+        reference = voice.reference
+        fits = shapes == tuple(
+            x.shape[-1] for x in (reference.embedding, reference.keys, reference.values, voice.valid_bands)
+        )
+        if not fits or voice.fingerprint not in ("", self.fingerprint):
+            raise VcvaeError(
+                f"{name}: made for another model ({voice.fingerprint or 'unknown'}, not {self.fingerprint}); make it "
+                f"anew with the model that you convert with: vcvae voice RECORDINGS -o {voice.path or 'FILE.voice'}"
+            )
+        voice = voice.to(self.device)
+        try:
+            self.model.decoder_for(voice)
+        except ValueError as error:
+            raise VcvaeError(f"{name}: damaged ({error}); make it anew: vcvae voice RECORDINGS -o {name}") from None
+        return voice
 
     @own_torch_state()
     def convert_file(
@@ -182,9 +247,11 @@ class Converter(Encoder):
         """`convert` from file to file, in memory that does not grow with the file's length.
 
         Raises:
-            VcvaeError: a source that cannot be used, or an output that cannot be written; then none is left behind.
+            VcvaeError: a source that cannot be used, a voice for another model, or an output that cannot be written;
+                then none is left behind.
         """
         rate = self.mel_config.sample_rate
+        voice = self.fitted(voice)
         audio.check_output(output, force)
         seconds = chunks.PIECE_FRAMES * self.mel_config.hop / rate
         loudness = chunks.LoudnessMatch()

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
 
@@ -21,11 +23,13 @@ from vcvae.errors import VcvaeError
 from vcvae.features.mel import MelConfig, MelSpectrogram, bandwidth, valid_band_mask
 from vcvae.models import load_model
 from vcvae.models.conversion.vae import DisentanglingVAE
-from vcvae.models.conversion.voice import Voice
+from vcvae.models.conversion.voice import SpeakerReference, Voice, VoiceCard
+from vcvae.models.hub import fingerprint
 from vcvae.pretrained import SENTENCES
 from vcvae.torch_state import own_torch_state
 
 MAX_SOURCES = 32  # recordings that fine-tuning draws from; in a few hundred steps, more would rarely be drawn
+MAX_EXEMPLARS = 4096  # reference frames (190 s) of a voice: more change little and cost as much again
 
 Recording = str | Path | ArrayLike  # a path, or samples (samples,)
 
@@ -40,6 +44,11 @@ class ReferenceMel:
 
     mel: Tensor
     valid_bands: Tensor
+
+
+def choose_sources(recordings: Iterable[Recording] = ()) -> list[Recording]:
+    """The first `MAX_SOURCES` recordings; where there are none, the sentences that come with the package."""
+    return list(islice(recordings, MAX_SOURCES)) or audio.find(SENTENCES)
 
 
 class Encoder:
@@ -70,15 +79,25 @@ class Encoder:
         """With the model of a folder or Hugging Face repository; by default, the released one."""
         return cls(load_model(model), device=device)
 
+    @cached_property
+    def fingerprint(self) -> str:
+        """The model's, by which voices are told that are for another one."""
+        return fingerprint(self.model)
+
     @own_torch_state()
-    @torch.inference_mode()
     def voice(self, targets: Iterable[Recording], *, sample_rate: int | None = None) -> Voice:
-        """The voice of one speaker's utterances: all their frames as the reference, all else averaged.
+        """The voice of one speaker's utterances, in one pass: nothing is learned.
 
         Raises:
             VcvaeError: a recording that cannot be used, or no recording.
         """
-        return average_voice(self.model, self.load_references(targets, sample_rate=sample_rate))
+        return self._voice(self.load_references(targets, sample_rate=sample_rate))
+
+    @torch.inference_mode()
+    def _voice(self, references: Sequence[ReferenceMel], *, seed: int = 0) -> Voice:
+        frames = sum(reference.mel.shape[2] for reference in references)
+        card = VoiceCard(seconds=frames / self.mel_config.frame_rate)
+        return replace(average_voice(self.model, references, seed=seed), fingerprint=self.fingerprint, card=card)
 
     @own_torch_state()
     @torch.inference_mode()
@@ -119,7 +138,7 @@ class Encoder:
         rate = self.mel_config.sample_rate
         max_samples = chunks.PIECE_FRAMES * self.mel_config.hop
         references = []
-        for source in list(islice(sources, MAX_SOURCES)) or audio.find(SENTENCES):
+        for source in choose_sources(sources):
             with suppress(VcvaeError):
                 if is_samples(source):
                     start = self._load(source, sample_rate)[:max_samples]
@@ -159,10 +178,19 @@ class Encoder:
         return VcvaeError(f"{name}: {samples / rate:.4f} s is too short; give at least {minimum:.4f} s.")
 
 
-def average_voice(model: DisentanglingVAE, references: Sequence[ReferenceMel]) -> Voice:
-    """The voice of one speaker's utterances: all their frames as the reference, all else averaged."""
+def average_voice(model: DisentanglingVAE, references: Sequence[ReferenceMel], *, seed: int = 0) -> Voice:
+    """The voice of one speaker's utterances: their frames as the reference, all else averaged.
+
+    Of more than `MAX_EXEMPLARS` frames, as many of random utterances are the reference; the rest is of all.
+    """
     voices = [model.voice(reference.mel, valid_bands=reference.valid_bands) for reference in references]
-    return Voice.join(voices).average()
+    voice = Voice.join(voices).average()
+    if voice.reference.keys.shape[1] <= MAX_EXEMPLARS:
+        return voice
+    random.Random(seed).shuffle(voices)
+    exemplars = Voice.join(voices).average().reference
+    keys, values, mask = (x[:, :MAX_EXEMPLARS] for x in (exemplars.keys, exemplars.values, exemplars.mask))
+    return replace(voice, reference=SpeakerReference(voice.reference.embedding, keys, values, mask))
 
 
 def recording_mel(path: str | Path, config: MelConfig) -> tuple[Tensor, int]:

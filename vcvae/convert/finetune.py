@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import copy
 import math
-import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -28,10 +27,11 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
+from vcvae import __version__
 from vcvae.augment.mel import Perturbation, PerturbationConfig, warp, warp_valid_bands
-from vcvae.convert.encoder import ReferenceMel, average_voice
+from vcvae.convert.encoder import MAX_EXEMPLARS, ReferenceMel, average_voice
 from vcvae.convert.losses import ConversionLosses
-from vcvae.defaults import ADAPT_STEPS
+from vcvae.defaults import VOICE_STEPS
 from vcvae.features.f0 import F0Contour
 from vcvae.features.mel import level, normalize_level
 from vcvae.models.conversion.vae import DisentanglingVAE
@@ -45,7 +45,6 @@ CONTENT_WEIGHT = 2.0  # larger than SPEAKER_WEIGHT, which works against it
 LOSS_EVERY = 2  # the last two terms cost most, so they are computed in one of so many steps, and weigh as much more
 AVERAGE_AFTER = 3  # the weights are averaged from 1 / AVERAGE_AFTER of the steps on: the first are far from the last
 SEGMENT_FRAMES = 256  # mel frames of a training segment: 3 s
-MAX_EXEMPLARS = 4096  # reference frames (190 s) that a step attends to: more change little and cost as much again
 MIN_EXEMPLARS = 20  # reference frames that must remain when a segment's own are left out; else these are kept
 WARP = 0.25  # the range of the content input's frequency warping as in training: less lets the target's voice through
 
@@ -56,7 +55,7 @@ def finetune(
     *,
     sources: Sequence[ReferenceMel] = (),
     losses: ConversionLosses | None = None,
-    steps: int = ADAPT_STEPS,
+    steps: int = VOICE_STEPS,
     seed: int = 0,
     progress: Progress | None = None,
 ) -> DisentanglingVAE:
@@ -110,6 +109,12 @@ def finetune(
     return tuned.requires_grad_(False).eval()
 
 
+def finetuning_settings() -> dict[str, str | float]:
+    """All on which the result of `finetune` depends besides its arguments: the constants above, and the version."""
+    constants = {name: value for name, value in globals().items() if name.isupper() and isinstance(value, int | float)}
+    return {"version": __version__, **constants}
+
+
 def reconstruction_loss(
     model: DisentanglingVAE, decoder: nn.Module, speaker: _Speaker, perturb: Perturbation
 ) -> Tensor:
@@ -160,27 +165,6 @@ def conversion_losses(
     return speaker_loss, content_loss
 
 
-def limited_voice(model: DisentanglingVAE, references: Sequence[ReferenceMel], *, seed: int = 0) -> Voice:
-    """The voice of one speaker's utterances, with the reference frames of a random part of them if they are many.
-
-    So many utterances that they have `MAX_EXEMPLARS` frames or more are kept: attention to all of half an hour would
-    take long. The embedding and the F0 statistics are of all.
-    """
-    voice = average_voice(model, references)
-    if voice.reference.keys.shape[1] <= MAX_EXEMPLARS:
-        return voice
-    order = list(references)
-    random.Random(seed).shuffle(order)
-    kept, count = [], 0
-    for reference in order:
-        if count < MAX_EXEMPLARS:
-            kept.append(reference)
-            count += -(-reference.mel.shape[2] // 4)
-    exemplars = average_voice(model, kept).reference
-    reference = SpeakerReference(voice.reference.embedding, exemplars.keys, exemplars.values, exemplars.mask)
-    return Voice(reference, voice.f0_statistics)
-
-
 @dataclass(frozen=True)
 class _Utterance:
     """An utterance at level zero, and what the encoders compute from it.
@@ -216,7 +200,7 @@ class _Conversion:
         cls, model: DisentanglingVAE, losses: ConversionLosses, references: Sequence[ReferenceMel]
     ) -> _Conversion:
         embedding = losses.speaker_embedding([reference.mel for reference in references])
-        return cls(losses, limited_voice(model, references), embedding)
+        return cls(losses, average_voice(model, references), embedding)
 
 
 @torch.no_grad()

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from torch import nn
-
 from vcvae.convert.converter import Converter
 from vcvae.errors import VcvaeError, disk_errors, replacing
 from vcvae.evaluate.cases import Case
+from vcvae.models.hub import fingerprint
 
 
 class Conversions:
@@ -34,9 +32,9 @@ class Conversions:
             (folder / "conversions").mkdir(parents=True, exist_ok=True)
         losses = converter.losses if steps else None
         self.settings = {
-            "model": weights_fingerprint(converter.model),
-            "vocoder": f"{type(converter.vocoder).__name__} {weights_fingerprint(converter.vocoder)}",
-            "losses": weights_fingerprint(losses) if losses else None,
+            "model": fingerprint(converter.model),
+            "vocoder": f"{type(converter.vocoder).__name__} {fingerprint(converter.vocoder)}",
+            "losses": fingerprint(losses) if losses else None,
             "steps": steps,
         }
         _check_settings(folder, self.settings, cases, force)
@@ -49,21 +47,13 @@ class Conversions:
         """
         output = _output_path(self.folder, case)
         if not output.exists():
-            converter, voice = self.converter.finetuned(case.targets, sources=[case.source], steps=self.steps)
-            converter.convert_file(case.source, voice, output)
+            voice = self.converter.learn(case.targets, steps=self.steps)
+            self.converter.convert_file(case.source, voice, output)
         return output
 
 
 def _output_path(folder: Path, case: Case) -> Path:
     return folder / "conversions" / f"{case.id}.wav"
-
-
-def weights_fingerprint(module: nn.Module) -> str:
-    """Twelve hexadecimal digits of a hash of a module's class and tensors."""
-    digest = hashlib.sha256(type(module).__name__.encode())
-    for name, tensor in sorted(module.state_dict().items()):
-        digest.update(name.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()[:12]
 
 
 def _check_settings(folder: Path, settings: dict[str, Any], cases: Sequence[Case], force: bool) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 from vcvae import audio
 from vcvae.convert.converter import Converter
-from vcvae.defaults import ADAPT_STEPS
+from vcvae.defaults import VOICE_STEPS
 from vcvae.errors import VcvaeError, disk_errors, replacing
 from vcvae.evaluate import page, pictures
 from vcvae.evaluate.cases import Case
@@ -100,7 +100,7 @@ def evaluate(
     measures: Sequence[Measure] = (),
     missing: Mapping[str, str] | None = None,
     corpus: Sequence[tuple[Path, str]] = (),
-    steps: int = ADAPT_STEPS,
+    steps: int = VOICE_STEPS,
     seed: int = 0,
     force: bool = False,
     progress: Progress = no_progress,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import zipfile
 from collections.abc import Callable
@@ -90,6 +91,15 @@ class PretrainedModel(nn.Module, ModelHubMixin):
         config = cls.config_class.parse(values, context=str(config_file))
         weights_file = fetch(source, WEIGHTS, **options)
         return build(lambda: cls(config), read_weights(weights_file), path=weights_file, config=CONFIG)
+
+
+def fingerprint(module: nn.Module) -> str:
+    """16 hexadecimal digits of a hash of a module's class and tensors, in float16, in which they are saved."""
+    digest = hashlib.sha256(type(module).__name__.encode())
+    for name, tensor in sorted(module.state_dict().items()):
+        values = tensor.half() if tensor.is_floating_point() else tensor
+        digest.update(name.encode() + values.contiguous().cpu().numpy().tobytes())
+    return digest.hexdigest()[:16]
 
 
 def check_vacant(folder: Path, force: bool) -> None:

@@ -366,7 +366,9 @@ class DisentanglingVAE(PretrainedModel, config=DisentanglingConfig):
         """
         content = self.content(mel, lengths).mean
         reference = self.reference(mel, content, lengths, valid_bands=valid_bands)
-        return Voice(reference, self.f0(mel, lengths).statistics())
+        if valid_bands is None:
+            valid_bands = torch.ones_like(mel[..., 0])
+        return Voice(reference, self.f0(mel, lengths).statistics(), valid_bands)
 
     def reference(
         self, mel: Tensor, content: Tensor, lengths: Tensor | None = None, *, valid_bands: Tensor | None = None
@@ -406,14 +408,19 @@ class DisentanglingVAE(PretrainedModel, config=DisentanglingConfig):
         transferred = f0.transfer(f0_statistics or f0.statistics(), voice.f0_statistics)
         return transferred.shift(pitch_shift / 12).within_range()
 
+    def decoder_for(self, voice: Voice) -> Decoder:
+        """The decoder with what `voice` has learned; the model's own, where that is nothing."""
+        return voice.learned.applied_to(self.decoder) if voice.learned else self.decoder
+
     def convert(
         self, mel: Tensor, voice: Voice, *, lengths: Tensor | None = None, target_f0: F0Contour | None = None
     ) -> Tensor:
         """Convert `mel` (batch, n_mels, frames) to `voice` (one, or one for each item) → like `mel`.
 
-        `target_f0` is the F0 contour of the conversion, (batch, ceil(frames / 2)); by default the method's.
+        What the voice has learned is applied to the decoder. `target_f0` is the F0 contour of the conversion, (batch,
+        ceil(frames / 2)); by default the method's.
         """
-        decoded = self.decoder(
+        decoded = self.decoder_for(voice)(
             self.content(mel, lengths).mean,
             voice.reference.expand(len(mel)),
             target_f0 or self.target_f0(mel, voice, lengths=lengths),

@@ -1,23 +1,38 @@
-"""A target voice: what conversion takes of the target's utterances."""
+"""A target voice: what conversion takes of the target's utterances, what was learned from them, and its file."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
 from torch import Tensor
 from torch.nn import functional as F
 
 from vcvae.errors import VcvaeError, replacing
 from vcvae.features.f0 import F0Statistics
-from vcvae.models.hub import fetch
+from vcvae.models.conversion.difference import WeightDifference
 
-VOICE = "voice.safetensors"  # beside the weights of a model that is adapted to one voice
+SUFFIX = ".voice"
+FORMAT = "vcvae voice 1"  # in a file's metadata; another number for files that this version cannot read
+LEARNED = "decoder."  # stands before the names of the tensors that belong to the learned difference
+TENSORS = {  # of a file, and their types
+    "embedding": torch.float32,
+    "keys": torch.float16,
+    "values": torch.float16,
+    "f0_mean": torch.float32,
+    "f0_std": torch.float32,
+    "valid_bands": torch.uint8,
+}
+LEARNED_TYPES = (torch.float16, torch.int8)
+
+
+def is_voice(path: str | Path) -> bool:
+    """Whether a path is named as a voice's file is."""
+    return Path(path).suffix.lower() == SUFFIX
 
 
 @dataclass(frozen=True)
@@ -72,62 +87,170 @@ class SpeakerReference:
 
 
 @dataclass(frozen=True)
+class VoiceCard:
+    """What a voice is: whose, and what it was made from. Empty where nobody said it.
+
+    Args:
+        name: whose voice it is.
+        consent: that the speaker agreed, and how.
+        note: anything else, such as a licence.
+        seconds: of speech that it was made from.
+        steps: of fine-tuning; 0 for a voice of one pass.
+        model: where the model came from: a folder or a Hugging Face repository; empty for the released one.
+    """
+
+    name: str = ""
+    consent: str = ""
+    note: str = ""
+    seconds: float = 0.0
+    steps: int = 0
+    model: str = ""
+
+
+@dataclass(frozen=True)
 class Voice:
-    """The target of a conversion: the speaker reference and the F0 statistics of a batch of utterances."""
+    """The target of a conversion, or a batch of them.
+
+    Args:
+        reference: what the decoder takes of the speaker.
+        f0_statistics: of the speaker.
+        valid_bands: 1 for the bands that the bandwidth of the recordings covers, (batch, n_mels).
+        learned: the difference to the decoder's weights that fine-tuning made; of one voice, not of a batch.
+        fingerprint: of the model that the voice is for (`vcvae.models.hub.fingerprint`); empty where nobody asks.
+        card: whose voice it is.
+        path: the file that it was read from.
+    """
 
     reference: SpeakerReference
     f0_statistics: F0Statistics
+    valid_bands: Tensor
+    learned: WeightDifference | None = None
+    fingerprint: str = ""
+    card: VoiceCard = VoiceCard()
+    path: Path | None = field(default=None, compare=False)
 
     @classmethod
     def join(cls, voices: Iterable[Voice]) -> Voice:
-        """Concatenate batches."""
+        """Concatenate batches of voices without a learned difference."""
         voices = list(voices)
+        if any(voice.learned for voice in voices):
+            raise ValueError("voices that were learned have weights of their own, and cannot form a batch")
         return cls(
             SpeakerReference.join(voice.reference for voice in voices),
             F0Statistics.join(voice.f0_statistics for voice in voices),
+            torch.cat([voice.valid_bands for voice in voices]),
         )
 
     def average(self) -> Voice:
-        """One voice, (1, …), for a batch of utterances by one speaker."""
-        return Voice(self.reference.average(), self.f0_statistics.average())
+        """One voice, (1, …), for a batch of utterances by one speaker; bands that one of them has are valid."""
+        return replace(
+            self,
+            reference=self.reference.average(),
+            f0_statistics=self.f0_statistics.average(),
+            valid_bands=self.valid_bands.amax(dim=0, keepdim=True),
+        )
 
     def __getitem__(self, index: Tensor | slice) -> Voice:
         """Some of the batch's items."""
-        return Voice(self.reference[index], self.f0_statistics[index])
+        return replace(
+            self,
+            reference=self.reference[index],
+            f0_statistics=self.f0_statistics[index],
+            valid_bands=self.valid_bands[index],
+        )
 
     def to(self, device: torch.device) -> Voice:
         """Move to a device."""
-        return Voice(self.reference.to(device), self.f0_statistics.to(device))
+        if torch.empty(0, device=device).device == self.valid_bands.device:
+            return self  # so that `learned` keeps the decoders that it was applied to
+        return replace(
+            self,
+            reference=self.reference.to(device),
+            f0_statistics=self.f0_statistics.to(device),
+            valid_bands=self.valid_bands.to(device),
+            learned=self.learned.to(device) if self.learned else None,
+        )
 
-    def save(self, folder: str | Path) -> None:
-        """Write one voice, (1, …), into the folder of the model that it is for; keys and values in float16.
+    def save(self, path: str | Path) -> None:
+        """Write one voice, (1, …): a safetensors file, whose metadata holds the card and the model's fingerprint.
+
+        Reference frames are stored in float16, the learned difference as in `WeightDifference.stored`.
 
         Raises:
-            VcvaeError: it cannot be written.
+            VcvaeError: it cannot be written; then nothing is left behind.
         """
+        real = self.reference.mask[0, :, 0] > 0
         tensors = {
-            "embedding": self.reference.embedding,
-            "keys": self.reference.keys.half(),
-            "values": self.reference.values.half(),
-            "f0_mean": self.f0_statistics.mean,
-            "f0_std": self.f0_statistics.std,
+            "embedding": self.reference.embedding.float(),
+            "keys": self.reference.keys[:, real].half(),
+            "values": self.reference.values[:, real].half(),
+            "f0_mean": self.f0_statistics.mean.float(),
+            "f0_std": self.f0_statistics.std.float(),
+            "valid_bands": self.valid_bands.to(torch.uint8),
         }
-        with replacing(Path(folder) / VOICE) as file:
-            file.write(save({name: value.contiguous().cpu() for name, value in tensors.items()}))
+        if self.learned:
+            tensors |= {LEARNED + name: tensor for name, tensor in self.learned.stored().items()}
+        metadata = {"format": FORMAT, "fingerprint": self.fingerprint}
+        metadata |= {name: str(value) for name, value in asdict(self.card).items()}
+        data = save({name: value.contiguous().cpu().clone() for name, value in tensors.items()}, metadata)
+        with replacing(path) as file:
+            file.write(data)
 
     @classmethod
-    def load(cls, source: str | Path, **options: Any) -> Voice:
-        """The voice saved with a model, in a folder or a Hugging Face repository.
+    def load(cls, path: str | Path) -> Voice:
+        """The voice in a file that `save` wrote.
 
         Raises:
-            VcvaeError: there is none, or it cannot be read.
+            VcvaeError: it cannot be read, or is no such file.
         """
-        file = fetch(source, VOICE, give="a model that 'vcvae adapt' made, or a target", **options)
+        path = Path(path)
         try:
-            tensors = {name: value.float() for name, value in load_file(file).items()}
-            keys = tensors["keys"]
-            mask = torch.ones_like(keys[..., :1])
-            reference = SpeakerReference(tensors["embedding"], keys, tensors["values"], mask)
-            return cls(reference, F0Statistics(tensors["f0_mean"], tensors["f0_std"]))
-        except (SafetensorError, KeyError, OSError) as error:
-            raise VcvaeError(f"{file}: not a voice that 'vcvae adapt' saved ({error}).") from None
+            with safe_open(path, "pt") as file:
+                metadata = file.metadata() or {}
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is no dict)
+            return _read(tensors, metadata, path)
+        except (SafetensorError, ValueError, KeyError) as error:
+            reason = f"{error.args[0]} is missing" if isinstance(error, KeyError) else error
+            raise VcvaeError(f"{path}: not a voice that 'vcvae voice' wrote ({reason}); make it anew.") from None
+        except OSError as error:
+            reason = error.strerror or ("no such file" if not path.exists() else "not a file")
+            raise VcvaeError(f"{path}: cannot be read ({reason}); give a voice that 'vcvae voice' wrote.") from None
+
+
+def _read(tensors: dict[str, Tensor], metadata: dict[str, str], path: Path) -> Voice:
+    """The tensors and the metadata of a file, checked. Raises ValueError or KeyError where they are no voice's."""
+    if metadata.get("format") != FORMAT:
+        raise ValueError(f"its format is not '{FORMAT}'")
+    for name, tensor in tensors.items():
+        types = LEARNED_TYPES if name.startswith(LEARNED) else (TENSORS[name],)
+        if tensor.dtype not in types:
+            raise ValueError(f"'{name}' is {str(tensor.dtype).removeprefix('torch.')}")
+        if tensor.is_floating_point() and not tensor.isfinite().all() and name not in ("f0_mean", "f0_std"):
+            raise ValueError(f"'{name}' holds NaN")
+    embedding, keys, values = (tensors[name] for name in ("embedding", "keys", "values"))
+    f0_mean, f0_std, valid_bands = (tensors[name] for name in ("f0_mean", "f0_std", "valid_bands"))
+    frames = keys.shape[1] if keys.ndim == 3 else 0
+    shapes = {
+        "embedding": (embedding, (1, embedding.shape[-1])),
+        "keys": (keys, (1, frames, keys.shape[-1])),
+        "values": (values, (1, frames, values.shape[-1])),
+        "f0_mean": (f0_mean, (1,)),
+        "f0_std": (f0_std, (1,)),
+        "valid_bands": (valid_bands, (1, valid_bands.shape[-1])),
+    }
+    for name, (tensor, shape) in shapes.items():
+        if tensor.shape != shape or not tensor.numel():
+            raise ValueError(f"'{name}' has the shape {tuple(tensor.shape)}")
+    if f0_mean.isnan() != f0_std.isnan() or f0_mean.isinf() or f0_std.isinf():
+        raise ValueError("'f0_mean' and 'f0_std' are no statistics")
+    learned = {name.removeprefix(LEARNED): x for name, x in tensors.items() if name.startswith(LEARNED)}
+    card = {field.name: metadata[field.name] for field in fields(VoiceCard)}
+    return Voice(
+        SpeakerReference(embedding, keys.float(), values.float(), torch.ones(1, frames, 1)),
+        F0Statistics(f0_mean, f0_std),
+        valid_bands.float(),
+        WeightDifference.from_stored(learned) if learned else None,
+        metadata["fingerprint"],
+        VoiceCard(**card | {"seconds": float(card["seconds"]), "steps": int(card["steps"])}),
+        path,
+    )

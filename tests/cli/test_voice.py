@@ -1,0 +1,92 @@
+"""vcvae voice: learns, lists and removes; and vcvae info of what it wrote."""
+
+import re
+
+import pytest
+import soundfile as sf
+
+from tests.synthetic import RATE, speak
+from vcvae.models.conversion.voice import Voice
+
+
+@pytest.fixture
+def learn(vcvae, voices, tiny_model):
+    """`vcvae voice` of spk.wav with the smallest model, in two steps, converting src.wav meanwhile."""
+
+    def run(*arguments, recordings=("spk.wav",)):
+        files = [voices / name for name in recordings]
+        options = ("--model", tiny_model, "--steps", 2, "--rehearse", voices / "src.wav", "--device", "cpu")
+        return vcvae("voice", *files, *options, *arguments)
+
+    return run
+
+
+def test_voice_learns_once_and_converts_any_source(learn, vcvae, voices, tiny_model):
+    ann = voices / "ann.voice"
+    text = ("--name", "Ann Smith", "--consent", "agreed, by letter", "--note", "CC BY 4.0")
+    code, out, err = learn("-o", ann, *text)
+    assert (code, err) == (0, "")
+    assert re.search(r"ann\.voice: 0\.\d MB, made from 1\.\d s of speech in \d+ s\n", out)
+    assert re.search(r"similarity of conversions to the target: [-.\d]+ in one pass, [-.\d]+ learned", out)
+    assert "consent" not in out
+    voice = Voice.load(ann)
+    assert (voice.card.name, voice.card.consent, voice.card.note) == ("Ann Smith", "agreed, by letter", "CC BY 4.0")
+    assert (voice.card.steps, voice.card.model, bool(voice.learned)) == (2, str(tiny_model), True)
+    (voices / "spk.wav").unlink()
+    command = ("convert", voices / "src.wav", "--target", ann, "--model", tiny_model, "--vocoder", "griffin-lim")
+    assert vcvae(*command) == (0, f"{voices / 'src.to-ann.wav'}\n", "")
+    assert sf.info(voices / "src.to-ann.wav").frames == RATE
+
+    code, out, err = vcvae("info", ann)
+    assert (code, err) == (0, "")
+    for line in ("voice: Ann Smith", "consent: agreed, by letter", "note: CC BY 4.0", "learned: "):
+        assert line in out
+    assert re.search(rf"model: {re.escape(str(tiny_model))} \([0-9a-f]{{16}}\)\n", out)
+    assert re.search(r"made: from 1\.\d s of speech, in 2 steps of fine-tuning\n", out)
+    assert re.search(r"reference: \d+ frames.*, 80 valid bands\n", out)
+
+
+def test_voice_takes_several_recordings_and_folders(learn, voices):
+    (voices / "more").mkdir()
+    for number in range(2):
+        sf.write(voices / "more" / f"{number}.flac", speak("aiu", seconds=0.7, seed=number), RATE)
+    code, out, _ = learn("-o", voices / "ann.voice", "--steps", 0, recordings=("spk.wav", "more"))
+    assert code == 0
+    assert "made from 2." in out
+    assert " learned" not in out
+    assert "consent: not stated" in out
+    assert Voice.load(voices / "ann.voice").learned is None
+
+
+def test_voice_refuses_what_cannot_be_used(learn, vcvae, voices):
+    def refused(code, out, err):
+        assert (code, out, err.count("\n")) == (2, "", 1)
+        return err
+
+    (voices / "ann.voice").write_text("mine")
+    assert "--force" in refused(*learn("-o", voices / "ann.voice"))
+    assert (voices / "ann.voice").read_text() == "mine"
+    assert "absent.wav" in refused(*learn("-o", voices / "b.voice", recordings=("absent.wav",)))
+    assert "ends in .voice" in refused(*learn("-o", voices / "b.wav"))
+    assert "--output: missing" in refused(*learn())
+    assert "give RECORDINGS" in refused(*vcvae("voice"))
+    assert "stands alone" in refused(*vcvae("voice", "--list", "--clear"))
+    assert "stands alone" in refused(*vcvae("voice", voices / "spk.wav", "--list"))
+    assert not (voices / "b.voice").exists()
+    assert "cannot be read" in refused(*vcvae("info", voices / "b.voice"))
+    assert "not a voice" in refused(*vcvae("info", voices / "ann.voice"))
+
+
+def test_voice_lists_and_removes_the_kept_ones(learn, vcvae, voices):
+    folder = voices / "cache" / "vcvae" / "voices"
+    assert vcvae("voice", "--list") == (0, f"kept voices: 0, in {folder}\n", "")
+    learn("-o", voices / "ann.voice", "--name", "Ann")
+    folder.mkdir(parents=True)
+    (voices / "ann.voice").rename(folder / "0123.voice")
+    (folder / "damaged.voice").write_text("damaged")
+    code, out, err = vcvae("voice", "--list")
+    assert (code, err) == (0, "")
+    assert re.search(r"Ann: 1 s of speech, 0\.\d MB, last used \d{4}-\d\d-\d\d \d\d:\d\d: .*0123\.voice\n", out)
+    assert out.endswith(f"kept voices: 1, in {folder}\n")
+    assert vcvae("voice", "--clear") == (0, f"removed voices: 2, from {folder}\n", "")
+    assert list(folder.iterdir()) == []

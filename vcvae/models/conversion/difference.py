@@ -1,0 +1,143 @@
+"""What a module has learned, as a difference to its weights: small enough to be kept for each voice."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor, nn
+
+from vcvae.models.quantize import dequantize, quantize_int8
+
+MAX_BYTES = 2_000_000  # of a difference; with the largest reference a voice then takes less than 4 MB
+SCALE_BYTES = 4  # of one component: two scales in float16
+NEGLIGIBLE = 1e-5  # of the largest singular value: what rounding leaves of a matrix of lower rank
+LEFT, RIGHT = ".left", ".right"  # a matrix is stored as the product of two, at its name and these
+
+
+@dataclass(frozen=True, eq=False)
+class WeightDifference:
+    """Differences to weights of a module, by name: vectors as they are, matrices as products of two narrow ones.
+
+    Args:
+        vectors: name → difference, of the weight's shape.
+        matrices: name → (left, right), (rows, rank) and (rank, columns): the difference is their product.
+    """
+
+    vectors: dict[str, Tensor]
+    matrices: dict[str, tuple[Tensor, Tensor]]
+    _changed: WeakKeyDictionary[nn.Module, nn.Module] = field(default_factory=WeakKeyDictionary, repr=False)
+
+    @classmethod
+    def between(cls, before: nn.Module, after: nn.Module, *, max_bytes: int = MAX_BYTES) -> WeightDifference:
+        """The difference of two modules of one architecture, in at most `max_bytes` when it is stored.
+
+        Of all matrices together those singular components are kept that matter most, each measured by the square of
+        its singular value per byte, so that the Frobenius norm of what is left out is small.
+        """
+        weights = dict(before.named_parameters())
+        deltas = {name: weight.detach() - weights[name].detach() for name, weight in after.named_parameters()}
+        deltas = {name: delta.float().cpu() for name, delta in deltas.items() if delta.any()}
+        vectors = {name: delta for name, delta in deltas.items() if delta.ndim != 2}
+        decomposed = {name: torch.linalg.svd(d, full_matrices=False) for name, d in deltas.items() if d.ndim == 2}
+        ranks = _choose_ranks(decomposed, max_bytes - sum(2 * vector.numel() for vector in vectors.values()))
+        matrices = {}
+        for name, rank in ranks.items():
+            left, values, right = decomposed[name]
+            scale = values[:rank].sqrt()
+            matrices[name] = ((left[:, :rank] * scale).contiguous(), (scale[:, None] * right[:rank]).contiguous())
+        return cls(vectors, matrices)
+
+    def of(self, name: str) -> Tensor:
+        """The difference of one weight."""
+        if name in self.vectors:
+            return self.vectors[name]
+        left, right = self.matrices[name]
+        return left @ right
+
+    def applied_to(self, module: nn.Module) -> nn.Module:
+        """The module with the difference added; it shares all other weights with `module`, which stays as it is.
+
+        It is made once for each module, and kept as long as both exist.
+
+        Raises:
+            ValueError: the difference is of another architecture.
+        """
+        if module not in self._changed:
+            with torch.inference_mode(False), torch.no_grad():  # as usable afterwards as the module's own weights
+                self._changed[module] = self._apply_to(module)
+        return self._changed[module]
+
+    def _apply_to(self, module: nn.Module) -> nn.Module:
+        weights = dict(module.named_parameters())
+        shared = {id(tensor): tensor for tensor in (*module.parameters(), *module.buffers())}
+        changed = copy.deepcopy(module, shared)
+        for name in (*self.vectors, *self.matrices):
+            delta = self.of(name)
+            if name not in weights or delta.shape != weights[name].shape:
+                raise ValueError(f"the difference has a weight '{name}' {tuple(delta.shape)}, which the module lacks")
+            owner, _, attribute = name.rpartition(".")
+            value = weights[name] + delta.to(weights[name])
+            setattr(changed.get_submodule(owner), attribute, nn.Parameter(value, requires_grad=False))
+        return changed
+
+    def to(self, device: torch.device) -> WeightDifference:
+        """Move to a device."""
+        vectors = {name: vector.to(device) for name, vector in self.vectors.items()}
+        matrices = {name: (left.to(device), right.to(device)) for name, (left, right) in self.matrices.items()}
+        return WeightDifference(vectors, matrices)
+
+    def summary(self) -> str:
+        """How much it is: numbers of weights and of values."""
+        values = sum(vector.numel() for vector in self.vectors.values())
+        values += sum(left.numel() + right.numel() for left, right in self.matrices.values())
+        return f"{len(self.vectors) + len(self.matrices)} weights changed, by {values / 1e6:.2f} M values"
+
+    def stored(self) -> dict[str, Tensor]:
+        """As the tensors of a file: vectors in float16, the narrow matrices in int8 (`quantize_int8`)."""
+        tensors = dict(self.vectors)
+        for name, (left, right) in self.matrices.items():
+            tensors |= {name + LEFT: left.mT, name + RIGHT: right}  # each row is a component, and has a scale
+        return quantize_int8({name: tensor.half().contiguous().cpu() for name, tensor in tensors.items()})
+
+    @classmethod
+    def from_stored(cls, tensors: Mapping[str, Tensor]) -> WeightDifference:
+        """The difference that `stored` gave.
+
+        Raises:
+            ValueError: tensors that belong to no difference.
+        """
+        values = {name: value.float() for name, value in dequantize(dict(tensors)).items()}
+        vectors, matrices = {}, {}
+        for name, value in values.items():
+            if name.endswith(LEFT):
+                base = name.removesuffix(LEFT)
+                right = values.get(base + RIGHT)
+                if right is None or value.ndim != 2 or right.ndim != 2 or len(value) != len(right):
+                    raise ValueError(f"'{name}' has no counterpart")
+                matrices[base] = (value.mT.contiguous(), right)
+            elif name.endswith(RIGHT):
+                if name.removesuffix(RIGHT) + LEFT not in values:
+                    raise ValueError(f"'{name}' has no counterpart")
+            else:
+                vectors[name] = value
+        return cls(vectors, matrices)
+
+
+def _choose_ranks(decomposed: Mapping[str, tuple[Tensor, Tensor, Tensor]], max_bytes: int) -> dict[str, int]:
+    """Of each singular value decomposition the number of components to keep, in at most `max_bytes` of int8."""
+    components = []
+    for name, (left, values, right) in decomposed.items():
+        cost = len(left) + right.shape[1] + SCALE_BYTES
+        for value in values[values > NEGLIGIBLE * values[0]].tolist():
+            components.append((value**2 / cost, cost, name))
+    ranks: dict[str, int] = {}
+    for _, cost, name in sorted(components, reverse=True):
+        max_bytes -= cost
+        if max_bytes < 0:
+            break
+        ranks[name] = ranks.get(name, 0) + 1
+    return ranks
