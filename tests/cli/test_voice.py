@@ -43,7 +43,7 @@ def test_voice_learns_once_and_converts_any_source(learn, vcvae, voices, tiny_mo
         assert line in out
     assert re.search(rf"model: {re.escape(str(tiny_model))} \([0-9a-f]{{16}}\)\n", out)
     assert re.search(r"made: from 1\.\d s of speech, in 2 steps of fine-tuning\n", out)
-    assert re.search(r"reference: \d+ frames.*, 80 valid bands\n", out)
+    assert re.search(r"reference: \d+ frames.*, \d+ valid bands\n", out)
 
 
 def test_voice_takes_several_recordings_and_folders(learn, voices):
