@@ -111,7 +111,7 @@ def rewritten(path, tensors=None, metadata=None):
         ({"f0_mean": torch.full((1,), torch.inf)}, "no statistics"),
         ({"f0_std": torch.full((1,), torch.nan), "f0_mean": torch.ones(1)}, "no statistics"),
         ({"valid_bands": torch.ones(80, dtype=torch.uint8)}, "'valid_bands' has the shape"),
-        ({"decoder.head.weight.left": None}, "has no counterpart"),
+        ({"decoder.head.weight.left": None}, "scales no int8 matrix"),
         ({"decoder.head.weight": torch.ones(4, 4)}, "'decoder.head.weight' is float32"),
         ({"decoder.head.bias": torch.full((160,), torch.nan).half()}, "'decoder.head.bias' holds NaN"),
     ],
