@@ -47,6 +47,7 @@ def test_describe_lists_sizes_within_sizes():
 def test_describe_a_run(tmp_path):
     config = {
         "task": "vae",
+        "output": "run",
         "steps": 9000,
         "data": {"train": "there", "dev": "here"},
         "best_by": "lowest reconstruction_l1",

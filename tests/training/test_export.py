@@ -4,9 +4,12 @@ import subprocess
 import pytest
 import torch
 import yaml
+from hypothesis import given
+from hypothesis import strategies as st
 from rich.console import Console
 
 from tests.corpus import TINY
+from tests.properties import QUICK, read_or_refused
 from vcvae import environment, load_model
 from vcvae.errors import VcvaeError
 from vcvae.training import checkpoint
@@ -105,10 +108,32 @@ def test_export_without_a_checkpoint_is_an_error(run, tmp_path):
     assert not (tmp_path / "model").exists()
 
 
-def test_read_figures_skips_an_incomplete_line(run, tmp_path):
-    with open(run / FIGURES, "a") as file:
-        file.write('{"step": 5, "group": "train", "reconstr')
-    assert [line["step"] for line in read_figures(run)] == [2, 2, 4, 4]
+LINE = '{"step": 5, "group": "train", "reconstruction": 0.5}\n'
+
+
+@pytest.mark.parametrize("torn", ["", "\0\0\0", LINE[:20], "{", LINE.strip()])
+def test_read_figures_skips_a_last_line_that_is_cut_off(tmp_path, torn):
+    (tmp_path / FIGURES).write_text(LINE * 2 + torn)
+    assert len(read_figures(tmp_path)) == 2 + (torn == LINE.strip())
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    ["{}", "5", "[1]", "null", '{"step": "x", "group": "train"}', '{"step": 1, "group": "train", "a": "b"}', "{"],
+)
+def test_read_figures_names_a_line_that_is_not_one_of_figures(tmp_path, wrong):
+    (tmp_path / FIGURES).write_text(f"{LINE}{wrong}\n{LINE}")
+    with pytest.raises(VcvaeError, match=r"figures\.jsonl: line 2 is not one of figures"):
+        read_figures(tmp_path)
+
+
+@QUICK
+@given(st.binary(max_size=60), st.integers(0, len(LINE)))
+def test_read_figures_returns_lines_or_refuses_whatever_the_bytes(tmp_path, data, place):
+    log = LINE[:place].encode() + data + LINE[place:].encode()
+    for line in read_or_refused(lambda path: read_figures(path.parent), tmp_path / FIGURES, log) or []:
+        assert isinstance(line["step"], int)
+        assert line["group"] in ("train", "dev")
 
 
 def test_git_state_is_that_of_the_folder(tmp_path, monkeypatch):

@@ -19,7 +19,7 @@ from vcvae.errors import VcvaeError
 from vcvae.training import checkpoint
 from vcvae.training.config import OptimizerConfig
 from vcvae.training.loop import Trainer, train
-from vcvae.training.run_folder import load_run
+from vcvae.training.run_folder import FIGURES, load_run
 from vcvae.training.stopping import Stopped, StopRequest
 from vcvae.training.tasks import parse
 from vcvae.training.tasks.conversion import ConversionConfig, ConversionTask
@@ -71,7 +71,7 @@ def assert_same(a, b):
 
 @pytest.mark.slow
 def test_train_resumes_after_sigkill_and_equals_an_uninterrupted_run(values, tmp_path):
-    values |= {"steps": 30, "checkpoint_every": 8}
+    values |= {"steps": 30, "checkpoint_every": 8, "log_every": 3, "validate_every": 10}
     whole = run(values, output=str(tmp_path / "whole"))
     config = tmp_path / "config.yaml"
     config.write_text(yaml.safe_dump(values | {"workers": 1}))  # the order of the data does not depend on workers
@@ -86,6 +86,7 @@ def test_train_resumes_after_sigkill_and_equals_an_uninterrupted_run(values, tmp
     assert 0 < checkpoint.load(tmp_path / "run")["step"] < 30
     run(values)
     assert_same(weights(whole), weights(tmp_path / "run"))
+    assert (whole / FIGURES).read_bytes() == (tmp_path / "run" / FIGURES).read_bytes()
 
 
 @pytest.mark.slow
@@ -102,8 +103,9 @@ def test_train_saves_a_checkpoint_and_exits_on_ctrl_c(values, tmp_path):
     assert 0 < checkpoint.load(tmp_path / "run")["step"] < 100_000
 
 
-def test_train_raises_stopped_after_sigterm_and_then_resumes(values, monkeypatch):
-    """Otherwise a caller would go on with a partly trained model."""
+def test_train_raises_stopped_after_sigterm_and_then_equals_an_uninterrupted_run(values, tmp_path, monkeypatch):
+    """If it returned, a caller would go on with a partly trained model."""
+    whole = run(values, output=str(tmp_path / "whole"))
     take_step = Trainer._take_step
 
     def interrupted(self, batches):
@@ -114,7 +116,65 @@ def test_train_raises_stopped_after_sigterm_and_then_resumes(values, monkeypatch
         patch.setattr(Trainer, "_take_step", interrupted)
         with pytest.raises(Stopped):
             run(values)
-    assert checkpoint.load(run(values))["step"] == 6
+    assert checkpoint.load(tmp_path / "run")["step"] == 1
+    run(values)
+    assert_same(weights(whole), weights(tmp_path / "run"))
+    assert (whole / FIGURES).read_bytes() == (tmp_path / "run" / FIGURES).read_bytes()
+
+
+@pytest.mark.parametrize("damage", ["cut off", "a wrong byte", "not there"])
+def test_train_goes_on_from_the_checkpoint_before_a_torn_one(values, tmp_path, caplog, damage):
+    whole = run(values, output=str(tmp_path / "whole"))
+    last = run(values, steps=4) / checkpoint.NAME
+    data = bytearray(last.read_bytes())
+    if damage == "cut off":
+        last.write_bytes(data[: len(data) // 2])
+    elif damage == "a wrong byte":
+        data[len(data) // 2] ^= 255
+        last.write_bytes(data)
+    else:  # killed between two renames
+        last.unlink()
+    run(values)
+    expected = [] if damage == "not there" else ["checkpoint.previous.pt, of step 2, is used in its place"]
+    assert [text for text in expected if text not in caplog.text] == []
+    assert_same(weights(whole), weights(tmp_path / "run"))
+    assert (whole / FIGURES).read_bytes() == (tmp_path / "run" / FIGURES).read_bytes()
+
+
+def test_train_of_a_finished_run_leaves_its_folder_as_it_is(values):
+    def contents(folder):
+        return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+    before = contents(run(values, steps=2))
+    assert contents(run(values, steps=2, batch_speakers=3, log_every=1)) == before
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (
+            lambda saved: saved["task"].pop("prototypes"),
+            r"'prototypes' is absent here and \(12, 8\) by its configuration",
+        ),
+        (lambda saved: saved["task"].update(prototypes=torch.zeros(3)), r"'prototypes' is \(3,\) here and \(12, 8\)"),
+        (lambda saved: saved["task"]["prototypes"].fill_(torch.nan), "'prototypes' holds NaN or infinite values"),
+        (
+            lambda saved: saved["optimizers"]["model"]["state"][0].update(exp_avg=torch.zeros(3)),
+            r"'0\.exp_avg' is \(3,\) here and \(.*\) by the parameters of optimizers\.model",
+        ),
+        (
+            lambda saved: saved["optimizers"]["model"]["state"][0].pop("exp_avg_sq"),
+            r"'0\.exp_avg_sq' is absent here and",
+        ),
+    ],
+)
+def test_train_names_what_does_not_fit_in_a_checkpoint(values, spoil, message):
+    folder = run(values, steps=2)
+    saved = torch.load(folder / checkpoint.NAME, weights_only=True)
+    spoil(saved)
+    torch.save(saved, folder / checkpoint.NAME)
+    with pytest.raises(VcvaeError, match=rf"checkpoint\.pt: {message}.*; remove it to start the run again\.$"):
+        run(values)
 
 
 def test_stop_request_counts_a_repeated_signal_once_and_obeys_a_second_ctrl_c(monkeypatch):
@@ -207,7 +267,7 @@ def test_load_run_of_a_missing_or_broken_checkpoint_is_an_error(values, tmp_path
     with pytest.raises(VcvaeError, match="cannot be read as a checkpoint"):
         load_run(tmp_path)
     torch.save([1, 2], tmp_path / checkpoint.NAME)
-    with pytest.raises(VcvaeError, match="cannot be read as a checkpoint"):
+    with pytest.raises(VcvaeError, match="not the checkpoint of a run"):
         load_run(tmp_path)
 
 

@@ -7,17 +7,18 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-import yaml
 from safetensors import safe_open
 
-from vcvae.errors import VcvaeError
+from vcvae.documents import read_text, shorten
+from vcvae.errors import VcvaeError, reason
 from vcvae.models import load_model
 from vcvae.models.conversion.voice import Voice, is_voice
-from vcvae.models.hub import CONFIG, WEIGHTS, fetch, fingerprint
+from vcvae.models.hub import CARD, CONFIG, WEIGHTS, fetch, fingerprint
 from vcvae.models.hub import describe as read_config
 from vcvae.models.quantize import SCALE_SUFFIX
 
 CARD_LINES = 3
+MAX_CARD_BYTES = 2**20
 
 Description = list[tuple[str, str]]  # names and what there is to say of them, in the order to print
 
@@ -33,20 +34,22 @@ def describe(source: str | Path) -> Description:
     from vcvae.training import checkpoint
 
     folder = Path(source)
-    has_run = (folder / checkpoint.NAME).exists() or (folder / "config.yaml").exists()
+    has_run = any((folder / name).exists() for name in (checkpoint.NAME, checkpoint.PREVIOUS, "config.yaml"))
     if has_run and not (folder / CONFIG).exists():
         return _describe_run(folder)
     return _describe_model(source)
 
 
 def _describe_model(source: str | Path) -> Description:
-    name, config, _ = read_config(source)
+    name, config, config_file = read_config(source)
     weights = fetch(source, WEIGHTS)
     parameters, types = _count_parameters(weights)
     total = f"{parameters.total() / 1e6:.2f} M, {', '.join(types)}, {weights.stat().st_size / 1e6:.1f} MB"
     description = [("class", name), ("parameters", total)]
     description += [(f"  {part}", f"{count / 1e6:.2f} M") for part, count in parameters.most_common()]
     mel = config.pop("mel", {})
+    if not isinstance(mel, dict):
+        raise VcvaeError(f"{config_file}: 'mel' is wrong: it holds no keys (it is {shorten(repr(mel))}).")
     description += [("sizes", _list_values(config)), ("mel", _list_values(mel))]
     return description + _first_lines_of_card(source)
 
@@ -86,15 +89,15 @@ def _count_parameters(weights: Path) -> tuple[Counter, Counter]:
                 by_part[name.split(".")[0]] += count
                 by_type[tensor.get_dtype()] += count
     except Exception as error:  # safetensors has an exception of its own in Rust
-        raise VcvaeError(f"{weights}: not weights in safetensors' format ({str(error).splitlines()[0]}).") from None
+        raise VcvaeError(f"{weights}: not weights in safetensors' format ({shorten(reason(error), 200)}).") from None
     return by_part, by_type
 
 
 def _first_lines_of_card(source: str | Path) -> Description:
     """The first lines of the model card that are not empty, without its front matter."""
     try:
-        text = fetch(source, "README.md").read_text(encoding="utf-8")
-    except (VcvaeError, OSError, UnicodeDecodeError):
+        text = read_text(fetch(source, CARD), MAX_CARD_BYTES, advice="remove it")
+    except VcvaeError:
         return []
     if text.startswith("---\n"):
         text = text[4:].partition("\n---\n")[2]
@@ -104,17 +107,17 @@ def _first_lines_of_card(source: str | Path) -> Description:
 
 def _describe_run(folder: Path) -> Description:
     from vcvae.training import checkpoint
-    from vcvae.training.run_folder import read_figures
+    from vcvae.training.run_folder import read_figures, saved_config
 
     saved = checkpoint.load(folder, mmap=True)
     if saved is None:
         return [("run", f"{folder}: started, without a checkpoint yet")]
-    config = yaml.safe_load(saved["config"])
+    config = saved_config(saved)
     description = [
-        ("run of", config["task"]),
-        ("step", f"{saved['step']:,} of {config['steps']:,}"),
+        ("run of", config.task),
+        ("step", f"{saved['step']:,} of {config.steps:,}"),
         ("examples", f"{saved['examples']:,}"),
-        ("data", f"{saved['corpus']} ({config['data']['train']})"),
+        ("data", f"{saved['corpus']} ({config.data.train})"),
     ]
     last = {line["group"]: line for line in read_figures(folder)}
     for group, title in (("train", "training"), ("dev", "validation")):
@@ -123,11 +126,11 @@ def _describe_run(folder: Path) -> Description:
             figures = {name: f"{value:.4g}" for name, value in line.items() if name not in ("step", "group")}
             description.append((f"last {title}", f"step {line['step']:,}: {_list_values(figures)}"))
     best = sorted(path.name for path in (folder / checkpoint.BEST).glob("*.pt"))
-    return [*description, ("best", f"{', '.join(best) or 'none'} ({config['best_by']})")]
+    return [*description, ("best", f"{', '.join(best) or 'none'} ({config.best_by})")]
 
 
 def _list_values(values: dict[str, Any]) -> str:
     texts = []
     for name, value in values.items():
-        texts.append(f"{name} ({_list_values(value)})" if isinstance(value, dict) else f"{name} {value}")
+        texts.append(f"{name} ({_list_values(value)})" if isinstance(value, dict) else f"{name} {shorten(str(value))}")
     return ", ".join(texts)

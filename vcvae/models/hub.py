@@ -215,8 +215,17 @@ def build(make: Callable[[], M], weights: dict[str, Tensor], *, path: Path, conf
     return model.eval()
 
 
-def check_weights(weights: dict[str, Tensor], expected: dict[str, Tensor], *, path: Path, config: str) -> None:
+def check_weights(
+    weights: dict[str, Tensor],
+    expected: dict[str, Tensor],
+    *,
+    path: Path,
+    config: str,
+    advice: str | None = None,
+) -> None:
     """Check that the weights read from `path` have the names, shapes and types of those that `config` describes.
+
+    `advice` ends the message: what to do.
 
     Raises:
         VcvaeError: a weight that is absent, of another shape or type, unknown, or not finite.
@@ -227,13 +236,13 @@ def check_weights(weights: dict[str, Tensor], expected: dict[str, Tensor], *, pa
         if here != there:
             raise VcvaeError(
                 f"{path}: '{shorten(name)}' is {here} here and {there} by {config}; "
-                f"use the {config} that it was trained with."
+                f"{advice or f'use the {config} that it was trained with'}."
             )
         weight, like = weights[name], expected[name]
+        advice = advice or "give other weights"
         if weight.is_complex() or weight.is_floating_point() != like.is_floating_point():
-            raise VcvaeError(f"{path}: '{name}' is of {weight.dtype}, not {like.dtype}; give other weights.")
+            raise VcvaeError(f"{path}: '{name}' is of {weight.dtype}, not {like.dtype}; {advice}.")
         if not weight.isfinite().all():
             raise VcvaeError(
-                f"{path}: '{name}' holds NaN or infinite values, so training failed or the file is damaged; "
-                "give other weights."
+                f"{path}: '{name}' holds NaN or infinite values, so training failed or the file is damaged; {advice}."
             )

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
+from vcvae.documents import read_json, shorten
 from vcvae.errors import VcvaeError
 from vcvae.models.hub import CONFIG, check_vacant
 from vcvae.training import checkpoint
@@ -26,14 +26,14 @@ def export(run: Path, destination: Path, *, best: bool = False, small: bool = Fa
     """
     check_vacant(destination, force)
     saved = last_checkpoint(run)
-    config, task = load_task(saved, run)
+    config, task = load_task(saved)
     if best:
         saved = checkpoint.load_best(run, config.best_by)
         if saved is None:
             raise VcvaeError(
                 f"{run}: no best checkpoint here yet; a run with keep_best > 0 saves one at its first validation."
             )
-        task.load_state_dict(saved["task"])
+        checkpoint.restore_weights(task, saved)
     model = task.released
     model.release(destination, card=model_card(type(model).__name__, model, saved, config, run), small=small)
     return saved["step"]
@@ -47,7 +47,7 @@ def model_card(kind: str, model: Any, saved: dict[str, Any], config: RunConfig, 
     versions = ", ".join(f"{name} {environment[name]}" for name in ("vcvae", "torch", "python") if name in environment)
     if "git_commit" in environment:
         versions += f"; commit {environment['git_commit'][:12]}" + (
-            " with changes" if environment["git_dirty"] == "yes" else ""
+            " with changes" if environment.get("git_dirty") == "yes" else ""
         )
     return (
         "---\nlibrary_name: vcvae\npipeline_tag: audio-to-audio\n---\n"
@@ -76,6 +76,7 @@ def model_card(kind: str, model: Any, saved: dict[str, Any], config: RunConfig, 
 
 def _environment(run: Path) -> dict[str, str]:
     try:
-        return json.loads((run / "environment.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        values = read_json(run / "environment.json", advice="remove it")
+    except VcvaeError:  # missing or damaged: the card leaves it out
         return {}
+    return {name: shorten(str(value), 200) for name, value in values.items()}

@@ -44,6 +44,15 @@ class Log:
             for name, value in values.items():
                 self.writer.add_scalar(f"{group}/{name}", value, step)
 
+    def speed(self, frames_per_second: float, step: int) -> None:
+        """Write how fast the training is, for TensorBoard alone: no two runs have the same.
+
+        Raises:
+            VcvaeError: it cannot be written.
+        """
+        with disk_errors(self.folder):
+            self.writer.add_scalar("train/frames_per_second", frames_per_second, step)
+
     def validation(self, result: ValidationResult, step: int) -> None:
         """Write a validation: its figures, its mels as images and as audio by Griffin-Lim, and its audio.
 

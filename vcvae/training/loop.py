@@ -8,6 +8,7 @@ uninterrupted one. It may resume with another number of processes: no example is
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections import defaultdict
 from collections.abc import Iterator
@@ -17,21 +18,23 @@ from typing import Any
 
 import numpy as np
 import torch
-import yaml
 from accelerate import Accelerator
+from accelerate.utils import gather_object
 from rich.console import Console
 
 from vcvae.data.load import load
+from vcvae.documents import dump_yaml
 from vcvae.environment import environment, git_state
-from vcvae.errors import VcvaeError, disk_errors
+from vcvae.errors import VcvaeError, disk_errors, replacing
 from vcvae.training import checkpoint
 from vcvae.training.batches import ResumableBatchSampler, batches, first_batches, is_killed_worker
 from vcvae.training.config import RunConfig
 from vcvae.training.log import Log, require_tensorboard
 from vcvae.training.progress import format_figures, progress_bar
+from vcvae.training.run_folder import saved_config
 from vcvae.training.stopping import Stopped, StopRequest
 from vcvae.training.task import Batch
-from vcvae.training.tasks import TASKS, parse
+from vcvae.training.tasks import TASKS
 
 SETUP_EXAMPLES = 64  # examples that a task sees in its setup, before the first step
 
@@ -62,6 +65,7 @@ class Trainer:
         self.step = 0
         self.examples = 0  # used so far, by all processes together
         self.validation = {"step": 0, "figures": {}}
+        self.unlogged = {"count": 0, "sums": {}}  # figures of the steps since the last line of the log
         saved = checkpoint.load(self.folder)
         if saved:
             self._resume(saved)
@@ -80,7 +84,7 @@ class Trainer:
                 fused=True,
             )
             if saved:
-                optimizer.load_state_dict(saved["optimizers"][name])
+                checkpoint.restore_optimizer(optimizer, name, parameters, saved)
             self.optimizers[name] = self.accelerator.prepare(optimizer)
 
     def _load_data(self, place: str, **options: Any):
@@ -97,16 +101,18 @@ class Trainer:
 
     def _resume(self, saved: dict[str, Any]) -> None:
         config = self.config
-        _require_same(config, parse(yaml.safe_load(saved["config"]), context=str(self.folder)), self.folder)
+        _require_same(config, saved_config(saved), self.folder)
         if saved["voices"] != self.data.voices:
             raise VcvaeError(
                 f"{config.data.train}: holds {self.data.voices} voices, but the run in {self.folder} was started with "
                 f"{saved['voices']}; give the same data, or another output."
             )
-        self.task.load_state_dict(saved["task"])
+        checkpoint.restore_weights(self.task, saved)
         self.step, self.examples, self.validation = saved["step"], saved["examples"], saved["validation"]
-        if self.accelerator.scaler and saved["scaler"]:
-            self.accelerator.scaler.load_state_dict(saved["scaler"])
+        self.unlogged = saved["unlogged"]
+        scaler = self.accelerator.scaler
+        if scaler and saved["scaler"] and saved["scaler"].keys() == scaler.state_dict().keys():
+            scaler.load_state_dict(saved["scaler"])
 
     @property
     def is_main(self) -> bool:
@@ -115,6 +121,9 @@ class Trainer:
 
     def train(self) -> Path:
         """Run to the last step, or until `Stopped`; returns the run's folder."""
+        if self.step >= self.config.steps:  # nothing is written: the folder stays as it was when it was trained
+            self._say(f"done, at step {self.step}.")
+            return self.folder
         log = self._start() if self.is_main else None
         try:
             self._run_steps(log)
@@ -129,7 +138,7 @@ class Trainer:
         if log:
             log.close()
             if stopped:
-                self.console.print(f"{self.folder}: stopped at step {self.step}; run the same command to resume.")
+                self._say(f"stopped at step {self.step}; run the same command to resume.")
         self.accelerator.end_training()
         if stopped:
             raise Stopped
@@ -144,7 +153,7 @@ class Trainer:
         train_batches = batches(self.data, sampler, workers=config.workers, device=device)
         dev_batches = list(first_batches(self.dev, config.validation_speakers, size=size, device=device))
         frames_per_step = self.examples_per_step * config.segments * config.segment_frames
-        sums, count, start = defaultdict(float), 0, time.perf_counter()
+        timed, start = 0, time.perf_counter()
         with (
             closing(train_batches),
             StopRequest() as stop,
@@ -153,28 +162,36 @@ class Trainer:
             bar = progress.add_task("training", total=config.steps, completed=self.step, rate="")
             stopping = False
             while self.step < config.steps and not stopping:
+                sums = self.unlogged["sums"]
                 for name, value in self._take_step(train_batches).items():
-                    sums[name] += value
-                count += 1
+                    sums[name] = sums.get(name, 0.0) + value
+                self.unlogged["count"] += 1
+                timed += 1
                 if self.step % config.log_every == 0:
-                    means = self._mean_over_processes({name: value / count for name, value in sums.items()})
+                    means = self._mean_over_processes(
+                        {name: value / self.unlogged["count"] for name, value in sums.items()}
+                    )
                     if log:
-                        means["frames_per_second"] = count * frames_per_step / (time.perf_counter() - start)
                         log.figures("train", means | {"learning_rate": self._learning_rate(self.step - 1)}, self.step)
-                        progress.update(bar, rate=f"{means['frames_per_second']:,.0f} frames/s")
+                        speed = timed * frames_per_step / (time.perf_counter() - start)
+                        log.speed(speed, self.step)
+                        progress.update(bar, rate=f"{speed:,.0f} frames/s")
                         if not console.is_terminal:
-                            console.print(format_figures(self.step, means), soft_wrap=True)
-                    sums, count, start = defaultdict(float), 0, time.perf_counter()
+                            figures = format_figures(self.step, means | {"frames_per_second": speed})
+                            console.print(figures, soft_wrap=True)
+                    self.unlogged = {"count": 0, "sums": {}}
+                    timed, start = 0, time.perf_counter()
                 if self.step % config.validate_every == 0 or self.step == config.steps:
                     if log:
                         self._validate(dev_batches, log)
                     accelerator.wait_for_everyone()
-                    start = time.perf_counter()
+                    timed, start = 0, time.perf_counter()
                 # All processes must stop at the same step, whichever of them received the signal.
                 if stop.requested:
                     accelerator.set_trigger()
                 stopping = accelerator.check_trigger()
                 if self.step % config.checkpoint_every == 0 or self.step == config.steps or stopping:
+                    self.unlogged["sums"] = self._mean_over_processes(self.unlogged["sums"])
                     if self.is_main:
                         checkpoint.save(self.folder, self._state())
                     accelerator.wait_for_everyone()
@@ -186,8 +203,8 @@ class Trainer:
         return self.config.batch_speakers * self.config.accumulate * self.accelerator.num_processes
 
     def _mean_over_processes(self, values: dict[str, float]) -> dict[str, float]:
-        mean = torch.tensor(list(values.values()), dtype=torch.float32, device=self.accelerator.device)
-        return dict(zip(values, self.accelerator.reduce(mean, "mean").tolist(), strict=True))
+        of_processes = gather_object([values])
+        return {name: math.fsum(each[name] for each in of_processes) / len(of_processes) for name in values}
 
     def _validate(self, dev_batches: list[Batch], log: Log) -> None:
         result = self.task.validate(dev_batches)
@@ -200,24 +217,25 @@ class Trainer:
         """Make the run's folder, print a summary of the run, and open the log."""
         with disk_errors(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
-            values = yaml.safe_dump(self.config.model_dump(mode="json"), sort_keys=False)
-            (self.folder / "config.yaml").write_text(values)
-            (self.folder / "environment.json").write_text(json.dumps(environment() | git_state(), indent=2) + "\n")
+        with replacing(self.folder / "config.yaml") as file:
+            file.write(dump_yaml(self.config.model_dump(mode="json")).encode())
+        with replacing(self.folder / "environment.json") as file:
+            file.write((json.dumps(environment() | git_state(), indent=2) + "\n").encode())
         log = Log(self.folder, self.step, self.config.model.mel)
         sizes = " + ".join(
             f"{sum(p.numel() for p in parameters) / 1e6:.2f} M parameters ({name})"
             for name, parameters in self.parameter_groups.items()
         )
-        if self.step >= self.config.steps:
-            checkpoint.save(self.folder, self._state())  # so that an export has the keys as they are given now
-            status = f"done, at step {self.step}."
-        else:
-            status = f"resuming at step {self.step}." if self.step else "starting."
-        self.console.print(
-            f"{self.folder}: {self._corpus_size()}, {sizes} on "
+        status = f"resuming at step {self.step}." if self.step else "starting."
+        self._say(
+            f"{self._corpus_size()}, {sizes} on "
             f"{self.accelerator.num_processes} × {self.accelerator.device.type}; {status}"
         )
         return log
+
+    def _say(self, text: str) -> None:
+        if self.is_main:
+            self.console.print(f"{self.folder}: {text}")
 
     def _corpus_size(self) -> str:
         hours = self.data.samples / self.config.model.mel.sample_rate / 3600
@@ -283,7 +301,8 @@ class Trainer:
             "voices": self.data.voices,
             "corpus": self._corpus_size(),
             "validation": self.validation,
-            "config": yaml.safe_dump(self.config.model_dump(mode="json")),
+            "unlogged": self.unlogged,
+            "config": dump_yaml(self.config.model_dump(mode="json")),
         }
 
 
