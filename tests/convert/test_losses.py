@@ -102,7 +102,9 @@ def test_spec_augment_masks_random_bands_and_frames_by_the_mean():
 
 @pytest.mark.parametrize("frames", [1, 3, 8])
 def test_spec_augment_takes_few_frames(frames):
-    assert spec_augment(torch.randn(1, 80, frames)).isfinite().all()
+    masked = spec_augment(torch.randn(1, 80, frames))
+    assert masked.shape == (1, 80, frames)
+    assert masked.isfinite().all()
 
 
 def test_load_losses_gives_none_for_another_mel():

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from vcvae.vocoder.excitation import breath, fundamental, phase, pulses
+from vcvae.vocoder.excitation import aspiration, fundamental, phase, pulses
 
 RATE = 22050
 
@@ -57,10 +57,10 @@ def test_pulses_do_not_alias():
     assert spectrum[~harmonic].max() < 1e-3 * spectrum[harmonic].max()
 
 
-def test_breath_has_unit_power_and_is_synchronous_with_the_pulses():
+def test_aspiration_has_unit_power_and_is_synchronous_with_the_pulses():
     noise = torch.randn(1, 50 * RATE, generator=torch.Generator().manual_seed(0))
     cycles = torch.arange(50 * RATE)[None] / 147.0
-    actual = breath(noise, cycles)
+    actual = aspiration(noise, cycles)
     assert actual.square().mean().item() == pytest.approx(1, rel=0.02)
     power = actual.square()[0, : 147 * 7000].unflatten(0, (-1, 147)).mean(dim=0)
     assert power[:8].mean() > 10 * power[60:90].mean()

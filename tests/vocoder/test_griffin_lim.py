@@ -13,12 +13,12 @@ CONFIG = MelConfig()
 
 
 def voice(seconds: float = 1.0, f0: float = 120.0) -> torch.Tensor:
-    """A gliding harmonic tone whose syllables begin and end four times a second, and breath: (1, samples)."""
+    """A gliding harmonic tone whose syllables begin and end four times a second, and noise: (1, samples)."""
     time = torch.arange(int(seconds * CONFIG.sample_rate)) / CONFIG.sample_rate
     phase = 2 * torch.pi * (f0 * time + 10 * time.square())
     tone = sum(torch.sin(k * phase) / k for k in range(1, 40))
-    breath = 0.05 * torch.randn(time.shape, generator=torch.Generator().manual_seed(0))
-    return (0.1 * (tone + breath) * torch.sin(4 * torch.pi * time).square())[None]
+    noise_part = 0.05 * torch.randn(time.shape, generator=torch.Generator().manual_seed(0))
+    return (0.1 * (tone + noise_part) * torch.sin(4 * torch.pi * time).square())[None]
 
 
 def noise(samples: int) -> torch.Tensor:

@@ -10,7 +10,7 @@ import math
 import torch
 from torch import Tensor
 
-SHARPNESS = 3.0  # of the breath: half of its power lies in a fifth of the cycle
+SHARPNESS = 3.0  # of the aspiration noise: half of its power lies in a fifth of the cycle
 
 
 def fundamental(log_f0: Tensor, *, hop: int) -> Tensor:
@@ -33,7 +33,7 @@ def phase(f0: Tensor, *, sample_rate: int, hop: int) -> Tensor:
 
 
 def pulses(f0: Tensor, phase: Tensor, *, sample_rate: int) -> Tensor:
-    """F0 in Hz and phase in cycles, (batch, samples) → all harmonics below half the sample rate, in phase, as many.
+    """F0 in Hz and phase in cycles, (batch, samples) → all harmonics below half the sample rate, (batch, samples).
 
     The sum of K cosines is Dirichlet's kernel. The harmonic that crosses half the sample rate fades, so that none
     appears at once.
@@ -48,8 +48,8 @@ def pulses(f0: Tensor, phase: Tensor, *, sample_rate: int) -> Tensor:
     return kernel * torch.sqrt(2 / count)
 
 
-def breath(noise: Tensor, phase: Tensor) -> Tensor:
-    """White noise (batch, samples) modulated in phase with the pulses, as the aspiration noise of a voice.
+def aspiration(noise: Tensor, phase: Tensor) -> Tensor:
+    """White noise (batch, samples) modulated in phase with the pulses: the aspiration noise of a voice.
 
     Stationary noise is perceived as separate from the voice; the noise of a voice is modulated within each cycle
     (Stylianou 2001, doi:10.1109/89.890068, section II). The envelope is von Mises's curve.

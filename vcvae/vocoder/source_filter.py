@@ -1,6 +1,6 @@
 """The released vocoder: a source-filter model whose filters a network predicts from the mel.
 
-The sources are pulses at F0, noise in phase with the pulses (breath), and stationary noise. A network at the mel's
+The sources are pulses at F0, aspiration noise in phase with the pulses, and stationary noise. A network at the mel's
 frame rate predicts F0, unless it is given, and one filter per source and hop, as short-time spectra. The spectra of the
 sources are multiplied by the filters, summed, and transformed back.
 
@@ -45,9 +45,9 @@ CHUNK_FRAMES = 2048  # mel frames (24 s) that are synthesized at once, so that m
 # Mean and standard deviation by which this network's log-mel input, which keeps its level, is standardized.
 INPUT_MEAN, INPUT_STD = -5.0, 2.0
 
-# Log-gains of pulses, breath and noise, and the phase of the first two filters: (batch, …, bins) each.
+# Log-gains of pulses, aspiration and noise, and the phase of the first two filters: (batch, …, bins) each.
 Filters = tuple[Tensor, Tensor, Tensor, Tensor]
-# Complex spectra of pulses, breath and noise, with as many frames: (batch, …, bins) each.
+# Complex spectra of pulses, aspiration and noise, with as many frames: (batch, …, bins) each.
 Sources = tuple[Tensor, Tensor, Tensor]
 
 
@@ -173,7 +173,7 @@ class FilterHead(nn.Module):
         """
         predicted = self.linear(features).reshape(len(mel), -1, 4, self.bins)
         mel_gain = self._to_bins(mel - self.white_mel[:, None])
-        pulses, breath, noise = (mel_gain[:, :, None] + predicted[:, :, :3]).clamp(max=MAX_LOG_GAIN).unbind(2)
+        pulses, aspiration, noise = (mel_gain[:, :, None] + predicted[:, :, :3]).clamp(max=MAX_LOG_GAIN).unbind(2)
         phase = predicted[:, :, 3]
         if gain_smoothing > 1:
             mean_gain = moving_average(pulses.mT, gain_smoothing).mT
@@ -181,16 +181,16 @@ class FilterHead(nn.Module):
             mean_sine = moving_average(phase.sin().mT, gain_smoothing).mT
             pulses = torch.lerp(pulses, mean_gain, self.smoothing_weight)
             phase = torch.atan2(mean_sine, mean_cosine)
-        return pulses, breath, noise, minimum_phase(pulses) + phase
+        return pulses, aspiration, noise, minimum_phase(pulses) + phase
 
     def correct_gains(self, filters: Filters, mel_error: Tensor) -> Filters:
         """Filters whose log-gains are increased by the slow part of a ln-mel error (batch, n_mels, frames)."""
         limit = math.log(MAX_MEL_CORRECTION)
         correction = self._to_bins(moving_average(mel_error.clamp(-limit, limit), CORRECTION_FRAMES))
-        pulses, breath, noise, phase = filters
+        pulses, aspiration, noise, phase = filters
         return (
             (pulses + correction).clamp(max=MAX_LOG_GAIN),
-            (breath + correction).clamp(max=MAX_LOG_GAIN),
+            (aspiration + correction).clamp(max=MAX_LOG_GAIN),
             (noise + correction).clamp(max=MAX_LOG_GAIN),
             phase,
         )
@@ -294,14 +294,14 @@ class SourceFilterVocoder(Vocoder, PretrainedModel, config=SourceFilterVocoderCo
     def make_sources(self, f0: Tensor, phase: Tensor, noise: Tensor) -> Sources:
         """F0 in Hz and its phase in cycles, (batch, samples), and white_mel noise (2, batch, samples) → the sources."""
         pulses = excitation.pulses(f0, phase, sample_rate=self.mel_config.sample_rate)
-        sources = pulses, excitation.breath(noise[0], phase), noise[1]
+        sources = pulses, excitation.aspiration(noise[0], phase), noise[1]
         return tuple(transform(source, self.window, self.config.hop) for source in sources)
 
     def filter_sources(self, filters: Filters, sources: Sources) -> Tensor:
         """Sources through filters → samples (batch, samples)."""
-        pulse_gain, breath_gain, noise_gain, phase = filters
-        pulses, breath, noise = sources
-        voice = torch.polar(pulse_gain.exp(), phase) * pulses + torch.polar(breath_gain.exp(), phase) * breath
+        pulse_gain, aspiration_gain, noise_gain, phase = filters
+        pulses, aspiration, noise = sources
+        voice = torch.polar(pulse_gain.exp(), phase) * pulses + torch.polar(aspiration_gain.exp(), phase) * aspiration
         return inverse(voice + noise_gain.exp() * noise, self.window, self.config.hop)
 
     def render(self, mel: Tensor, f0: F0Contour, sources: Sources) -> Tensor:

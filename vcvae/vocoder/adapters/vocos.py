@@ -79,8 +79,11 @@ def _constants(config: VocosConfig) -> dict[str, Tensor]:
     }
 
 
-class ConvNeXtBlock(nn.Module):
-    """x + γ · W₂ GELU(W₁ norm(depthwise convolution)), on (batch, dim, frames); Liu et al. 2022, arXiv:2201.03545."""
+class VocosBlock(nn.Module):
+    """A ConvNeXt block (Liu et al. 2022, arXiv:2201.03545) on (batch, dim, frames).
+
+    x + γ · W₂ GELU(W₁ norm(depthwise convolution)).
+    """
 
     def __init__(self, config: BackboneConfig) -> None:
         super().__init__()
@@ -102,7 +105,7 @@ class VocosBackbone(nn.Module):
         super().__init__()
         self.embed = nn.Conv1d(config.input_channels, config.dim, 7, padding=3)
         self.norm = nn.LayerNorm(config.dim, eps=1e-6)
-        self.convnext = nn.Sequential(*(ConvNeXtBlock(config) for _ in range(config.num_layers)))
+        self.convnext = nn.Sequential(*(VocosBlock(config) for _ in range(config.num_layers)))
         self.final_layer_norm = nn.LayerNorm(config.dim, eps=1e-6)
 
     def forward(self, mel: Tensor) -> Tensor:
