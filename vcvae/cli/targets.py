@@ -46,7 +46,7 @@ class Learning:
         self.progress = progress
 
     def learn(self, converter: Converter, recordings: Sequence[Path], name: str) -> Voice:
-        """The voice of the recordings; if it was learned just now, a line tells where it is kept.
+        """The voice of the recordings; if it was learned just now, a line names where it is kept.
 
         Raises:
             VcvaeError: a recording that cannot be used.

@@ -51,7 +51,7 @@ class VoiceCache:
         return voice
 
     def keep(self, key: str, voice: Voice) -> Voice:
-        """Keep a voice under a key → the voice as it is read from there; where it cannot be kept, a warning tells."""
+        """Keep a voice under a key → the voice as it is read from there; logs a warning where it cannot be kept."""
         path = self._path(key)
         try:
             with disk_errors(self.folder, "made"):

@@ -88,7 +88,7 @@ class SpeakerReference:
 
 @dataclass(frozen=True)
 class VoiceCard:
-    """What a voice is: whose, and what it was made from. Empty where nobody said it.
+    """Whose voice it is, and what it was made from. Texts that were not given are empty.
 
     Args:
         name: whose voice it is.
@@ -116,7 +116,7 @@ class Voice:
         f0_statistics: of the speaker.
         valid_bands: 1 for the bands that the bandwidth of the recordings covers, (batch, n_mels).
         learned: the difference to the decoder's weights that fine-tuning made; of one voice, not of a batch.
-        fingerprint: of the model that the voice is for (`vcvae.models.hub.fingerprint`); empty where nobody asks.
+        fingerprint: of the model that the voice is for (`vcvae.models.hub.fingerprint`); empty where it was not given.
         card: whose voice it is.
         path: the file that it was read from.
     """
