@@ -375,3 +375,13 @@ def test_learning_rate_at_rises_and_falls():
 
 def test_conversion_config_needs_output_and_data_only():
     ConversionConfig(output="x", data={"train": "a", "dev": "b"})
+
+
+def test_train_leaves_the_record_of_a_finished_run_as_it_is(values):
+    folder = run(values, batch_speakers=2)
+    before = {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+    assert yaml.safe_load(before["config.yaml"])["batch_speakers"] == 2
+    run(values, batch_speakers=3)
+    assert {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()} == before
+    run(values, batch_speakers=3, steps=values["steps"] + 1)
+    assert yaml.safe_load((folder / "config.yaml").read_text())["batch_speakers"] == 3

@@ -25,7 +25,7 @@ from rich.console import Console
 from vcvae.data.load import load
 from vcvae.documents import dump_yaml
 from vcvae.environment import environment, git_state
-from vcvae.errors import VcvaeError, disk_errors, replacing
+from vcvae.errors import VcvaeError, check_folder, disk_errors, replacing
 from vcvae.training import checkpoint
 from vcvae.training.batches import ResumableBatchSampler, batches, first_batches, is_killed_worker
 from vcvae.training.config import RunConfig
@@ -215,6 +215,7 @@ class Trainer:
 
     def _start(self) -> Log:
         """Make the run's folder, print a summary of the run, and open the log."""
+        check_folder(self.folder)
         with disk_errors(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
         with replacing(self.folder / "config.yaml") as file:
