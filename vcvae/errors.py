@@ -85,12 +85,15 @@ def check_file(path: str | Path, *, advice: str = "give the path of a file") -> 
 
 
 def check_folder(path: str | Path) -> None:
-    """Check, before any work is done, that a folder can be written to, or be made where there is none.
+    """Check, before any work is done, that a folder of results can be written to, or be made where there is none.
 
     Raises:
-        VcvaeError: as `check_followable`; or it, or what it would lie in, is a file or read-only.
+        VcvaeError: as `check_followable`; it is the root of the disk; or it, or what it would lie in, is a file or
+            read-only.
     """
     folder = Path(path)
+    if check_followable(folder) and os.path.samefile(folder, os.path.join(folder, os.pardir)):
+        raise VcvaeError(f"{path}: is the root of the disk; give a folder for the results.")
     while (found := check_followable(folder)) is None and folder != folder.parent:
         folder = folder.parent
     if found is None or not stat.S_ISDIR(found.st_mode):

@@ -52,7 +52,7 @@ def test_read_cases_ignores_other_columns(root, caplog):
 @pytest.mark.parametrize(
     ("table", "message"),
     [
-        ("", "no column 'id'"),
+        ("", "an empty file"),
         ("id\tsource\ttargets\n", "holds no cases"),
         ("id\tsource\n1\ta.wav\n", "no column 'targets'"),
         ("id\tsource\ttarget\n1\ta.wav\tb.wav\n", r"no column 'targets'; rename 'target' to it\.$"),

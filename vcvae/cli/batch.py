@@ -15,12 +15,12 @@ import typer
 from vcvae.cli.console import MAX_LISTED, err, say, say_written, show_table
 from vcvae.defaults import STDIN, STDOUT
 from vcvae.errors import VcvaeError, check_exists, check_file, check_folder, disk_errors
+from vcvae.tables import read_lines
 
 if TYPE_CHECKING:
     from vcvae.progress import Progress
 
 PAIR = "source, target[;target…] and output with tabs between"
-MAX_LINE = 2**16  # characters of a line of a table
 
 
 @dataclass(frozen=True)
@@ -87,10 +87,10 @@ class Batch:
         for target in job.targets:
             if target != STDIN:
                 check_exists(target)
-        if not self.single:
-            check_folder(job.output.parent)
         if self.single or job.output.parent.is_dir():
             audio.check_output(job.output, force)
+        else:
+            check_folder(job.output.parent)
 
     def run(self, work: Callable[[Job], None], progress: Progress) -> Failures:
         """Do `work` for each job → all that failed, and why; the others are done.
@@ -149,8 +149,6 @@ def read_batch(source: Path, output: Path | None, suffix: str, targets: list[Pat
         raise VcvaeError(f"{folder}: is a file; the source is a folder, so give a folder.")
     if folder.resolve().is_relative_to(here):
         raise VcvaeError(f"{folder}: lies within {source}, and would be a source the next time; choose another place.")
-    if folder.resolve() == folder.resolve().parent:
-        raise VcvaeError(f"{folder}: is the root of the disk; give a folder for the results.")
     check_folder(folder)
     files = audio.find(source)
     stems = Counter(file.with_suffix("") for file in files)
@@ -178,7 +176,7 @@ def read_pairs(path: Path) -> Batch:
     from vcvae.audio import OUTPUT_FORMATS
 
     jobs, numbers, wrong = [], [], Failures()
-    for number, line in _lines(path):
+    for number, line in read_lines(path):
         fields = [field.strip() for field in line.split("\t")]
         targets = tuple(Path(target) for target in fields[1].split(";") if target.strip()) if len(fields) == 3 else ()
         if not (targets and all(fields)):
@@ -198,22 +196,6 @@ def read_pairs(path: Path) -> Batch:
     if not jobs:
         raise VcvaeError(f"{path}: holds no lines; each is {PAIR}.")
     return Batch(jobs, single=False)
-
-
-def _lines(path: Path) -> Iterator[tuple[int, str]]:
-    """The lines of a table that are not blank, and their numbers."""
-    check_file(path, advice="give a table")
-    try:
-        with open(path, encoding="utf-8-sig") as file:
-            number = 0
-            while line := file.readline(MAX_LINE):
-                number += 1
-                if len(line) == MAX_LINE:
-                    raise VcvaeError(f"{path}: line {number} is not {PAIR}, but longer than {MAX_LINE:,} characters.")
-                if line.strip():
-                    yield number, line
-    except (OSError, UnicodeDecodeError) as error:
-        raise VcvaeError(f"{path}: cannot be read as a table ({error}); save it as text in UTF-8.") from None
 
 
 def _overwritten(jobs: Sequence[Job], names: Sequence[str] = ("",)) -> Iterator[tuple[int, str]]:

@@ -8,14 +8,15 @@ from typing import Annotated
 import typer
 
 from vcvae.cli.console import progress_bar, say
-from vcvae.cli.options import Device, Force, Vocoder, non_empty_path
+from vcvae.cli.options import Device, Force, Vocoder, model_name, non_empty_path
 from vcvae.defaults import VOICE_STEPS
 from vcvae.errors import VcvaeError
 
 
 def evaluate(
     model: Annotated[
-        str | None, typer.Argument(help="Folder or Hugging Face repository; by default, the released model.")
+        str | None,
+        typer.Argument(help="Folder or Hugging Face repository; by default, the released model.", parser=model_name),
     ] = None,
     cases: Annotated[
         Path | None,

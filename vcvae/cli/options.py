@@ -28,6 +28,12 @@ def non_empty_path(text: str) -> Path:
     return Path(text)
 
 
+def model_name(text: str) -> str:
+    """A folder, or a Hugging Face repository."""
+    non_empty_path(text)
+    return text
+
+
 def source_path(text: str) -> Path:
     """A recording or a folder of them; - is standard input."""
     return STDIN if text in ("-", str(STDIN)) else non_empty_path(text)
@@ -38,7 +44,10 @@ def output_path(text: str) -> Path:
     return STDOUT if text in ("-", str(STDOUT)) else non_empty_path(text)
 
 
-Model = Annotated[str | None, typer.Option(help="Folder or Hugging Face repository; by default, the released model.")]
+Model = Annotated[
+    str | None,
+    typer.Option(help="Folder or Hugging Face repository; by default, the released model.", parser=model_name),
+]
 Vocoder = Annotated[
     str | None,
     typer.Option(

@@ -17,6 +17,7 @@ from vcvae.cli.options import (
     Output,
     Vocoder,
     VocoderSeed,
+    model_name,
     non_empty_path,
     output_path,
     source_path,
@@ -130,7 +131,10 @@ def decode(
         Path,
         typer.Option("--output", "-o", help="WAV or FLAC file, or - for standard output.", parser=output_path),
     ],
-    model: Annotated[str, typer.Option(help="Folder or Hugging Face repository of the auto-encoder that encoded it.")],
+    model: Annotated[
+        str,
+        typer.Option(help="Folder or Hugging Face repository of the auto-encoder that encoded it.", parser=model_name),
+    ],
     vocoder: Vocoder = None,
     seed: VocoderSeed = 0,
     force: Force = False,
@@ -156,7 +160,9 @@ def denoise(
     source: Annotated[
         Path, typer.Argument(help="A recording, or - for standard input; or a folder.", parser=source_path)
     ],
-    model: Annotated[str, typer.Option(help="Folder or Hugging Face repository of a denoising auto-encoder.")],
+    model: Annotated[
+        str, typer.Option(help="Folder or Hugging Face repository of a denoising auto-encoder.", parser=model_name)
+    ],
     output: Output = None,
     vocoder: Vocoder = None,
     seed: VocoderSeed = 0,

@@ -26,7 +26,7 @@ from vcvae import audio
 from vcvae.data.corpora import LeftOut, Utterance, find
 from vcvae.data.pool import map_in_processes
 from vcvae.defaults import MINIMUM_SECONDS
-from vcvae.errors import VcvaeError, disk_errors, replacing
+from vcvae.errors import VcvaeError, check_folder, disk_errors, replacing
 from vcvae.features.mel import bandwidth
 from vcvae.progress import Progress, no_progress
 
@@ -77,6 +77,7 @@ def prepare(
         VcvaeError: `source` is not the corpus, has too few speakers, or no file that can be used; no two speakers have
             the prefix `parallel`; or `destination` lies within `source` or cannot be written.
     """
+    check_folder(destination)
     if destination.resolve().is_relative_to(source.resolve()):
         raise VcvaeError(f"{destination}: lies within {source}, and would be read as speech; choose another place.")
     files = find(corpus, source)

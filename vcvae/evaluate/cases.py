@@ -14,6 +14,7 @@ import numpy as np
 
 from vcvae import audio
 from vcvae.errors import VcvaeError, disk_errors
+from vcvae.tables import read_lines
 
 REQUIRED_COLUMNS = ("id", "source", "targets")
 OPTIONAL_COLUMNS = ("transcript", "reference")
@@ -49,16 +50,11 @@ def read_cases(table: str | Path, *, root: str | Path | None = None) -> list[Cas
         VcvaeError: a table that cannot be read, a missing column, or a line that is wrong or names a missing file.
     """
     table = Path(table)
-    try:
-        lines = table.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise VcvaeError(f"{table}: cannot be read as a table ({error}).") from None
-    columns = [name.strip() for name in lines[0].split("\t")] if lines else []
+    lines = read_lines(table)
+    columns = [name.strip() for name in next(lines, (1, ""))[1].split("\t")]
     _check_columns(table, columns)
     cases: dict[str, Case] = {}
-    for number, line in enumerate(lines[1:], 2):
-        if not line.strip():
-            continue
+    for number, line in lines:
         place = f"{table}: line {number}"
         fields = [field.strip() for field in line.split("\t")]
         if len(fields) > len(columns):

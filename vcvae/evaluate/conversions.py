@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from vcvae.convert.converter import Converter
-from vcvae.errors import VcvaeError, disk_errors, replacing
+from vcvae.errors import VcvaeError, check_folder, disk_errors, replacing
 from vcvae.evaluate.cases import Case
 from vcvae.models.hub import fingerprint
 
@@ -28,6 +28,7 @@ class Conversions:
         self.cases = cases
         self.folder = folder
         self.steps = steps
+        check_folder(folder)
         with disk_errors(folder, "made"):
             (folder / "conversions").mkdir(parents=True, exist_ok=True)
         losses = converter.losses if steps else None

@@ -61,10 +61,10 @@ def load_vocoder(name: str | None = None, mel: MelConfig | None = None, *, seed:
     """
     name = DEFAULT_VOCODER if name is None else name
     mel = mel or MelConfig()
-    kind, _, source = name.partition(":")
+    kind, colon, source = name.partition(":")
     for key, make in _VOCODERS.items():
-        key_kind, _, key_source = key.partition(":")
-        if key_kind == kind and bool(key_source) == bool(source):
+        key_kind, key_colon, _ = key.partition(":")
+        if key_kind == kind and key_colon == colon and bool(source) == bool(colon):
             vocoder = make(source, mel, seed)
             vocoder.mel_config.require_equal(mel, ours=f"the vocoder {name}", theirs="the model")
             return vocoder
