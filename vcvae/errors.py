@@ -91,11 +91,12 @@ def check_folder(path: str | Path) -> None:
         VcvaeError: as `check_followable`; it is the root of the disk; or it, or what it would lie in, is a file or
             read-only.
     """
-    folder = Path(path)
-    if check_followable(folder) and os.path.samefile(folder, os.path.join(folder, os.pardir)):
+    found, folder, real = check_followable(path), Path(path), os.path.realpath(path)
+    if real == os.path.dirname(real):
         raise VcvaeError(f"{path}: is the root of the disk; give a folder for the results.")
-    while (found := check_followable(folder)) is None and folder != folder.parent:
+    while found is None and folder != folder.parent:
         folder = folder.parent
+        found = check_followable(folder)
     if found is None or not stat.S_ISDIR(found.st_mode):
         raise VcvaeError(f"{path}: cannot be written, as {folder} is no folder; give another path.")
     if not os.access(folder, os.W_OK):

@@ -262,3 +262,79 @@ def test_a_recipe_without_the_recordings_of_the_repository_asks_for_a_clone(tmp_
     with pytest.raises(VcvaeError, match=r"its recordings, .*voices, are missing; .* clone it"):
         run(tmp_path / "mini", print)
     assert called.commands == []
+
+
+NO_FORMAT = [
+    "{",
+    "}",
+    "a}",
+    "{0}",
+    "{}",
+    "{{output}}",
+    "{output.__class__}",
+    "{output!r}",
+    "{output:>99999999}",
+    "{foo}",
+]
+
+
+@pytest.mark.parametrize("text", NO_FORMAT)
+@pytest.mark.parametrize("where", ["command", "makes", "source"])
+def test_run_fills_in_names_and_nothing_else(place, called, text, where):
+    values = yaml.safe_load((place / "recipe.yaml").read_text())
+    if where == "source":
+        values["source"] = text
+    else:
+        old = values["steps"][1][where]
+        values["steps"][1][where] = [text] if isinstance(old, list) else f"{old} {text}"
+    (place / "recipe.yaml").write_text(yaml.safe_dump(values))
+    context = "'source'" if where == "source" else "the step 'code'"
+    with pytest.raises(VcvaeError, match=rf"recipe\.yaml: {context}: '[^']*' stands for nothing; use {{\w+}}"):
+        run(place, print)
+    assert called.commands == []
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("command", "encode 'mel", r"no command \(no closing quotation\)"),
+        ("command", "encode mel\\", r"no command \(no escaped character\)"),
+        ("command", "rm -rf x", "no command; begin it with convert"),
+        ("command", "--help", "no command; begin it with convert"),
+        ("command", "", "no command; begin it with convert"),
+        ("makes", [""], "'makes' holds an empty name"),
+    ],
+)
+def test_run_refuses_a_wrong_step_before_any_is_run(place, called, key, value, message):
+    values = yaml.safe_load((place / "recipe.yaml").read_text())
+    values["steps"][2][key] = value
+    (place / "recipe.yaml").write_text(yaml.safe_dump(values))
+    with pytest.raises(VcvaeError, match=rf"recipe\.yaml: the step 'info': .*{message}"):
+        run(place, print)
+    assert called.commands == []
+
+
+@pytest.mark.parametrize("text", ["", "null", "[]", "5", '{"mel": 1}', '{"mel": "a"', "[" * 100_000, "\xff\0"])
+def test_run_refuses_a_list_of_finished_steps_that_is_none(place, called, text):
+    (place / "out").mkdir()
+    (place / "out" / FINISHED).write_text(text)
+    with pytest.raises(VcvaeError, match=r"steps\.json: (an empty file|not the list of finished steps; remove it)"):
+        run(place, print)
+    assert called.commands == []
+
+
+@pytest.mark.parametrize("output", ["", "/", "{place}/src.wav", "/dev/null"])
+def test_run_refuses_an_output_that_is_no_folder(place, called, output):
+    values = yaml.safe_load((place / "recipe.yaml").read_text())
+    values["output"] = output.format(place=place)
+    (place / "recipe.yaml").write_text(yaml.safe_dump(values))
+    with pytest.raises(VcvaeError, match=r"empty path|root of the disk|is no folder|a device"):
+        run(place, print)
+    assert called.commands == []
+
+
+@pytest.mark.parametrize("text", ["a: [", "- 1", "steps: many", "{}"])
+def test_is_complete_refuses_a_run_whose_configuration_is_none(tmp_path, text):
+    (tmp_path / "config.yaml").write_text(text)
+    with pytest.raises(VcvaeError, match=r"config\.yaml"):
+        recipe._is_complete(str(tmp_path))

@@ -6,9 +6,11 @@ Paths in a recipe are relative to the current folder, or begin with {recipe}, th
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import os
+import re
 import shlex
 import signal
 import subprocess
@@ -17,15 +19,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import yaml
-from pydantic import Field
+from pydantic import Field, TypeAdapter
 
 import vcvae
 from vcvae.config import Config, read_yaml
-from vcvae.errors import VcvaeError, disk_errors, replacing
+from vcvae.errors import VcvaeError, check_file, check_folder, disk_errors, replacing
 
 FILE = "recipe.yaml"
 FINISHED = "steps.json"
+_FINISHED = TypeAdapter(dict[str, str])  # what it holds
 CLONE = Path(vcvae.__file__).parents[1]  # the repository, where the package is installed editable
 
 
@@ -60,12 +62,25 @@ class Recipe(Config):
     steps: list[Step] = Field(min_length=1, description="in order")
 
     def resolved(self, folder: Path, source: Path) -> list[ResolvedStep]:
-        """The steps, with the names in braces replaced."""
-        names = {"corpus": self.corpus, "source": source, "output": self.output, **_folders(folder)}
+        """The steps, with the names in braces replaced.
+
+        Raises:
+            VcvaeError: a step with an unknown name in braces, an unbalanced quotation mark, or no `vcvae` command.
+        """
+        names = {"corpus": self.corpus, "source": str(source), "output": self.output, **_folders(folder)}
         resolved = []
         for step in self.steps:
-            words = [word.format(**names) for word in shlex.split(step.command)]
-            outputs = [made.format(**names) for made in step.makes]
+            context = f"{folder / FILE}: the step '{step.name}'"
+            try:
+                written = shlex.split(step.command)
+            except ValueError as error:
+                raise VcvaeError(f"{context}: '{step.command}' is no command ({str(error).lower()}).") from None
+            words = [_fill_in(word, names, context) for word in written]
+            if not words or words[0] not in _commands():
+                raise VcvaeError(f"{context}: '{step.command}' is no command; begin it with {', '.join(_commands())}.")
+            outputs = [_fill_in(made, names, context) for made in step.makes]
+            if not all(outputs):
+                raise VcvaeError(f"{context}: 'makes' holds an empty name; name what exists once it is finished.")
             resolved.append(ResolvedStep(step.name, words, outputs))
         return resolved
 
@@ -112,6 +127,7 @@ def run(
     source = source or _source_of(values, folder, recipe)
     steps = _between(values.resolved(folder, source), first, last, recipe)
     output = Path(values.output)
+    check_folder(values.output)
     with disk_errors(output):
         output.mkdir(parents=True, exist_ok=True)
     say(f"{recipe}: {values.about}")
@@ -157,6 +173,29 @@ def find_recipe(recipe: Path) -> Path:
     raise VcvaeError(f"{recipe}: no such recipe; give the folder of one, such as recipes/mini.")
 
 
+def _fill_in(text: str, names: dict[str, str], context: str) -> str:
+    """The text with each {name} replaced by its value; braces have no other use.
+
+    Raises:
+        VcvaeError: an unknown name, or a brace that stands alone.
+    """
+
+    def value(match: re.Match[str]) -> str:
+        if match[1] not in names:
+            known = ", ".join(f"{{{name}}}" for name in names)
+            raise VcvaeError(f"{context}: '{match[0]}' stands for nothing; use {known}.")
+        return names[match[1]]
+
+    return re.sub(r"\{([^{}]*)\}|[{}]", value, text)
+
+
+@functools.cache
+def _commands() -> list[str]:
+    from vcvae.cli import COMMANDS  # it imports this module
+
+    return [command.__name__ for command in COMMANDS]
+
+
 def _folders(folder: Path) -> dict[str, str]:
     return {"recipe": str(folder), "repository": os.path.normpath(folder / ".." / "..")}
 
@@ -167,7 +206,7 @@ def _source_of(values: Recipe, folder: Path, recipe: Path) -> Path:
     Raises:
         VcvaeError: it should lie in the repository, and does not.
     """
-    source = Path(values.source.format(**_folders(folder)))
+    source = Path(_fill_in(values.source, _folders(folder), f"{folder / FILE}: 'source'"))
     if "{repository}" in values.source and not source.exists():
         raise VcvaeError(
             f"{recipe}: its recordings, {source}, are missing; they are part of the repository: clone it, and run the "
@@ -216,7 +255,9 @@ def _is_complete(made: str) -> bool:
         return path.exists()
     from vcvae.training.run_folder import read_figures
 
-    steps = yaml.safe_load(config.read_text(encoding="utf-8"))["steps"]
+    steps = read_yaml(config).get("steps")
+    if not isinstance(steps, int):
+        raise VcvaeError(f"{config}: not the configuration of a training run; remove {path} to train again.")
     return any(line["group"] == "dev" and line["step"] >= steps for line in read_figures(path))
 
 
@@ -227,11 +268,19 @@ def _fingerprint(words: list[str]) -> str:
 
 
 def _read_finished(output: Path) -> dict[str, str]:
-    """Step → its fingerprint, of the finished steps."""
-    try:
-        return json.loads((output / FINISHED).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    """Step → its fingerprint, of the finished steps.
+
+    Raises:
+        VcvaeError: the file that lists them is not as it was written.
+    """
+    path = output / FINISHED
+    if not path.exists():
         return {}
+    check_file(path)
+    try:
+        return _FINISHED.validate_json(path.read_bytes(), strict=True)
+    except (OSError, ValueError):
+        raise VcvaeError(f"{path}: not the list of finished steps; remove it, and all steps are run again.") from None
 
 
 def _write_finished(output: Path, finished: dict[str, str]) -> None:

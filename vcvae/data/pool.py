@@ -1,7 +1,11 @@
-"""One function for many items, by several processes."""
+"""Processes that work for this one: one function for many items; and none outlives its parent."""
 
 from __future__ import annotations
 
+import multiprocessing
+import os
+import signal
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -20,9 +24,27 @@ def map_in_processes(function: Callable, *arguments: Iterable, jobs: int, chunk:
         yield from map(function, *arguments)
         return
     try:
-        with ProcessPoolExecutor(jobs) as pool:
+        with ProcessPoolExecutor(jobs, initializer=follow_parent, initargs=(signal.SIGINT,)) as pool:
             yield from pool.map(function, *arguments, chunksize=chunk)
     except BrokenProcessPool:
         raise VcvaeError(
             "--jobs: a process was killed, perhaps for lack of memory; run the same command with fewer jobs."
         ) from None
+
+
+def follow_parent(*ignored: signal.Signals) -> None:
+    """Called first in a child process: it ends when its parent has ended, however that was, and not by these signals.
+
+    A killed parent tells nobody; its child would wait for work from it without end. Ctrl-C reaches the whole process
+    group, and there the parent decides what is still done.
+    """
+    for number in ignored:
+        signal.signal(number, signal.SIG_IGN)
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        threading.Thread(target=_end_after, args=(parent,), daemon=True).start()
+
+
+def _end_after(parent: multiprocessing.process.BaseProcess) -> None:
+    parent.join()
+    os._exit(1)

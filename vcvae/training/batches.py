@@ -11,6 +11,7 @@ import soundfile as sf
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 
+from vcvae.data.pool import follow_parent
 from vcvae.errors import VcvaeError
 from vcvae.training.task import Batch
 
@@ -74,7 +75,7 @@ def batches(
         num_workers=workers,
         prefetch_factor=4 if workers else None,
         pin_memory=device.type == "cuda",
-        worker_init_fn=_ignore_signals,
+        worker_init_fn=_start_reader,
     )
     return _on_device(iter(loader), device)  # iter() draws a random number, so it is called here and not within a step
 
@@ -107,7 +108,5 @@ def is_killed_worker(error: RuntimeError) -> bool:
     return "DataLoader worker" in str(error)
 
 
-def _ignore_signals(_worker: int) -> None:
-    # Ctrl-C reaches the whole process group, but workers must live until the current step is done.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+def _start_reader(_worker: int) -> None:
+    follow_parent(signal.SIGINT, signal.SIGTERM)  # it must live until the current step is done
