@@ -90,20 +90,26 @@ def _variance(sums: np.ndarray) -> float:
     return max(squares / count - (total / count) ** 2, 1e-12)
 
 
-def attenuate_pauses(converted: Tensor, source_mel: Tensor) -> Tensor:
+def attenuate_pauses(
+    converted: Tensor,
+    source_mel: Tensor,
+    *,
+    source_level: Tensor | float | None = None,
+    converted_level: Tensor | float | None = None,
+) -> Tensor:
     """Make a conversion as quiet as its source where the source pauses; ln-mels (batch, n_mels, frames).
 
     A decoder gives the mean of the noises that it was trained on, which is louder than a quiet recording's pauses.
+    Levels, in nepers, are those of the whole, where the mels are parts of it; by default, those of the mels.
     """
-    source_level = _frame_levels(source_mel)
-    converted_level = _frame_levels(converted)
+    source_level = _frame_levels(source_mel) - (level(source_mel) if source_level is None else source_level)
+    converted_level = _frame_levels(converted) - (level(converted) if converted_level is None else converted_level)
     weight = (-PAUSE_THRESHOLD - source_level).clamp(0, 1)  # rises over one neper, so that nothing is cut off abruptly
     return converted + weight * (source_level - converted_level).clamp(max=0)
 
 
 def _frame_levels(mel: Tensor) -> Tensor:
-    """The smoothed level of each frame, in nepers above the mean level, (batch, 1, frames)."""
+    """The smoothed level of each frame, in nepers, (batch, 1, frames)."""
     frames = torch.exp(2 * mel).sum(dim=1, keepdim=True).log() / 2
     # Not `moving_average`: at the ends the window shrinks, where repeating a single end frame would count it thrice.
-    smoothed = F.avg_pool1d(frames, SMOOTHING_FRAMES, 1, SMOOTHING_FRAMES // 2, count_include_pad=False)
-    return smoothed - level(mel)
+    return F.avg_pool1d(frames, SMOOTHING_FRAMES, 1, SMOOTHING_FRAMES // 2, count_include_pad=False)

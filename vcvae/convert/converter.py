@@ -16,6 +16,7 @@ from vcvae.convert import chunks
 from vcvae.convert.encoder import Encoder, Recording, choose_sources
 from vcvae.convert.finetune import finetune, finetuning_settings
 from vcvae.convert.losses import ConversionLosses, load_losses
+from vcvae.convert.stream import Stream
 from vcvae.convert.voice_cache import VoiceCache, voice_key
 from vcvae.defaults import VOICE_STEPS
 from vcvae.errors import VcvaeError
@@ -239,6 +240,15 @@ class Converter(Encoder):
         except ValueError as error:
             raise VcvaeError(f"{name}: damaged ({error}); make it anew: vcvae voice RECORDINGS -o {name}") from None
         return voice
+
+    @own_torch_state()
+    def stream(self, voice: Voice, *, pitch_shift: float = 0.0) -> Stream:
+        """A conversion of speech that arrives in pieces: `push(samples)` → samples, `finish()` → the rest.
+
+        Raises:
+            VcvaeError: a voice for another model, or a vocoder other than the source-filter vocoder.
+        """
+        return Stream(self, self.fitted(voice), pitch_shift=pitch_shift)
 
     @own_torch_state()
     def convert_file(

@@ -299,10 +299,14 @@ class SourceFilterVocoder(Vocoder, PretrainedModel, config=SourceFilterVocoderCo
 
     def filter_sources(self, filters: Filters, sources: Sources) -> Tensor:
         """Sources through filters → samples (batch, samples)."""
+        return inverse(self.filtered_spectra(filters, sources), self.window, self.config.hop)
+
+    def filtered_spectra(self, filters: Filters, sources: Sources) -> Tensor:
+        """Sources through filters → the spectra of their sum, (batch, frames, bins)."""
         pulse_gain, aspiration_gain, noise_gain, phase = filters
         pulses, aspiration, noise = sources
         voice = torch.polar(pulse_gain.exp(), phase) * pulses + torch.polar(aspiration_gain.exp(), phase) * aspiration
-        return inverse(voice + noise_gain.exp() * noise, self.window, self.config.hop)
+        return voice + noise_gain.exp() * noise
 
     def render(self, mel: Tensor, f0: F0Contour, sources: Sources) -> Tensor:
         """Mel (batch, n_mels, frames), F0 per mel frame and sources → samples (batch, samples), fully corrected."""
