@@ -12,8 +12,8 @@ from typing import Annotated, Any, TypeVar, get_args
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
-from vcvae.documents import parse_yaml, read_yaml_file, shorten
-from vcvae.errors import VcvaeError
+from vcvae.documents import parse_yaml, read_yaml_file
+from vcvae.errors import VcvaeError, shorten
 
 C = TypeVar("C", bound="Config")
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import yaml
 
-from vcvae.errors import VcvaeError, check_file, disk_errors, reason
+from vcvae.errors import VcvaeError, check_file, disk_errors, reason, shorten
 
 MAX_YAML_BYTES, MAX_JSON_BYTES = 2**18, 2**24
 MAX_DEPTH = 32
@@ -164,11 +164,6 @@ def read_text(path: str | Path, max_bytes: int, *, advice: str) -> str:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise VcvaeError(f"{path}: not UTF-8 text (byte {error.start}); {advice}.") from None
-
-
-def shorten(text: str, length: int = 60) -> str:
-    """The text, or its beginning and '…'."""
-    return text if len(text) <= length else text[:length] + "…"
 
 
 def _is_deeper(values: Any, depth: int) -> bool:

@@ -15,10 +15,15 @@ class VcvaeError(Exception):
     """Bad input. The command line prints its message alone, without a traceback, and exits with code 2."""
 
 
+def shorten(text: str, length: int = 60) -> str:
+    """The text, or its beginning and '…'."""
+    return text if len(text) <= length else text[:length] + "…"
+
+
 def reason(error: BaseException) -> str:
-    """Why, in one line: the first of the error's message, without a full stop, or its kind where it has none."""
+    """Why, in one short line: the first of the error's message, without a full stop, or its kind where it has none."""
     lines = str(error).strip().splitlines()
-    return lines[0].rstrip(".") if lines else type(error).__name__
+    return shorten(lines[0].rstrip("."), 200) if lines else type(error).__name__
 
 
 @contextmanager
@@ -27,8 +32,8 @@ def disk_errors(path: str | Path, verb: str = "written", *, advice: str = "give 
     try:
         yield
     except (OSError, RuntimeError, ValueError, AssertionError) as error:  # soundfile asserts that all is written
-        reason = getattr(error, "strerror", None) or str(error).rstrip(".") or "the disk may be full"
-        raise VcvaeError(f"{path}: cannot be {verb} ({reason}); {advice}.") from None
+        problem = getattr(error, "strerror", None) or (reason(error) if str(error).strip() else "the disk may be full")
+        raise VcvaeError(f"{path}: cannot be {verb} ({problem}); {advice}.") from None
 
 
 def check_followable(path: str | Path) -> os.stat_result | None:

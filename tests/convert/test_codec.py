@@ -1,7 +1,10 @@
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
+from tests.properties import QUICK, read_or_refused
 from vcvae.convert import codec as codes
 from vcvae.errors import VcvaeError
 from vcvae.models.classic.autoencoder import VAE, AutoEncoder, AutoEncoderConfig
@@ -61,5 +64,20 @@ def test_read_and_write_refuse_what_is_no_code(tmp_path):
     with pytest.raises(VcvaeError, match="not a code"):
         codes.read(tmp_path / "b.npz")
     np.savez(tmp_path / "c.npz", code=np.zeros(3), frames=3, model="x")
-    with pytest.raises(VcvaeError, match="not a code"):
+    with pytest.raises(VcvaeError, match=r"not a code .*'code.npy' holds float64 \(3,\)"):
         codes.read(tmp_path / "c.npz")
+    np.savez(tmp_path / "d.npz", code=np.zeros((6, 10)), frames=10**9, model=made.fingerprint)
+    with pytest.raises(VcvaeError, match=r"the code is \(6, 10\) and should be \(6, 250000000\)"):
+        codes.decode(make(), codes.read(tmp_path / "d.npz"))
+
+
+@QUICK
+@given(st.integers(0, 1000), st.binary(max_size=8), st.floats(0, 1))
+def test_read_returns_a_code_or_refuses_whatever_the_bytes(tmp_path, place, noise, cut):
+    if not (tmp_path / "a.npz").exists():
+        codes.write(tmp_path / "a.npz", codes.encode(make(), torch.randn(80, 40)))
+    whole = (tmp_path / "a.npz").read_bytes()
+    place %= len(whole)
+    spoilt = whole[:place] + noise + whole[place + len(noise) :]
+    code = read_or_refused(codes.read, tmp_path / "b.npz", spoilt if cut > 0.5 else spoilt[: int(2 * cut * len(whole))])
+    assert code is None or code.values.ndim == 2

@@ -9,8 +9,8 @@ from typing import Any
 
 from safetensors import safe_open
 
-from vcvae.documents import read_text, shorten
-from vcvae.errors import VcvaeError, reason
+from vcvae.documents import read_text
+from vcvae.errors import VcvaeError, reason, shorten
 from vcvae.models import load_model
 from vcvae.models.conversion.voice import Voice, is_voice
 from vcvae.models.hub import CARD, CONFIG, WEIGHTS, fetch, fingerprint
@@ -89,7 +89,7 @@ def _count_parameters(weights: Path) -> tuple[Counter, Counter]:
                 by_part[name.split(".")[0]] += count
                 by_type[tensor.get_dtype()] += count
     except Exception as error:  # safetensors has an exception of its own in Rust
-        raise VcvaeError(f"{weights}: not weights in safetensors' format ({shorten(reason(error), 200)}).") from None
+        raise VcvaeError(f"{weights}: not weights in safetensors' format ({reason(error)}).") from None
     return by_part, by_type
 
 

@@ -14,12 +14,21 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from vcvae.array_files import read_npz
 from vcvae.defaults import CODE_BITS
 from vcvae.errors import VcvaeError, check_absent, replacing
 from vcvae.models.classic.autoencoder import AutoEncoder
 from vcvae.models.hub import fingerprint
 
 BITS = (8, 16)
+FRAMES_PER_PLACE = 4
+ARRAYS = {  # of a file, with the number of their dimensions and the kinds of their types
+    "code": (2, "fu"),
+    "step": (2, "f"),
+    "least": (2, "f"),
+    "frames": (0, "i"),
+    "model": (0, "U"),
+}
 
 
 @dataclass(frozen=True)
@@ -42,10 +51,13 @@ def decode(model: AutoEncoder, code: Code) -> Tensor:
     """The ln-mel (n_mels, frames) of a code.
 
     Raises:
-        VcvaeError: another model made the code.
+        VcvaeError: another model made the code, or it is not one of as many frames.
     """
     if code.fingerprint != fingerprint(model):
         raise VcvaeError("the code was made by another model; give the one that made it with --model.")
+    expected = (model.config.latent, -(-code.frames // FRAMES_PER_PLACE))
+    if code.values.shape != expected:
+        raise VcvaeError(f"the code is {code.values.shape} and should be {expected}; encode the recording again.")
     shape = torch.Size([1, model.config.inputs, code.frames])
     return model.decode(torch.from_numpy(code.values)[None], shape).mean[0]
 
@@ -93,16 +105,18 @@ def read(path: str | Path) -> Code:
     Raises:
         VcvaeError: it cannot be read, or holds no code.
     """
-    try:
-        with np.load(path, allow_pickle=False) as arrays:
-            values = arrays["code"].astype(np.float32)
-            if "step" in arrays:
-                values = values * arrays["step"] + arrays["least"]
-            code = Code(values, int(arrays["frames"]), str(arrays["model"]))
-    except OSError as error:
-        raise VcvaeError(f"{path}: cannot be read ({error.strerror or error}).") from None
-    except Exception:  # of the archive, or of a missing array
-        raise VcvaeError(f"{path}: not a code that 'vcvae encode code' wrote.") from None
-    if values.ndim != 2 or code.frames < 1 or not np.isfinite(values).all():
-        raise VcvaeError(f"{path}: not a code that 'vcvae encode code' wrote.")
+    of = "a code that 'vcvae encode code' wrote"
+    arrays = read_npz(path, ARRAYS, of=of)
+    missing = [name for name in ("code", "frames", "model") if name not in arrays]
+    if missing or ("step" in arrays) != ("least" in arrays):
+        raise VcvaeError(f"{path}: not {of} ({', '.join(missing) or 'a scale'} is missing).")
+    values = arrays["code"].astype(np.float32)
+    if "step" in arrays:
+        rows = (len(values), 1)
+        if arrays["step"].shape != rows or arrays["least"].shape != rows:
+            raise VcvaeError(f"{path}: not {of} (its scales are not one for each row).")
+        values = values * arrays["step"] + arrays["least"]
+    code = Code(values.astype(np.float32), int(arrays["frames"]), str(arrays["model"]))
+    if code.frames < 1 or not np.isfinite(values).all():
+        raise VcvaeError(f"{path}: not {of} (it holds {code.frames} frames, or values that are not finite).")
     return code

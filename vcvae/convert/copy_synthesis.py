@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from vcvae.array_files import map_npy
 from vcvae.convert.encoder import recording_mel
 from vcvae.errors import VcvaeError
 from vcvae.features.mel import MelConfig
@@ -20,10 +21,7 @@ def read_mel(path: str | Path, config: MelConfig) -> Tensor:
     Raises:
         VcvaeError: it cannot be read, or is no finite (n_mels, frames) array of numbers.
     """
-    try:
-        mel = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise VcvaeError(f"{path}: cannot be read as .npy ({str(error).splitlines()[0]}).") from None
+    mel = map_npy(path)
     if mel.ndim != 2 or mel.shape[0] != config.n_mels or not mel.shape[1] or mel.dtype.kind not in "fiu":
         raise VcvaeError(f"{path}: holds {mel.dtype} {mel.shape}; a mel is numbers, ({config.n_mels}, frames).")
     if not np.isfinite(mel).all():

@@ -18,8 +18,8 @@ from torch import Tensor, nn
 from typing_extensions import Self
 
 from vcvae.config import Config
-from vcvae.documents import read_json, shorten
-from vcvae.errors import VcvaeError, check_folder, disk_errors, reason, replacing
+from vcvae.documents import read_json
+from vcvae.errors import VcvaeError, check_folder, disk_errors, reason, replacing, shorten
 from vcvae.models.quantize import dequantize, quantize_int8
 from vcvae.torch_state import own_torch_state
 
@@ -145,8 +145,7 @@ def fetch(source: str | Path, name: str, *, give: str = "one that save_pretraine
         return Path(hf_hub_download(str(source), name, **options))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError, ValueError, RuntimeError) as error:
         raise VcvaeError(
-            f"{shorten(str(source), 1000)}: neither a folder nor a repository that could be fetched "
-            f"({shorten(reason(error), 200)})."
+            f"{shorten(str(source), 1000)}: neither a folder nor a repository that could be fetched ({reason(error)})."
         ) from None
 
 
@@ -160,7 +159,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         return dequantize(load_file(path))
     except (SafetensorError, OSError, ValueError, RuntimeError) as error:
         raise VcvaeError(
-            f"{path}: not weights in safetensors' format ({shorten(reason(error), 200)}); fetch or export it again."
+            f"{path}: not weights in safetensors' format ({reason(error)}); fetch or export it again."
         ) from None
 
 

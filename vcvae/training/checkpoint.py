@@ -16,8 +16,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from typing_extensions import TypedDict
 
-from vcvae.documents import shorten
-from vcvae.errors import VcvaeError, disk_errors, reason, replacing
+from vcvae.errors import VcvaeError, disk_errors, reason, replacing, shorten
 from vcvae.models.hub import check_weights, read_saved
 
 NAME = "checkpoint.pt"
@@ -221,5 +220,5 @@ def _read(path: Path, schema: type[ModelState], *, mmap: bool = False) -> dict[s
         problem = f"'{shorten(key)}' is wrong: {first['msg']}" if key else first["msg"]
         raise VcvaeError(f"{path}: not the checkpoint of a run ({problem}).") from None
     except Exception as error:  # bytes that are something else can fail in any way
-        raise VcvaeError(f"{path}: cannot be read as a checkpoint ({shorten(reason(error), 200)}).") from None
+        raise VcvaeError(f"{path}: cannot be read as a checkpoint ({reason(error)}).") from None
     return {name: getattr(state, name) for name in schema.model_fields} | {"path": str(path)}

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from vcvae.documents import read_json, shorten
-from vcvae.errors import VcvaeError
+from vcvae.documents import read_json
+from vcvae.errors import VcvaeError, shorten
 from vcvae.models.hub import CONFIG, check_vacant
 from vcvae.training import checkpoint
 from vcvae.training.config import RunConfig
