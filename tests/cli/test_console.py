@@ -24,29 +24,29 @@ def printed(monkeypatch):
     return text
 
 
-def test_finetuning_progress_prints_the_time_left_once_where_no_terminal_is(clock, printed):
+def test_learning_progress_prints_the_time_left_once_where_no_terminal_is(clock, printed):
     with console.progress_bars() as add_bar:
-        progress = console.finetuning_progress(add_bar, advice=" (--steps 0 skips it)")
+        progress = console.learning_progress(add_bar, advice=" (--steps 0 skips it)")
         for done in range(1, 101):
             clock[0] = 2.0 * done
             progress(done, 100, "speaker loss 0.50, content loss 0.10")
     assert printed.getvalue() == "fine-tuning: 100 steps, about 3 min left (--steps 0 skips it)\n"
 
 
-def test_finetuning_progress_prints_nothing_where_it_is_short(clock, printed):
+def test_learning_progress_prints_nothing_where_it_is_short(clock, printed):
     with console.progress_bars() as add_bar:
-        progress = console.finetuning_progress(add_bar)
+        progress = console.learning_progress(add_bar)
         for done in range(1, 5):
             clock[0] = 1.0 * done
             progress(done, 4, "")
     assert printed.getvalue() == ""
 
 
-def test_finetuning_progress_shows_step_and_losses_on_a_terminal(monkeypatch):
+def test_learning_progress_shows_step_and_losses_on_a_terminal(monkeypatch):
     text = io.StringIO()
     monkeypatch.setattr(console, "err", Console(file=text, width=100, force_terminal=True))
     with console.progress_bars() as add_bar:
-        progress = console.finetuning_progress(add_bar)
+        progress = console.learning_progress(add_bar)
         for done in range(1, 4):
             progress(done, 4, "speaker loss 0.50, content loss 0.10")
     assert "fine-tuning: speaker loss 0.50, content loss 0.10" in text.getvalue()

@@ -88,19 +88,34 @@ def test_convert_reports_a_bad_file_of_a_folder_and_converts_the_others(convert,
 
 def test_convert_learns_a_voice_once_and_keeps_it(convert, voices, talks, finetuned):
     learning = ("--target", voices / "spk.wav", "--rehearse", voices / "src.wav")
-    code, out, err = convert(talks, *learning, "-o", voices / "out")
-    assert (code, "2 of 3 converted" in out) == (1, True)
-    (kept,) = (voices / "cache" / "vcvae" / "voices").iterdir()
-    assert f"spk: the voice is kept in {kept}\n" in err
     code, out, err = convert(voices / "src.wav", *learning)
-    assert (code, out.strip(), err) == (0, str(voices / "src.to-spk.wav"), "")
+    (kept,) = (voices / "cache" / "vcvae" / "voices").iterdir()
+    output = voices / "src.to-spk.wav"
+    assert (code, out, err) == (0, f"{output}\n", f"spk: the voice is kept in {kept}\n")
+    assert convert(voices / "src.wav", *learning, "-o", voices / "b.wav") == (0, f"{voices / 'b.wav'}\n", "")
+    assert convert(talks, *learning, "-o", voices / "out")[1] == "2 of 3 converted\n"
     assert finetuned == [1]
-    convert(talks / "day 1" / "b.wav", "--target", kept, "-o", voices / "b.wav")
-    assert (voices / "b.wav").read_bytes() == (voices / "out" / "day 1" / "b.wav").read_bytes()
-    code, out, err = convert(voices / "src.wav", *learning, "--no-cache", "-o", voices / "again.wav")
-    assert (code, err, finetuned) == (0, "", [1, 1])
-    assert (voices / "again.wav").read_bytes() != (voices / "src.to-spk.wav").read_bytes()  # it was stored in between
-    assert [path for path in kept.parent.iterdir()] == [kept]
+    convert(voices / "src.wav", "--target", kept, "-o", voices / "c.wav")
+    assert (voices / "b.wav").read_bytes() == (voices / "c.wav").read_bytes() == output.read_bytes()
+    assert convert(voices / "src.wav", *learning, "--no-cache", "-o", voices / "d.wav")[2] == ""
+    assert finetuned == [1, 1]
+    assert list(kept.parent.iterdir()) == [kept]
+
+
+def test_convert_learns_each_target_of_a_table_once(convert, voices, finetuned):
+    targets = [voices / f"{name}.wav" for name in "abab"]
+    for name, f0 in (("a", 120), ("b", 220)):
+        sf.write(voices / f"{name}.wav", speak("iae", f0=f0, seconds=0.7), RATE)
+    lines = [f"{voices / 'src.wav'}\t{target}\t{voices}/{n}.wav\n" for n, target in enumerate(targets)]
+    (voices / "pairs.tsv").write_text("".join(lines))
+    options = ("--pairs", voices / "pairs.tsv", "--rehearse", voices / "src.wav", "--no-cache")
+    assert convert(*options) == (0, "4 of 4 converted\n", "")
+    assert finetuned == [1, 1]
+    outputs = [(voices / f"{n}.wav").read_bytes() for n in range(4)]
+    assert outputs[:2] == outputs[2:]
+    assert outputs[0] != outputs[1]
+    assert convert(*options)[1] == "4 of 4 converted, 4 of them before; --force makes those again\n"
+    assert finetuned == [1, 1]
 
 
 def test_convert_quickly_learns_nothing(convert, voices, finetuned):

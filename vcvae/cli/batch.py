@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING
 import typer
 
 from vcvae.cli.console import MAX_LISTED, err, say, say_written, show_table
-from vcvae.defaults import STDIN, STDOUT
+from vcvae.defaults import STDIN, STDOUT, VOICE_SUFFIX
 from vcvae.errors import VcvaeError, check_exists, check_file, check_folder, disk_errors
 from vcvae.tables import read_lines
 
 if TYPE_CHECKING:
+    from vcvae.cli.processes import Processes
     from vcvae.progress import Progress
 
 PAIR = "source, target[;target…] and output with tabs between"
@@ -44,6 +45,11 @@ class Failures:
         if self.count <= MAX_LISTED:
             self.first.append((str(what), str(why)))
 
+    @classmethod
+    def join(cls, parts: Sequence[Failures]) -> Failures:
+        """Those of several processes."""
+        return cls(sum(part.count for part in parts), [entry for part in parts for entry in part.first][:MAX_LISTED])
+
     def show(self, title: str, columns: tuple[str, str]) -> None:
         """Print the first, and how many more there are."""
         show_table(title, columns, self.first)
@@ -61,9 +67,12 @@ class Batch:
 
     def __post_init__(self) -> None:
         self.total = len(self.jobs)
+        self.finished = 0
 
     def check_output(self, force: bool) -> None:
         """Before anything is loaded, set aside the jobs whose source, target or output cannot be: they have failed.
+
+        So are those of several whose output is there already, without `force`: they are done.
 
         Raises:
             VcvaeError: the single job is one of them.
@@ -71,6 +80,9 @@ class Batch:
         usable = []
         for job in self.jobs:
             try:
+                if not (self.single or force) and job.output.is_file():
+                    self.finished += 1
+                    continue
                 self._check(job, force)
                 usable.append(job)
             except VcvaeError as error:
@@ -92,6 +104,19 @@ class Batch:
         else:
             check_folder(job.output.parent)
 
+    def share(self, processes: Processes, *, learn: bool) -> None:
+        """Keep the jobs that are this process's, those to one target in a row.
+
+        Where voices have to be learned (`learn`), all jobs to a target are one process's; else they are shared evenly.
+        """
+        groups: dict[object, list[Job]] = {}
+        for number, job in enumerate(self.jobs):
+            is_learned = learn and not any(target.suffix.lower() == VOICE_SUFFIX for target in job.targets)
+            groups.setdefault((job.targets, 0 if is_learned else number % processes.count), []).append(job)
+        self.jobs = processes.share(list(groups.values()))
+        if not processes.is_first:
+            self.failures = Failures()  # so far, the first process has them
+
     def run(self, work: Callable[[Job], None], progress: Progress) -> Failures:
         """Do `work` for each job → all that failed, and why; the others are done.
 
@@ -99,7 +124,8 @@ class Batch:
             VcvaeError: the single job failed.
         """
         if self.single:
-            work(self.jobs[0])
+            for job in self.jobs:  # none, where another process does it
+                work(job)
             return self.failures
         for number, job in enumerate(self.jobs):
             progress(number, len(self.jobs), job.source.name)
@@ -120,7 +146,8 @@ class Batch:
         if self.single:
             say_written(self.jobs[0].output)
         else:
-            say(f"{self.total - failures.count} of {self.total} {done}")
+            before = f", {self.finished} of them before; --force makes those again" if self.finished else ""
+            say(f"{self.total - failures.count} of {self.total} {done}{before}")
         if failures.count:
             failures.show("failed", ("source", "why"))
             raise typer.Exit(1)

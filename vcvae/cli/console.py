@@ -58,16 +58,18 @@ def show_table(title: str, columns: tuple[str, ...], rows: Iterable[tuple]) -> N
 
 
 @contextmanager
-def progress_bars() -> Iterator[Callable[[str], Progress]]:
+def progress_bars(*, shown: bool = True) -> Iterator[Callable[[str], Progress]]:
     """A function that adds a bar with a description, and gives the callback that moves it.
 
-    Bars are on a terminal only. A bar without a total moves to and fro.
+    Bars are on a terminal only, and if they are to be `shown`. A bar without a total moves to and fro.
     """
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
     from rich.progress import Progress as Bars
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Bars(*columns, console=err, transient=True, redirect_stdout=False, disable=not err.is_terminal) as bars:
+    with Bars(
+        *columns, console=err, transient=True, redirect_stdout=False, disable=not (shown and err.is_terminal)
+    ) as bars:
 
         def add_bar(description: str) -> Progress:
             task = bars.add_task(description, total=None)
@@ -87,15 +89,16 @@ def progress_bar(description: str) -> Iterator[Progress]:
         yield add_bar(description)
 
 
-def finetuning_progress(add_bar: Callable[[str], Progress], *, advice: str = "") -> Progress:
+def learning_progress(add_bar: Callable[[str], Progress], *, shown: bool = True, advice: str = "") -> Progress:
     """A callback that adds a bar when fine-tuning begins; without a terminal, it prints one line with the time left.
 
     Args:
+        shown: whether it prints that line.
         advice: stands at the end of that line.
     """
     bar = None
     start, first_done = 0.0, 0
-    announced = err.is_terminal
+    announced = err.is_terminal or not shown
 
     def update(done: int, total: int | None, description: str) -> None:
         nonlocal bar, start, first_done, announced

@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from vcvae.cli.batch import Job, read_batch, read_pairs
-from vcvae.cli.console import finetuning_progress, progress_bars
+from vcvae.cli.batch import Batch, Failures, Job, read_batch, read_pairs
+from vcvae.cli.console import learning_progress, progress_bars
 from vcvae.cli.options import Device, Force, Model, Output, Rehearse, Vocoder, VocoderSeed, finite, non_empty_path
 from vcvae.errors import VcvaeError
 
@@ -55,21 +55,38 @@ def convert(
         raise VcvaeError("--target: missing; give a recording of the target speaker.")
     if quick and rehearse:
         raise VcvaeError("--rehearse: nothing is learned with --quick; give one of them.")
-    name = target[0].resolve().stem if target else Path(model or "").name
-    batch = read_pairs(pairs) if pairs else read_batch(source, output, f"to-{name}", target)
-    batch.check_output(force)
-    from vcvae.cli.targets import Learning, load_converter
+    from vcvae.cli.processes import Processes
 
-    with progress_bars() as add_bar:
-        progress = add_bar("converting")
-        learning = None
-        if not quick:
-            bar = finetuning_progress(add_bar, advice=" (--quick skips it)")
-            learning = Learning(rehearse=rehearse, use_cache=not no_cache, progress=bar)
-        converter = load_converter(model, batch.jobs, vocoder=vocoder, device=device, seed=seed, learning=learning)
+    def read() -> Batch:
+        name = target[0].resolve().stem if target else Path(model or "").name
+        batch = read_pairs(pairs) if pairs else read_batch(source, output, f"to-{name}", target)
+        batch.check_output(force)
+        return batch
 
-        def convert_one(job: Job) -> None:
-            converter.convert_file(job, pitch_shift=pitch_shift, force=force)
+    with Processes(device) as processes:
+        batch = processes.from_first(read)
+        batch.share(processes, learn=not quick)
+        if batch.jobs:
+            from vcvae.cli.targets import Learning, load_converter
 
-        failures = batch.run(convert_one, progress)
-    batch.report(failures, "converted")
+            with progress_bars(shown=processes.is_first) as add_bar:
+                progress = add_bar("converting")
+                learning = None
+                if not quick:
+                    learning = Learning(
+                        rehearse=rehearse,
+                        use_cache=not no_cache,
+                        announce=batch.single,
+                        progress=learning_progress(add_bar, shown=processes.is_first, advice=" (--quick skips it)"),
+                    )
+                converter = load_converter(
+                    model, batch.jobs, vocoder=vocoder, device=device, seed=seed, learning=learning
+                )
+
+                def convert_one(job: Job) -> None:
+                    converter.convert_file(job, pitch_shift=pitch_shift, force=force)
+
+                batch.run(convert_one, progress)
+        failures = Failures.join(processes.gather(batch.failures))
+    if processes.is_first:
+        batch.report(failures, "converted")

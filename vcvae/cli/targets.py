@@ -31,11 +31,12 @@ class JobConverter(Protocol):
 class Learning:
     """How the voice of a target is learned from its recordings."""
 
-    def __init__(self, *, rehearse: Path | None, use_cache: bool, progress: Progress) -> None:
+    def __init__(self, *, rehearse: Path | None, use_cache: bool, announce: bool, progress: Progress) -> None:
         """
         Args:
             rehearse: recordings of other speakers to convert meanwhile; by default, the sentences of the package.
             use_cache: take a voice from the user's cache that was learned before, and keep a new one there.
+            announce: print where a voice is kept that was learned just now.
             progress: called after each step of fine-tuning.
 
         Raises:
@@ -43,10 +44,11 @@ class Learning:
         """
         self.sources = audio.find_recordings(rehearse) if rehearse else []
         self.cache = VoiceCache() if use_cache else None
+        self.announce = announce
         self.progress = progress
 
     def learn(self, converter: Converter, recordings: Sequence[Path], name: str) -> Voice:
-        """The voice of the recordings; if it was learned just now, a line names where it is kept.
+        """The voice of the recordings.
 
         Raises:
             VcvaeError: a recording that cannot be used.
@@ -60,7 +62,7 @@ class Learning:
 
         card = VoiceCard(name=name)
         voice = converter.learn(recordings, sources=self.sources, card=card, cache=self.cache, progress=progress)
-        if steps and voice.path:
+        if self.announce and steps and voice.path:
             err.print(f"{name}: the voice is kept in {voice.path}", markup=False, highlight=False, soft_wrap=True)
         return voice
 

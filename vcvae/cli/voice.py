@@ -10,9 +10,9 @@ from typing import Annotated
 
 import typer
 
-from vcvae.cli.console import finetuning_progress, progress_bars, say
+from vcvae.cli.console import learning_progress, progress_bars, say
 from vcvae.cli.options import Device, Force, Model, Rehearse, non_empty_path
-from vcvae.defaults import VOICE_STEPS
+from vcvae.defaults import VOICE_STEPS, VOICE_SUFFIX
 from vcvae.errors import VcvaeError, check_absent
 
 
@@ -51,8 +51,10 @@ def voice(
         return
     if not recordings:
         raise VcvaeError("voice: give RECORDINGS of the speaker, or one of --list and --clear.")
-    if output is None or output.suffix.lower() != ".voice":
-        raise VcvaeError(f"--output: {'missing' if output is None else output}; give a file that ends in .voice.")
+    if output is None or output.suffix.lower() != VOICE_SUFFIX:
+        raise VcvaeError(
+            f"--output: {'missing' if output is None else output}; give a file that ends in {VOICE_SUFFIX}."
+        )
     check_absent(output, force)
     from vcvae import audio
     from vcvae.convert.converter import Converter
@@ -66,7 +68,7 @@ def voice(
         progress = add_bar("loading")
         converter = Converter.from_pretrained(model, device=device)
         start = time.monotonic()
-        bar = finetuning_progress(add_bar)
+        bar = learning_progress(add_bar)
         learned = converter.learn(files, sources=sources, steps=steps, seed=seed, card=card, progress=bar)
         seconds = time.monotonic() - start
         learned.save(output)

@@ -15,8 +15,9 @@ import numpy as np
 import platformdirs
 
 from vcvae.arrays import is_path
+from vcvae.defaults import VOICE_SUFFIX
 from vcvae.errors import VcvaeError, disk_errors
-from vcvae.models.conversion.voice import SUFFIX, Voice
+from vcvae.models.conversion.voice import Voice
 
 MAX_BYTES = 2 * 10**9  # of all kept voices, about a thousand; those not used for longest make room
 
@@ -67,7 +68,7 @@ class VoiceCache:
     def files(self) -> list[Path]:
         """The kept voices, the last used first."""
         dated = []
-        for path in self.folder.glob(f"*{SUFFIX}"):
+        for path in self.folder.glob(f"*{VOICE_SUFFIX}"):
             with suppress(OSError):  # another process may have removed it
                 dated.append((path.stat().st_mtime, path))
         return [path for _, path in sorted(dated, reverse=True)]
@@ -85,7 +86,7 @@ class VoiceCache:
         return len(files)
 
     def _path(self, key: str) -> Path:
-        return self.folder / f"{key}{SUFFIX}"
+        return self.folder / f"{key}{VOICE_SUFFIX}"
 
     def _make_room(self) -> None:
         total = 0

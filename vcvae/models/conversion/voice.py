@@ -12,11 +12,11 @@ from safetensors.torch import save
 from torch import Tensor
 from torch.nn import functional as F
 
+from vcvae.defaults import VOICE_SUFFIX
 from vcvae.errors import VcvaeError, replacing
 from vcvae.features.f0 import F0Statistics
 from vcvae.models.conversion.difference import WeightDifference
 
-SUFFIX = ".voice"
 FORMAT = "vcvae voice 1"  # in a file's metadata; another number for files that this version cannot read
 LEARNED = "decoder."  # stands before the names of the tensors that belong to the learned difference
 TENSORS = {  # of a file, and their types
@@ -32,7 +32,7 @@ LEARNED_TYPES = (torch.float16, torch.int8)
 
 def is_voice(path: str | Path) -> bool:
     """Whether a path is named as a voice's file is."""
-    return Path(path).suffix.lower() == SUFFIX
+    return Path(path).suffix.lower() == VOICE_SUFFIX
 
 
 @dataclass(frozen=True)
