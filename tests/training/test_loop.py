@@ -141,12 +141,14 @@ def test_train_goes_on_from_the_checkpoint_before_a_torn_one(values, tmp_path, c
     assert (whole / FIGURES).read_bytes() == (tmp_path / "run" / FIGURES).read_bytes()
 
 
-def test_train_of_a_finished_run_leaves_its_folder_as_it_is(values):
-    def contents(folder):
-        return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-
-    before = contents(run(values, steps=2))
-    assert contents(run(values, steps=2, batch_speakers=3, log_every=1)) == before
+def test_train_removes_what_a_killed_process_did_not_finish_writing(values):
+    folder = run(values, steps=2)
+    (folder / checkpoint.BEST).mkdir(exist_ok=True)
+    unfinished = [folder / ".checkpoint.pt.1-2.unfinished", folder / checkpoint.BEST / ".step-00000001.pt.3.unfinished"]
+    for path in unfinished:
+        path.write_bytes(b"half")
+    run(values, steps=4)
+    assert not any(path.exists() for path in unfinished)
 
 
 @pytest.mark.parametrize(

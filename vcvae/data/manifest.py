@@ -6,8 +6,8 @@ from array import array
 from pathlib import Path
 
 import numpy as np
-from lhotse.serialization import load_jsonl
 
+from vcvae.data.cuts import read_manifest
 from vcvae.data.prepare import MANIFEST
 from vcvae.errors import VcvaeError
 
@@ -31,27 +31,23 @@ class Manifest:
         """Read the manifest in `folder`.
 
         Raises:
-            VcvaeError: no manifest in `folder`, or one for another sample rate.
+            VcvaeError: no manifest in `folder`, one for another sample rate, or something else in its place.
         """
         self.folder, path = Path(folder), Path(folder) / MANIFEST
         if not path.is_file():
             raise VcvaeError(f"{folder}: not prepared audio (no {MANIFEST}); {_advice(self.folder)}.")
         numbers, groups, rates = {}, {}, set()
-        speaker, samples, bandwidth, group = array("i"), array("i"), array("f"), array("h")
+        speaker, samples, bandwidth, group = array("i"), array("i"), array("f"), array("i")
         paths, ends = bytearray(), array("q")
-        try:
-            for cut in load_jsonl(path):
-                recording = cut["recording"]
-                speaker.append(numbers.setdefault(cut["supervisions"][0]["speaker"], len(numbers)))
-                samples.append(recording["num_samples"])
-                bandwidth.append(cut["custom"]["bandwidth"])
-                name = cut["custom"].get("parallel_group")
-                group.append(-1 if name is None else groups.setdefault(name, len(groups)))
-                paths += recording["sources"][0]["source"].encode()
-                ends.append(len(paths))
-                rates.add(recording["sampling_rate"])
-        except Exception:  # gzip, JSON and missing fields raise different ones
-            raise VcvaeError(f"{path}: not a manifest of 'vcvae prepare'; prepare again.") from None
+        for _, cut in read_manifest(path):
+            speaker.append(numbers.setdefault(cut.speaker, len(numbers)))
+            samples.append(cut.samples)
+            bandwidth.append(cut.bandwidth)
+            name = cut.parallel_group
+            group.append(-1 if name is None else groups.setdefault(name, len(groups)))
+            paths += cut.source.encode()
+            ends.append(len(paths))
+            rates.add(cut.sample_rate)
         for rate in rates - {sample_rate}:
             raise VcvaeError(f"{folder}: prepared at {rate} Hz, the model needs {sample_rate}; prepare again.")
         self.speakers = sorted(numbers)

@@ -8,7 +8,6 @@ A shard is a small corpus of its own: about a minute each of some twenty speaker
 
 from __future__ import annotations
 
-import gzip
 import hashlib
 import json
 import os
@@ -25,6 +24,7 @@ from lhotse import CutSet
 from lhotse.audio.utils import AudioLoadingError
 from lhotse.shar import SharWriter
 
+from vcvae.data.cuts import read_manifest
 from vcvae.data.pool import map_in_processes
 from vcvae.data.prepare import MANIFEST
 from vcvae.errors import VcvaeError, disk_errors, replacing
@@ -103,15 +103,13 @@ def _read_manifest(manifest: Path, lines: BinaryIO) -> _Lines:
     numbers: dict[str, int] = {}
     speaker, samples, line_ends, rates = array("i"), array("q"), array("q", [0]), set()
     digest = hashlib.sha256()
-    with disk_errors(manifest, "read"), gzip.open(manifest) as packed:
-        for line in packed:
-            cut = json.loads(line)
-            lines.write(line)
-            digest.update(line)
-            line_ends.append(line_ends[-1] + len(line))
-            samples.append(cut["recording"]["num_samples"])
-            rates.add(cut["recording"]["sampling_rate"])
-            speaker.append(numbers.setdefault(cut["supervisions"][0]["speaker"], len(numbers)))
+    for line, cut in read_manifest(manifest):
+        lines.write(line)
+        digest.update(line)
+        line_ends.append(line_ends[-1] + len(line))
+        samples.append(cut.samples)
+        rates.add(cut.sample_rate)
+        speaker.append(numbers.setdefault(cut.speaker, len(numbers)))
     lines.flush()
     if len(rates) != 1:
         raise VcvaeError(f"{manifest}: lists no utterances, or of several sample rates; prepare again.")

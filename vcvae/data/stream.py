@@ -9,7 +9,6 @@ every n-th batch: where n divides the number of lanes, each shard is read by one
 from __future__ import annotations
 
 import io
-import json
 import os
 import shutil
 import tarfile
@@ -17,19 +16,32 @@ import tempfile
 import time
 from collections.abc import Callable
 from importlib.util import find_spec
-from typing import Any, BinaryIO, NamedTuple
+from typing import Annotated, Any, BinaryIO, NamedTuple
 
 import numpy as np
 import soundfile as sf
 from lhotse.serialization import open_best
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from vcvae.data.cuts import parse_cut, read_lines
 from vcvae.data.examples import Examples
 from vcvae.data.shar import INDEX, SHARDS
 from vcvae.errors import VcvaeError
 
 N_LANES = (1, 2, 4, 8, 16, 32, 64)
+MAX_INDEX_BYTES = 2**27
 READ_ATTEMPTS = 4  # of reading from a remote store
 RETRY_PAUSE = 2.0  # seconds before the second attempt, doubled before each further one
+
+
+class _Index(BaseModel):
+    """What the index holds: speakers with the number of their samples."""
+
+    model_config = ConfigDict(strict=True)
+
+    sample_rate: int
+    shards: int = Field(gt=0, le=2**24)
+    speakers: dict[str, Annotated[int, Field(gt=0, le=2**50)]] = Field(min_length=1)
 
 
 class Stream(Examples):
@@ -129,12 +141,12 @@ class _Cuts(NamedTuple):
     @classmethod
     def read(cls, place: str, number: int, speakers: dict[str, int]) -> _Cuts:
         def columns(file: BinaryIO) -> _Cuts:
-            cuts = [json.loads(line) for line in file]
+            cuts = [parse_cut(line) for line in read_lines(file)]
             return cls(
-                [cut["id"] for cut in cuts],
-                np.array([speakers[cut["supervisions"][0]["speaker"]] for cut in cuts]),
-                np.array([cut["recording"]["num_samples"] for cut in cuts]),
-                np.array([cut["custom"]["bandwidth"] for cut in cuts], np.float32),
+                [cut.id for cut in cuts],
+                np.array([speakers[cut.speaker] for cut in cuts], int),
+                np.array([cut.samples for cut in cuts], int),
+                np.array([cut.bandwidth for cut in cuts], np.float32),
             )
 
         return _read(f"{place}/{SHARDS}/cuts.{number:06d}.jsonl.gz", columns)
@@ -166,9 +178,20 @@ class _Shard:
 
 
 def _index(file: BinaryIO) -> tuple[int, int, dict[str, int]]:
-    """Sample rate, number of shards, and the samples of each speaker, from the index."""
-    values = json.load(file)
-    return values["sample_rate"], values["shards"], values["speakers"]
+    """Sample rate, number of shards, and the samples of each speaker, from the index.
+
+    Raises:
+        ValueError: it is no such index.
+    """
+    data, problem = file.read(MAX_INDEX_BYTES), None
+    try:
+        index = _Index.model_validate_json(data)
+    except ValidationError as error:
+        first = error.errors()[0]
+        problem = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+    if problem:
+        raise ValueError(problem)
+    return index.sample_rate, index.shards, index.speakers
 
 
 def _read(url: str, parse: Callable[[BinaryIO], Any]) -> Any:

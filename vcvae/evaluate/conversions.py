@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from vcvae.convert.converter import Converter
+from vcvae.documents import read_json
 from vcvae.errors import VcvaeError, check_folder, disk_errors, replacing
 from vcvae.evaluate.cases import Case
 from vcvae.models.hub import fingerprint
@@ -68,12 +69,12 @@ def _check_settings(folder: Path, settings: dict[str, Any], cases: Sequence[Case
                 _output_path(folder, case).unlink(missing_ok=True)
     elif file.exists():
         try:
-            earlier = json.loads(file.read_text(encoding="utf-8"))
+            earlier = read_json(file, advice="give another folder with -o")
             earlier_files_of = earlier["cases"]
             differing = [name for name, value in settings.items() if earlier[name] != value]
             if any(earlier_files_of.get(name, files) != files for name, files in files_of.items()):
                 differing.append("table of cases")
-        except (OSError, ValueError, KeyError, AttributeError, TypeError):
+        except (KeyError, AttributeError, TypeError):
             raise VcvaeError(f"{file}: was not written by 'vcvae evaluate'; give another folder with -o.") from None
         if differing:
             raise VcvaeError(

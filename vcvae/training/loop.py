@@ -218,6 +218,8 @@ class Trainer:
         check_folder(self.folder)
         with disk_errors(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
+            for unfinished in self.folder.rglob(".*.unfinished"):  # of a process that was killed while it wrote
+                unfinished.unlink()
         with replacing(self.folder / "config.yaml") as file:
             file.write(dump_yaml(self.config.model_dump(mode="json")).encode())
         with replacing(self.folder / "environment.json") as file:
