@@ -130,6 +130,16 @@ def test_convert_takes_several_voices_at_once(small, source, target):
     assert small.model.decoder_for(voices[0]) is small.model.decoder_for(voices[0])
 
 
+def test_learned_voice_converts_a_batch_of_mels(model, small, source, target):
+    voice = small.learn(target, steps=STEPS)
+    mels = torch.cat([small._mel(samples) for samples in (source, 0.5 * np.roll(source, 4000))])
+    with torch.no_grad():
+        together = model.convert(mels, voice)
+        for mel, converted in zip(mels, together, strict=True):
+            torch.testing.assert_close(model.convert(mel[None], voice)[0], converted, atol=1e-3, rtol=1e-3)
+        assert (together - model.convert(mels, small.voice([target]))).abs().max() > 1e-3
+
+
 def test_convert_refuses_a_voice_for_another_model(small, source, target, tmp_path):
     torch.manual_seed(1)
     other = Converter(DisentanglingVAE(small.model.config).eval(), GriffinLim(iterations=2))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from itertools import islice
 
 import torch
 
@@ -13,7 +12,7 @@ from vcvae.convert.encoder import Recording
 from vcvae.models.conversion.voice import Voice
 from vcvae.pretrained import SENTENCES
 
-MAX_TARGETS = 8  # recordings of the target to compare with; more change little
+MAX_TARGETS = 8  # recordings of the target, or half minutes of long ones, to compare with
 SENTENCE_STEP = 9  # every ninth sentence of the package is converted: four of 36
 FRAMES = 384  # mel frames of each sentence: 4.5 s
 
@@ -31,8 +30,12 @@ def speaker_similarity(converter: Converter, voices: Iterable[Voice], targets: I
     losses = converter.losses
     if losses is None:
         return []
-    references = converter.load_references(islice(targets, MAX_TARGETS))[:MAX_TARGETS]
-    target = losses.speaker_embedding([reference.mel for reference in references])
+    mels = []
+    for target in targets:
+        mels += [reference.mel for reference in converter.load_references([target])]
+        if len(mels) >= MAX_TARGETS:
+            break
+    target_embedding = losses.speaker_embedding(mels[:MAX_TARGETS])
     sources = converter.load_sources(audio.find(SENTENCES)[::SENTENCE_STEP])
     sentences = [source.mel[..., :FRAMES] for source in sources]
     similarities = []
@@ -41,6 +44,6 @@ def speaker_similarity(converter: Converter, voices: Iterable[Voice], targets: I
         for mel in sentences:
             f0 = converter.model.target_f0(mel, voice)
             samples = losses.synthesize(converter.model.convert(mel, voice, target_f0=f0), f0)
-            cosines.append(float(losses.speaker_embedding([losses.analysis(samples)]) @ target))
+            cosines.append(float(losses.speaker_embedding([losses.analysis(samples)]) @ target_embedding))
         similarities.append(sum(cosines) / len(cosines))
     return similarities
