@@ -79,11 +79,16 @@ class ToTargets:
     def convert_file(self, job: Job, *, pitch_shift: float, force: bool) -> None:
         if job.targets != self._targets:
             self._targets = ()  # until it has worked
-            self._voice = self._take_voice(job.targets)
+            self._voice = self.take_voice(job.targets)
             self._targets = job.targets
         self._converter.convert_file(job.source, self._voice, job.output, pitch_shift=pitch_shift, force=force)
 
-    def _take_voice(self, targets: tuple[Path, ...]) -> Voice:
+    def take_voice(self, targets: tuple[Path, ...]) -> Voice:
+        """The voice of a file, or of recordings.
+
+        Raises:
+            VcvaeError: a target that cannot be used.
+        """
         if any(map(is_voice, targets)):
             if len(targets) > 1:
                 raise VcvaeError(f"--target {targets[0]}: a voice stands alone; give one, or recordings.")

@@ -29,8 +29,8 @@ from vcvae.vocoder.source_filter import SourceFilterVocoder
 if TYPE_CHECKING:
     from vcvae.convert.converter import Converter
 
-STEP = REDUCTION  # mel frames that are converted at a time: 46 ms
-LOOK_AHEAD = 10  # mel frames that a final frame depends on after it: 116 ms
+STEP = 2 * REDUCTION  # mel frames that are converted at a time: 93 ms
+LOOK_AHEAD = 6  # mel frames that a final frame depends on after it: 70 ms
 CONTEXT = 60  # mel frames before those that are final in a window: .7 s, as far as the model's convolutions reach
 UNCOUNTED = 8  # newest mel frames, a multiple of 4, which statistics do not count for good: they still change
 RECOUNTS = (0.5, 1.0, 2.0, 4.0, 8.0)  # seconds of speech after which all that has arrived is counted anew
@@ -141,6 +141,11 @@ class Stream:
     def sample_rate(self) -> int:
         """Of source and conversion, in Hz."""
         return self.config.sample_rate
+
+    @property
+    def step(self) -> float:
+        """Seconds that are converted at a time."""
+        return STEP * self.config.hop / self.sample_rate
 
     @property
     def latency(self) -> float:

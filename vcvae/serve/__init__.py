@@ -1,0 +1,1 @@
+"""Conversion as a service: live, between sound devices, and from a web page."""
