@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vcvae.cli.console import err, finetuning_progress, progress_bars, say, say_written, show_table
+from vcvae.cli.console import err, learning_progress, progress_bars, say, say_written, show_table
 from vcvae.cli.options import Device, Force, Model, finite, non_empty_path
 from vcvae.errors import VcvaeError
 
@@ -87,8 +87,8 @@ def _load_stream(targets: list[Path], model: str | None, device: str, quick: boo
     with progress_bars() as add_bar:
         learning = None
         if not quick:
-            bar = finetuning_progress(add_bar, advice=" (--quick skips it)")
-            learning = Learning(rehearse=None, use_cache=True, progress=bar)
+            bar = learning_progress(add_bar, advice=" (--quick skips it)")
+            learning = Learning(rehearse=None, use_cache=True, announce=True, progress=bar)
         converter = Converter.from_pretrained(model, device=device)
         voice = ToTargets(converter, learning).take_voice(tuple(targets))
     # A step's matrices are small: a second thread gains nothing, and waits wherever another program has its core.
