@@ -22,7 +22,7 @@ def test_help_imports_nothing_heavy():
     )
     code += "assert not {'torch', 'librosa', 'numpy', 'lhotse'} & set(sys.modules), 'heavy imports'"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    names = ["convert", "voice", "vocode", "encode", "decode", "denoise", "prepare", "train", "export", "fit"]
+    names = ["convert", "voice", "live", "vocode", "encode", "decode", "denoise", "prepare", "train", "export", "fit"]
     names += ["evaluate", "run", "info", "env"]
     assert list(get_command(app).commands) == names
     assert all(name in result.stdout for name in names)
