@@ -36,9 +36,9 @@ def vcvae(monkeypatch, capsys, tmp_path):
 
 @pytest.fixture
 def voices(tmp_path):
-    """A folder with src.wav and spk.wav, a second each, of two voices."""
+    """A folder with src.wav, a second, and spk.wav, 2.2 seconds, of two voices."""
     sf.write(tmp_path / "src.wav", speak("aisoe", f0=110, seconds=1.0), RATE)
-    sf.write(tmp_path / "spk.wav", speak("oeaui", f0=210, tract=1.15, seconds=1.0), RATE)
+    sf.write(tmp_path / "spk.wav", speak("oeauioeaui", f0=210, tract=1.15, seconds=2.2), RATE)
     return tmp_path
 
 

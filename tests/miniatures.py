@@ -110,6 +110,16 @@ def commonvoice(root: Path) -> set[tuple[str, str]]:
     return expected
 
 
+def commonvoice_2(root: Path) -> set[tuple[str, str]]:
+    """Release 2, whose table has paths without .mp3, after an editor of Windows has saved it."""
+    rows = ["client_id\tpath\tsentence\tup_votes\tdown_votes\tage\tgender\taccent"]
+    for k, client in enumerate(("a1", "b2")):
+        say(root / "en" / "clips" / f"{client * 32}.mp3", 48000, speaker=k)
+        rows += [f"{client * 64}\t{client * 32}\tA sentence.\t2\t0\t\t\t", f"{client * 64}\tgone{k}\tGone.\t2\t0\t\t\t"]
+    (root / "en" / "validated.tsv").write_bytes("\r\n".join([*rows, ""]).encode("utf-8-sig"))
+    return {((client * 64)[:16], client * 32) for client in ("a1", "b2")}
+
+
 def folder(root: Path) -> set[tuple[str, str]]:
     say(root / "anna" / "day 1" / "a.ogg", 16000)
     say(root / "ben" / "a.flac", 8000, channels=2)
@@ -126,5 +136,6 @@ MINIATURES = {
     "cmu-arctic": ("cmu-arctic", cmu_arctic),
     "aishell3": ("aishell3", aishell3),
     "commonvoice": ("commonvoice", commonvoice),
+    "commonvoice 2": ("commonvoice", commonvoice_2),
     "folder": ("folder", folder),
 }

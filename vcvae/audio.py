@@ -153,6 +153,29 @@ def find_recordings(path: str | Path) -> list[Path]:
         return find(path) if path.is_dir() else [path]
 
 
+def find_readable(path: str | Path) -> tuple[list[Path], list[tuple[Path, str]]]:
+    """The audio files of a folder that can be opened, and the others, each with the reason; or the one file named.
+
+    Raises:
+        VcvaeError: as `find_recordings`; or none of a folder's files can be opened.
+    """
+    files = find_recordings(path)
+    if files == [Path(path)]:
+        return files, []
+    readable, left_out = [], []
+    for file in files:
+        try:
+            _open(file).close()
+            readable.append(file)
+        except VcvaeError as error:
+            left_out.append((file, str(error).removeprefix(f"{file}: ")))
+    if not readable:
+        raise VcvaeError(
+            f"{path}: none of its {len(files)} audio files can be read; {left_out[0][0]}: {left_out[0][1]}"
+        )
+    return readable, left_out
+
+
 def check_output(path: str | Path, force: bool = False) -> None:
     """Check, before any work is done, that a path can be written.
 

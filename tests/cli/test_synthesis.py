@@ -27,7 +27,7 @@ def test_encode_writes_speaker_and_content_latents(vcvae, voices, tiny_model):
         assert (code, err) == (0, "")
         array = np.load(voices / f"{kind}.npy")
         assert array.dtype == np.float32
-        assert array.shape == {"speaker": (8,), "content": (4, 22)}[kind]
+        assert array.shape == {"speaker": (8,), "content": (4, 48)}[kind]
         assert out == f"{voices / kind}.npy: float32 {array.shape}\n"
 
 

@@ -26,7 +26,7 @@ def test_voice_learns_once_and_converts_any_source(learn, vcvae, voices, tiny_mo
     text = ("--name", "Ann Smith", "--consent", "agreed, by letter", "--note", "CC BY 4.0")
     code, out, err = learn("-o", ann, *text)
     assert (code, err) == (0, "")
-    assert re.search(r"ann\.voice: 0\.\d MB, made from 1\.\d s of speech in \d+ s\n", out)
+    assert re.search(r"ann\.voice: 0\.\d MB, made from 2\.\d s of speech in \d+ s\n", out)
     assert re.search(r"similarity of conversions to the target: [-.\d]+ in one pass, [-.\d]+ learned", out)
     assert "consent" not in out
     voice = Voice.load(ann)
@@ -42,7 +42,7 @@ def test_voice_learns_once_and_converts_any_source(learn, vcvae, voices, tiny_mo
     for line in ("voice: Ann Smith", "consent: agreed, by letter", "note: CC BY 4.0", "learned: "):
         assert line in out
     assert re.search(rf"model: {re.escape(str(tiny_model))} \([0-9a-f]{{16}}\)\n", out)
-    assert re.search(r"made: from 1\.\d s of speech, in 2 steps of fine-tuning\n", out)
+    assert re.search(r"made: from 2\.\d s of speech, in 2 steps of fine-tuning\n", out)
     assert re.search(r"reference: \d+ frames.*, \d+ valid bands\n", out)
 
 
@@ -52,7 +52,7 @@ def test_voice_takes_several_recordings_and_folders(learn, voices):
         sf.write(voices / "more" / f"{number}.flac", speak("aiu", seconds=0.7, seed=number), RATE)
     code, out, _ = learn("-o", voices / "ann.voice", "--steps", 0, recordings=("spk.wav", "more"))
     assert code == 0
-    assert "made from 2." in out
+    assert "made from 3." in out
     assert " learned" not in out
     assert "consent: not stated" in out
     assert Voice.load(voices / "ann.voice").learned is None
@@ -86,7 +86,7 @@ def test_voice_lists_and_removes_the_kept_ones(learn, vcvae, voices):
     (folder / "damaged.voice").write_text("damaged")
     code, out, err = vcvae("voice", "--list")
     assert (code, err) == (0, "")
-    assert re.search(r"Ann: 1 s of speech, 0\.\d MB, last used \d{4}-\d\d-\d\d \d\d:\d\d: .*0123\.voice\n", out)
+    assert re.search(r"Ann: 2 s of speech, 0\.\d MB, last used \d{4}-\d\d-\d\d \d\d:\d\d: .*0123\.voice\n", out)
     assert out.endswith(f"kept voices: 1, in {folder}\n")
     assert vcvae("voice", "--clear") == (0, f"removed voices: 2, from {folder}\n", "")
     assert list(folder.iterdir()) == []

@@ -100,3 +100,17 @@ def test_recording_mel_is_padded_to_whole_frames(tmp_path):
     padded = torch.from_numpy(np.pad(samples, (0, 249)))
     assert count == len(samples)
     torch.testing.assert_close(mel, MelSpectrogram()(padded[None])[0])
+
+
+def test_voice_says_where_there_is_little_speech_and_refuses_less(encoder, caplog):
+    speech = speak("aisoeufaisoeufa", seconds=3.0)
+    for seconds in (0.05, 0.25):
+        for call in (encoder.speaker, lambda clip: encoder.voice([clip])):
+            with pytest.raises(VcvaeError, match=r"0\.\d\d s of speech is too little .* give at least 0\.3 s"):
+                call(speech[: int(seconds * RATE)])
+    assert not caplog.records
+    encoder.voice([speech[:RATE]])
+    (record,) = caplog.records
+    assert record.getMessage() == "the speaker: 1.0 s of speech says little of a voice; give 10 s or more."
+    encoder.voice([speech[:RATE], speech[RATE:]])
+    assert len(caplog.records) == 1

@@ -65,6 +65,17 @@ def test_find_commonvoice_refuses_a_table_that_is_a_pointer_or_lacks_columns(tmp
     table.write_text("speaker\tfile\na\tb.mp3\n")
     with pytest.raises(VcvaeError, match="lacks client_id or path"):
         find("commonvoice", tmp_path)
+    table.write_text("x" * 100_000)
+    with pytest.raises(VcvaeError, match="line 1 is longer"):
+        find("commonvoice", tmp_path)
+
+
+def test_find_commonvoice_leaves_out_a_row_without_a_client(tmp_path):
+    commonvoice(tmp_path)
+    table = tmp_path / "cv-corpus-13.0" / "it" / "validated.tsv"
+    table.write_text(table.read_text() + "\tcommon_voice_it_0.mp3\t\nd4\n")
+    left_out = [item.reason for item in find("commonvoice", tmp_path) if item.path == table]
+    assert left_out == ["line 5 lacks client_id or path", "line 6 lacks client_id or path"]
 
 
 def empty(root: Path) -> None:

@@ -58,6 +58,7 @@ def main() -> None:
     package_handler, root_handler = _ErrorLog(), logging.NullHandler()
     package.addHandler(package_handler)
     root.addHandler(root_handler)  # so that warnings of other packages are not printed
+    logging.getLogger("huggingface_hub").setLevel(logging.CRITICAL)  # it prints its own: each attempt, without network
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

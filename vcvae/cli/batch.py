@@ -43,7 +43,20 @@ class Failures:
     def add(self, what: object, why: object) -> None:
         self.count += 1
         if self.count <= MAX_LISTED:
-            self.first.append((str(what), str(why)))
+            self.first.append((str(what), str(why).removeprefix(f"{what}: ")))
+
+    def find_readable(self, path: Path) -> list[Path]:
+        """The recording, or the recordings of a folder that can be opened; the others are added here.
+
+        Raises:
+            VcvaeError: none can.
+        """
+        from vcvae import audio
+
+        readable, others = audio.find_readable(path)
+        for file, why in others:
+            self.add(file, why)
+        return readable
 
     @classmethod
     def join(cls, parts: Sequence[Failures]) -> Failures:
@@ -51,7 +64,9 @@ class Failures:
         return cls(sum(part.count for part in parts), [entry for part in parts for entry in part.first][:MAX_LISTED])
 
     def show(self, title: str, columns: tuple[str, str]) -> None:
-        """Print the first, and how many more there are."""
+        """Print the first, and how many more there are; nothing where there is none."""
+        if not self.count:
+            return
         show_table(title, columns, self.first)
         if self.count > len(self.first):
             err.print(f"and {self.count - len(self.first):,} more", highlight=False)
@@ -64,6 +79,7 @@ class Batch:
     jobs: list[Job]
     single: bool
     failures: Failures = field(default_factory=Failures)
+    left_out: Failures = field(default_factory=Failures)  # of the recordings of targets
 
     def __post_init__(self) -> None:
         self.total = len(self.jobs)
@@ -138,18 +154,19 @@ class Batch:
         return self.failures
 
     def report(self, failures: Failures, done: str) -> None:
-        """Print what `run` made: the one output, or how many are `done` and which are not.
+        """Print what `run` made: the one output, or how many are `done` and which are not; and what was left out.
 
         Raises:
-            typer.Exit: some failed.
+            typer.Exit: some failed, or were left out.
         """
         if self.single:
             say_written(self.jobs[0].output)
         else:
             before = f", {self.finished} of them before; --force makes those again" if self.finished else ""
             say(f"{self.total - failures.count} of {self.total} {done}{before}")
-        if failures.count:
-            failures.show("failed", ("source", "why"))
+        failures.show("failed", ("source", "why"))
+        self.left_out.show("left out", ("recording of the target", "why"))
+        if failures.count or self.left_out.count:
             raise typer.Exit(1)
 
 

@@ -9,25 +9,40 @@ import typer
 
 from vcvae.cli.batch import Batch, Failures, Job, read_batch, read_pairs
 from vcvae.cli.console import learning_progress, progress_bars
-from vcvae.cli.options import Device, Force, Model, Output, Rehearse, Vocoder, VocoderSeed, finite, non_empty_path
+from vcvae.cli.options import (
+    Device,
+    Force,
+    Model,
+    Output,
+    Rehearse,
+    Vocoder,
+    VocoderSeed,
+    finite,
+    non_empty_path,
+    source_path,
+)
 from vcvae.errors import VcvaeError
 
 
 def convert(
     source: Annotated[
-        Path | None, typer.Argument(help="A recording, or a folder of them.", parser=non_empty_path)
+        Path | None,
+        typer.Argument(help="A recording, or - for standard input; or a folder of them.", parser=source_path),
     ] = None,
     target: Annotated[
         list[Path] | None,
         typer.Option(
             help="A recording of the target speaker, or a folder of them; may be repeated. Or a .voice that "
-            "`vcvae voice` made. A model that `vcvae fit` made has its own target and needs none."
+            "`vcvae voice` made. A model that `vcvae fit` made has its own target and needs none.",
+            parser=source_path,
         ),
     ] = None,
     output: Output = None,
     pairs: Annotated[
         Path | None,
-        typer.Option(help="A table of conversions: source, target[;target…], output, with tabs between."),
+        typer.Option(
+            help="A table of conversions: source, target[;target…], output, with tabs between.", parser=non_empty_path
+        ),
     ] = None,
     model: Model = None,
     vocoder: Vocoder = None,
@@ -77,10 +92,17 @@ def convert(
                         rehearse=rehearse,
                         use_cache=not no_cache,
                         announce=batch.single,
+                        left_out=batch.left_out,
                         progress=learning_progress(add_bar, shown=processes.is_first, advice=" (--quick skips it)"),
                     )
                 converter = load_converter(
-                    model, batch.jobs, vocoder=vocoder, device=device, seed=seed, learning=learning
+                    model,
+                    batch.jobs,
+                    vocoder=vocoder,
+                    device=device,
+                    seed=seed,
+                    learning=learning,
+                    left_out=batch.left_out,
                 )
 
                 def convert_one(job: Job) -> None:
@@ -88,5 +110,6 @@ def convert(
 
                 batch.run(convert_one, progress)
         failures = Failures.join(processes.gather(batch.failures))
+        batch.left_out = Failures.join(processes.gather(batch.left_out))
     if processes.is_first:
         batch.report(failures, "converted")

@@ -7,13 +7,15 @@ from typing import Annotated
 import typer
 
 from vcvae.cli.console import say
+from vcvae.cli.options import model_name
 
 
 def info(
     model: Annotated[
         str | None,
         typer.Argument(
-            help="A model's folder or repository, a run's folder, or a .voice; by default, the released model."
+            help="A model's folder or repository, a run's folder, or a .voice; by default, the released model.",
+            parser=model_name,
         ),
     ] = None,
 ) -> None:

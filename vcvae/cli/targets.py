@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
-from vcvae import audio
-from vcvae.cli.batch import Job
+from vcvae.cli.batch import Failures, Job
 from vcvae.cli.console import err
 from vcvae.convert.converter import Converter
 from vcvae.convert.pair import PairConverter
@@ -31,10 +30,13 @@ class JobConverter(Protocol):
 class Learning:
     """How the voice of a target is learned from its recordings."""
 
-    def __init__(self, *, rehearse: Path | None, use_cache: bool, announce: bool, progress: Progress) -> None:
+    def __init__(
+        self, *, rehearse: Path | None, use_cache: bool, announce: bool, left_out: Failures, progress: Progress
+    ) -> None:
         """
         Args:
             rehearse: recordings of other speakers to convert meanwhile; by default, the sentences of the package.
+            left_out: where recordings of a folder are noted that cannot be read.
             use_cache: take a voice from the user's cache that was learned before, and keep a new one there.
             announce: print where a voice is kept that was learned just now.
             progress: called after each step of fine-tuning.
@@ -42,7 +44,7 @@ class Learning:
         Raises:
             VcvaeError: there is no recording in `rehearse`.
         """
-        self.sources = audio.find_recordings(rehearse) if rehearse else []
+        self.sources = left_out.find_readable(rehearse) if rehearse else []
         self.cache = VoiceCache() if use_cache else None
         self.announce = announce
         self.progress = progress
@@ -70,9 +72,10 @@ class Learning:
 class ToTargets:
     """Converts to the voice of each job's targets: of a file, or taken from recordings. The last one is kept."""
 
-    def __init__(self, converter: Converter, learning: Learning | None) -> None:
-        """Without `learning`, recordings give the voice of one pass."""
+    def __init__(self, converter: Converter, learning: Learning | None, left_out: Failures) -> None:
+        """Without `learning`, recordings give the voice of one pass; those that cannot be read go to `left_out`."""
         self._converter = converter
+        self._left_out = left_out
         self._learning = learning
         self._targets: tuple[Path, ...] = ()
 
@@ -93,7 +96,7 @@ class ToTargets:
             if len(targets) > 1:
                 raise VcvaeError(f"--target {targets[0]}: a voice stands alone; give one, or recordings.")
             return self._converter.fitted(Voice.load(targets[0]))
-        recordings = [file for target in targets for file in audio.find_recordings(target)]
+        recordings = [file for target in targets for file in self._left_out.find_readable(target)]
         if self._learning is None:
             return self._converter.learn(recordings, steps=0)
         return self._learning.learn(self._converter, recordings, targets[0].resolve().stem)
@@ -117,11 +120,13 @@ def load_converter(
     device: str,
     seed: int,
     learning: Learning | None,
+    left_out: Failures,
 ) -> JobConverter:
     """The converter that the model is, with a vocoder.
 
     Args:
         learning: of voices whose recordings are given; None for one pass.
+        left_out: where recordings of a target's folder are noted that cannot be read.
 
     Raises:
         VcvaeError: something is not found, or the parts do not fit; targets beside a model of one pair of speakers, or
@@ -136,7 +141,7 @@ def load_converter(
         return ToPairTarget(_load_pair(model, vocoder, seed))
     if not has_targets:
         raise VcvaeError("--target: missing; give recordings of the target, or a voice that 'vcvae voice' made.")
-    return ToTargets(Converter.from_pretrained(model, vocoder=vocoder, device=device, seed=seed), learning)
+    return ToTargets(Converter.from_pretrained(model, vocoder=vocoder, device=device, seed=seed), learning, left_out)
 
 
 def _load_pair(model: str, vocoder: str | None, seed: int) -> PairConverter:

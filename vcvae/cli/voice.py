@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from vcvae.cli.batch import Failures
 from vcvae.cli.console import learning_progress, progress_bars, say
 from vcvae.cli.options import Device, Force, Model, Rehearse, non_empty_path
 from vcvae.defaults import VOICE_STEPS, VOICE_SUFFIX
@@ -24,7 +25,9 @@ def voice(
             parser=non_empty_path,
         ),
     ] = None,
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="The file to write: NAME.voice.")] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="The file to write: NAME.voice.", parser=non_empty_path)
+    ] = None,
     name: Annotated[str, typer.Option(help="Whose voice it is; by default, the file's name.")] = "",
     consent: Annotated[str, typer.Option(help="That the speaker agreed: how, when, to what.")] = "",
     note: Annotated[str, typer.Option(help="Anything else to keep with it, such as a licence.")] = "",
@@ -56,13 +59,13 @@ def voice(
             f"--output: {'missing' if output is None else output}; give a file that ends in {VOICE_SUFFIX}."
         )
     check_absent(output, force)
-    from vcvae import audio
     from vcvae.convert.converter import Converter
     from vcvae.convert.similarity import speaker_similarity
     from vcvae.models.conversion.voice import VoiceCard
 
-    files = [file for recording in recordings for file in audio.find_recordings(recording)]
-    sources = audio.find_recordings(rehearse) if rehearse else []
+    left_out = Failures()
+    files = [file for recording in recordings for file in left_out.find_readable(recording)]
+    sources = left_out.find_readable(rehearse) if rehearse else []
     card = VoiceCard(name=name or output.stem, consent=consent, note=note, model=model or "")
     with progress_bars() as add_bar:
         progress = add_bar("loading")
@@ -82,6 +85,9 @@ def voice(
         say(f"similarity of conversions to the target: {', '.join(measured)} (network of the speaker loss)")
     if not consent:
         say("consent: not stated; --consent keeps with the voice how the speaker agreed")
+    left_out.show("left out", ("recording", "why"))
+    if left_out.count:
+        raise typer.Exit(1)
 
 
 def _list() -> None:

@@ -13,7 +13,7 @@ from torch import Tensor
 from vcvae import audio
 from vcvae.arrays import is_path, is_samples
 from vcvae.convert import chunks
-from vcvae.convert.encoder import Encoder, Recording, choose_sources
+from vcvae.convert.encoder import Encoder, Recording, choose_sources, warn_of_little_speech
 from vcvae.convert.finetune import finetune, finetuning_settings
 from vcvae.convert.losses import ConversionLosses, load_losses
 from vcvae.convert.stream import Stream
@@ -155,6 +155,7 @@ class Converter(Encoder):
                 return kept.to(self.device)
         references = [mel for recording in samples for mel in self._reference_mels(recording)]
         voice = self._voice(references, seed=seed)
+        warn_of_little_speech(voice.card.seconds)
         voice = replace(voice, card=replace(card or VoiceCard(), seconds=voice.card.seconds, steps=steps))
         if not steps:
             return voice

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import random
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
@@ -31,7 +32,14 @@ from vcvae.torch_state import own_torch_state
 MAX_SOURCES = 32  # recordings that fine-tuning draws from; in a few hundred steps, more would rarely be drawn
 MAX_EXEMPLARS = 4096  # reference frames (190 s) of a voice: more change little and cost as much again
 
+# Embeddings of pieces of 0.1, 0.3, 1 and 2 s have cosines of .42, .66, .87 and .95 with that of the whole recording
+# (medians of 128 pieces; .44 with those of other recordings).
+MIN_VOICE_SECONDS = 0.3
+FEW_VOICE_SECONDS = 2.0
+
 Recording = str | Path | ArrayLike  # a path, or samples (samples,)
+
+_log = logging.getLogger("vcvae")
 
 
 @dataclass(frozen=True)
@@ -91,12 +99,19 @@ class Encoder:
         Raises:
             VcvaeError: a recording that cannot be used, or no recording.
         """
-        return self._voice(self.load_references(targets, sample_rate=sample_rate))
+        voice = self._voice(self.load_references(targets, sample_rate=sample_rate))
+        warn_of_little_speech(voice.card.seconds)
+        return voice
 
     @torch.inference_mode()
     def _voice(self, references: Sequence[ReferenceMel], *, seed: int = 0) -> Voice:
         frames = sum(reference.mel.shape[2] for reference in references)
         card = VoiceCard(seconds=frames / self.mel_config.frame_rate)
+        if card.seconds < MIN_VOICE_SECONDS:
+            raise VcvaeError(
+                f"the speaker: {card.seconds:.2f} s of speech is too little for a voice; give at least "
+                f"{MIN_VOICE_SECONDS} s, better 10 s."
+            )
         return replace(average_voice(self.model, references, seed=seed), fingerprint=self.fingerprint, card=card)
 
     @own_torch_state()
@@ -108,7 +123,8 @@ class Encoder:
     @own_torch_state()
     def speaker(self, source: Recording, *, sample_rate: int | None = None) -> np.ndarray:
         """The speaker embedding, (speaker_latent,) float32 of unit length: a dot product of two is a similarity."""
-        embedding = self.voice([source], sample_rate=sample_rate).reference.embedding[0]
+        voice = self._voice(self.load_references([source], sample_rate=sample_rate))
+        embedding = voice.reference.embedding[0]
         return self.model.speaker.centred(embedding).cpu().numpy()
 
     @own_torch_state()
@@ -176,6 +192,12 @@ class Encoder:
         rate = self.mel_config.sample_rate
         minimum = self.mel_config.minimum_samples / rate
         return VcvaeError(f"{name}: {samples / rate:.4f} s is too short; give at least {minimum:.4f} s.")
+
+
+def warn_of_little_speech(seconds: float) -> None:
+    """Log a warning where the `seconds` of speech that a voice is made from say little of it."""
+    if seconds < FEW_VOICE_SECONDS:
+        _log.warning("the speaker: %.1f s of speech says little of a voice; give 10 s or more.", seconds)
 
 
 def average_voice(model: DisentanglingVAE, references: Sequence[ReferenceMel], *, seed: int = 0) -> Voice:

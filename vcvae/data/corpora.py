@@ -5,14 +5,14 @@ Transcripts are not needed, so recordings are found by their paths, and a corpus
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Callable, Iterator
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import NamedTuple
 
 from vcvae import audio
-from vcvae.errors import VcvaeError, disk_errors
+from vcvae.errors import VcvaeError
+from vcvae.tables import read_lines
 
 ARCHIVES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".zip")
 UNFINISHED = (
@@ -139,20 +139,28 @@ def _commonvoice(root: Path) -> Files:
     """Mozilla Common Voice, any release and any number of its languages (Ardila et al. 2020).
 
     `clips/….mp3`, and `validated.tsv` with `client_id` and `path`, whose sentences may hold a quotation mark that is
-    not closed. A client counts as a speaker, although one person can have several; its 128 digits are cut to 16,
-    which are still unique. Clips that the table names and that are missing are reported.
+    not closed. Releases 2 and 3 have paths without .mp3; whoever edits a table on Windows gives it a byte order mark.
+    A client counts as a speaker, although one person can have several; its 128 digits are cut to 16, which are still
+    unique. Clips that the table names and that are missing are reported.
     """
     files = []
     for table in _files(root, "validated.tsv") or _files(root, "*/validated.tsv"):
         if audio.is_pointer(table):
             raise VcvaeError(f"{table}: a Git LFS pointer, not the table itself; run 'git lfs pull' in {root}.")
-        with disk_errors(table, "read"), open(table, encoding="utf-8", newline="") as file:
-            for row in csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE):
-                if not (row.get("client_id") and row.get("path")):
-                    raise VcvaeError(f"{table}: lacks client_id or path in a row; unpack its archive again.")
-                clip = table.parent / "clips" / row["path"]
-                missing = not clip.is_file() and LeftOut(clip, "missing, though validated.tsv names it")
-                files.append(missing or Utterance(clip, row["client_id"][:16], clip.stem))
+        lines = read_lines(table)
+        columns = next(lines)[1].split("\t")
+        if not {"client_id", "path"} <= set(columns):
+            raise VcvaeError(f"{table}: lacks client_id or path in its first line; unpack its archive again.")
+        for number, line in lines:
+            row = dict(zip(columns, line.split("\t"), strict=False))
+            if not (row.get("client_id") and row.get("path")):
+                files.append(LeftOut(table, f"line {number} lacks client_id or path"))
+                continue
+            clip = table.parent / "clips" / row["path"]
+            if not clip.suffix:
+                clip = clip.with_name(f"{clip.name}.mp3")
+            missing = not clip.is_file() and LeftOut(clip, "missing, though validated.tsv names it")
+            files.append(missing or Utterance(clip, row["client_id"][:16], clip.stem))
     return files
 
 

@@ -104,7 +104,7 @@ def prepare(
                 file.writelines(json.dumps(cut.to_dict()).encode() + b"\n" for cut in cuts)
     with replacing(destination / REPORT) as file:
         file.write(b"file\treason\n")
-        file.writelines(f"{path}\t{reason}\n".encode() for path, reason in left_out)
+        file.writelines(f"{path}\t{reason}\n".encode(errors="surrogateescape") for path, reason in left_out)
     if not speakers:
         raise VcvaeError(f"{source}: none of its {len(files)} files could be used; see {destination / REPORT}.")
     splits = split(speakers, dev=dev, test=test, seed=seed)
@@ -201,8 +201,14 @@ def _output(destination: Path, utterance: Utterance) -> Path:
 
 @lru_cache(maxsize=2)
 def _read_cuts(path: Path) -> dict[str, MonoCut]:
-    """The cuts of a speaker that an earlier run measured, by their ids."""
-    return {cut.id: cut for cut in CutSet.from_jsonl_lazy(path)} if path.is_file() else {}
+    """The cuts of a speaker that an earlier run measured, by their ids; none where its list is damaged."""
+    if not path.is_file():
+        return {}
+    try:
+        cuts = list(CutSet.from_jsonl_lazy(path))
+        return {cut.id: cut for cut in cuts if cut.num_samples > 0 and cut.sampling_rate > 0}
+    except Exception:  # JSON and lhotse raise different ones; all is measured again
+        return {}
 
 
 def _read_prepared(output: Path, sample_rate: int, minimum: int) -> np.ndarray | None:

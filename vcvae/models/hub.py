@@ -142,6 +142,8 @@ def fetch(source: str | Path, name: str, *, give: str = "one that save_pretraine
             if not (folder / name).is_file():
                 raise VcvaeError(f"{source}: no {name} in this folder; give {give}.")
             return folder / name
+        if folder.exists():
+            raise VcvaeError(f"{source}: a file, not the folder of a model; give {give}.")
         return Path(hf_hub_download(str(source), name, **options))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError, ValueError, RuntimeError) as error:
         raise VcvaeError(
