@@ -74,8 +74,8 @@ def test_batch_sets_aside_what_cannot_be_done(tmp_path):
     batch = read_pairs(pairs(tmp_path, *lines))
     batch.check_output(force=False)
     assert [job.output.name for job in batch.jobs] == ["5.wav"]
-    assert (batch.total, batch.failures.count) == (5, 4)
-    expected = ("No such file", "No such file", "--force", "no folder")
+    assert (batch.total, batch.finished, batch.failures.count) == (5, 1, 3)
+    expected = ("No such file", "No such file", "no folder")
     for (_, why), words in zip(batch.failures.first, expected, strict=True):
         assert words in why
     assert not (tmp_path / "new").exists()

@@ -105,7 +105,7 @@ def test_convert_learns_a_voice_once_and_keeps_it(convert, voices, talks, finetu
 def test_convert_learns_each_target_of_a_table_once(convert, voices, finetuned):
     targets = [voices / f"{name}.wav" for name in "abab"]
     for name, f0 in (("a", 120), ("b", 220)):
-        sf.write(voices / f"{name}.wav", speak("iae", f0=f0, seconds=0.7), RATE)
+        sf.write(voices / f"{name}.wav", speak("iaeiae", f0=f0, seconds=2.2), RATE)
     lines = [f"{voices / 'src.wav'}\t{target}\t{voices}/{n}.wav\n" for n, target in enumerate(targets)]
     (voices / "pairs.tsv").write_text("".join(lines))
     options = ("--pairs", voices / "pairs.tsv", "--rehearse", voices / "src.wav", "--no-cache")

@@ -155,8 +155,8 @@ class Converter(Encoder):
                 return kept.to(self.device)
         references = [mel for recording in samples for mel in self._reference_mels(recording)]
         voice = self._voice(references, seed=seed)
-        warn_of_little_speech(voice.card.seconds)
         voice = replace(voice, card=replace(card or VoiceCard(), seconds=voice.card.seconds, steps=steps))
+        warn_of_little_speech(voice.card)
         if not steps:
             return voice
         tuned = finetune(

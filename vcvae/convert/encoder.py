@@ -100,7 +100,7 @@ class Encoder:
             VcvaeError: a recording that cannot be used, or no recording.
         """
         voice = self._voice(self.load_references(targets, sample_rate=sample_rate))
-        warn_of_little_speech(voice.card.seconds)
+        warn_of_little_speech(voice.card)
         return voice
 
     @torch.inference_mode()
@@ -194,10 +194,11 @@ class Encoder:
         return VcvaeError(f"{name}: {samples / rate:.4f} s is too short; give at least {minimum:.4f} s.")
 
 
-def warn_of_little_speech(seconds: float) -> None:
-    """Log a warning where the `seconds` of speech that a voice is made from say little of it."""
-    if seconds < FEW_VOICE_SECONDS:
-        _log.warning("the speaker: %.1f s of speech says little of a voice; give 10 s or more.", seconds)
+def warn_of_little_speech(card: VoiceCard) -> None:
+    """Log a warning where the speech that a voice is made from says little of it."""
+    if card.seconds < FEW_VOICE_SECONDS:
+        name = card.name or "the speaker"
+        _log.warning("%s: %.1f s of speech says little of a voice; give 10 s or more.", name, card.seconds)
 
 
 def average_voice(model: DisentanglingVAE, references: Sequence[ReferenceMel], *, seed: int = 0) -> Voice:
