@@ -1,3 +1,6 @@
+import itertools
+import re
+
 import numpy as np
 import pytest
 import torch
@@ -7,15 +10,22 @@ from vcvae.augment.mel import Perturbation, PerturbationConfig
 from vcvae.convert.converter import Converter
 from vcvae.convert.encoder import Encoder, ReferenceMel
 from vcvae.convert.finetune import (
+    KEPT,
     LEARNING_RATE,
+    MAX_PIECES,
+    PIECE_FRAMES,
+    WARM_UP,
     WARP,
     _Conversion,
     _encode_speaker,
     _vtlp,
     conversion_losses,
+    draw_pieces,
     finetune,
+    learning_rate_factor,
     reconstruction_loss,
 )
+from vcvae.convert.sources import SEGMENT_FRAMES, Sources
 from vcvae.features.mel import MelConfig
 from vcvae.vocoder import GriffinLim
 
@@ -35,6 +45,9 @@ class StubLosses(torch.nn.Module):
 
     def speaker_loss(self, converted, target):
         return (self.speaker_embedding([converted]) - target).square()
+
+    def asr_features(self, samples):
+        return samples
 
     def content_loss(self, converted, source):
         return (converted - source).abs().mean()
@@ -98,11 +111,10 @@ def test_finetune_reports_every_step(model, reference):
     assert [report[:2] for report in reports] == [(1, 2), (2, 2)]
     assert reports[0][2].startswith("reconstruction loss ")
     reports.clear()
-    options = {"sources": [reference], "losses": StubLosses()}
-    finetune(model, [reference], steps=3, progress=lambda *report: reports.append(report), **options)
-    assert reports[1][2] == reports[0][2]  # of the step before, as every second one has none
-    assert reports[0][2].startswith("speaker loss ")
-    assert ", content loss " in reports[0][2]
+    sources = Sources(model, [reference], StubLosses())
+    finetune(model, [reference], sources=sources, steps=3, progress=lambda *report: reports.append(report))
+    assert [report[:2] for report in reports] == [(1, 3), (2, 3), (3, 3)]
+    assert all(re.fullmatch(r"speaker loss [\d.]+, content loss [\d.]+", report[2]) for report in reports)
 
 
 def test_finetune_does_not_learn_bands_that_are_not_valid(model, reference):
@@ -117,7 +129,7 @@ def test_finetune_does_not_learn_bands_that_are_not_valid(model, reference):
     for mel in (empty, anything):
         learned = finetune(model, [ReferenceMel(mel, valid_bands)], steps=3)
         biases.append(learned.state_dict()["decoder.head.bias"].reshape(2, 80))
-    assert (biases[0] - before)[:, :bands].abs().mean() > LEARNING_RATE
+    assert (biases[0] - before)[:, :bands].abs().mean() > 0.1 * LEARNING_RATE
     torch.testing.assert_close(biases[0], biases[1], atol=1e-6, rtol=0)
     torch.testing.assert_close(biases[0][:, bands:], before[:, bands:])
 
@@ -138,18 +150,29 @@ def test_finetune_takes_utterances_of_any_length(model, seconds):
     assert voice.reference.keys.shape[1] == voice.reference.mask.sum()
 
 
-def test_finetune_averages_the_weights_of_its_later_steps(model, reference, monkeypatch):
-    first = finetune(model, [reference], steps=1).state_dict()[HEAD]
-    both = finetune(model, [reference], steps=2).state_dict()[HEAD]
-    monkeypatch.setattr("vcvae.convert.finetune.AVERAGE_AFTER", 2)
-    second = finetune(model, [reference], steps=2).state_dict()[HEAD]
-    torch.testing.assert_close(both, (first + second) / 2)
-    assert not torch.equal(first, second)
+def test_finetune_keeps_part_of_the_way_to_the_averaged_weights(model, reference, monkeypatch):
+    initial = model.state_dict()[HEAD]
+    part = finetune(model, [reference], steps=3).state_dict()[HEAD]
+    monkeypatch.setattr("vcvae.convert.finetune.KEPT", 1.0)
+    whole = finetune(model, [reference], steps=3).state_dict()[HEAD]
+    monkeypatch.setattr("vcvae.convert.finetune.AVERAGE_DECAY", 0.0)
+    last = finetune(model, [reference], steps=3).state_dict()[HEAD]
+    torch.testing.assert_close(part, torch.lerp(initial, whole, KEPT))
+    assert not torch.equal(whole, last)
 
 
-def test_finetune_with_replay_reconstructs_the_source_better(released, real):
+def test_learning_rate_rises_stays_and_falls():
+    factors = [learning_rate_factor(step, 100) for step in range(100)]
+    assert factors[0] == pytest.approx(1 / WARM_UP)
+    assert factors[WARM_UP:30] == [1.0] * (30 - WARM_UP)
+    assert all(a > b for a, b in itertools.pairwise(factors[31:]))
+    assert 0 < factors[-1] < 0.01
+
+
+def test_finetune_with_replay_reconstructs_the_source_better(released, real, monkeypatch):
+    monkeypatch.setattr("vcvae.convert.finetune.KEPT", 1.0)
     alone = finetune(released.model, [real["target"]], steps=12)
-    replayed = finetune(released.model, [real["target"]], sources=[real["source"]], steps=12)
+    replayed = finetune(released.model, [real["target"]], sources=Sources(released.model, [real["source"]]), steps=12)
     assert reconstruction_l1(replayed, real["source"]) < reconstruction_l1(alone, real["source"])
     assert reconstruction_l1(replayed, real["target"]) < reconstruction_l1(released.model, real["target"])
 
@@ -158,9 +181,9 @@ def test_reconstruction_loss_takes_content_from_the_sources_voices(model, refere
     source = utterance(model, "oeaoea", f0=220, tract=1.2, seconds=1.0)
     with torch.no_grad():
         voice = model.voice(source.mel)
-    (own,) = _encode_speaker(model, [reference]).utterances
+    (own,) = _encode_speaker(model, [reference]).pieces
     speaker = _encode_speaker(model, [reference], bt_voices=[voice])
-    (back_translated,) = speaker.utterances
+    (back_translated,) = speaker.pieces
     assert torch.equal(own.content_mel, own.mel)
     torch.testing.assert_close(back_translated.mel, own.mel)
     with torch.no_grad():
@@ -187,23 +210,44 @@ def test_vtlp_knows_which_bands_stay_valid(seed):
     assert valid.sum() >= (centres * max(1, factor) < 5000).sum()
 
 
+def test_pieces_are_the_utterances_or_a_random_part_of_many(reference):
+    frames = reference.mel.shape[2]
+    long = ReferenceMel(reference.mel.repeat(1, 1, 20)[:, :, : 3 * PIECE_FRAMES + 1], reference.valid_bands)
+    pieces = draw_pieces([reference, long])
+    assert all(piece.mel.shape[2] <= PIECE_FRAMES for piece in pieces)
+    joined = torch.cat([piece.mel for piece in pieces], dim=2)
+    assert torch.equal(joined, torch.cat([reference.mel, long.mel], dim=2))
+    assert len(draw_pieces([reference] * (MAX_PIECES + 3))) == MAX_PIECES
+    assert frames < PIECE_FRAMES
+
+
 def test_conversion_losses_are_of_a_conversion_at_its_sources_level(model, reference):
     """The content loss is 0 for the source itself at any level; the speaker loss is of what was converted."""
-    source = ReferenceMel(reference.mel[:, :, :160], EVERY_BAND)
+    mel = reference.mel[:, :, :SEGMENT_FRAMES]
     losses = StubLosses()
     with torch.no_grad():
-        conversion = _Conversion.to_target(model, losses, [reference])
-        right = conversion_losses(model, lambda *_, **__: source.mel + 3, conversion, [source])
-        wrong = conversion_losses(model, lambda *_, **__: source.mel.flip(2), conversion, [source])
-    expected_speaker = float(losses.speaker_loss(source.mel, losses.speaker_embedding([reference.mel])))
-    expected_content = float((source.mel.flip(2) - source.mel).abs().mean())
+        sources = Sources(model, [ReferenceMel(mel, EVERY_BAND)], losses)
+        conversion = _Conversion.to_target(sources, model.voice(reference.mel), [reference])
+        right = conversion_losses(lambda *_, **__: mel + 3, conversion)
+        wrong = conversion_losses(lambda *_, **__: mel.flip(2), conversion)
+    expected_speaker = float(losses.speaker_loss(mel, losses.speaker_embedding([reference.mel])))
+    expected_content = float((mel.flip(2) - mel).abs().mean())
     assert [float(x) for x in right] == pytest.approx([expected_speaker, 0.0], abs=1e-5)
     assert [float(x) for x in wrong] == pytest.approx([expected_speaker, expected_content], abs=1e-4)
     assert expected_content > 0.01
 
 
+def test_conversion_draws_each_segment_once_before_any_comes_again(model, reference):
+    sources = Sources(model, [reference] * 3, StubLosses())
+    with torch.no_grad():
+        conversion = _Conversion.to_target(sources, model.voice(reference.mel), [reference])
+        drawn = [conversion.next_segment() for _ in range(2 * sources.segments)]
+    for half in (drawn[: sources.segments], drawn[sources.segments :]):
+        assert {id(segment) for segment in half} == {id(sources.segment(i)) for i in range(sources.segments)}
+
+
 def test_finetune_uses_no_losses_without_sources(model, reference):
-    with_losses = finetune(model, [reference], losses=StubLosses(), steps=1).state_dict()[HEAD]
+    with_losses = finetune(model, [reference], sources=Sources(model, [], StubLosses()), steps=1).state_dict()[HEAD]
     without = finetune(model, [reference], steps=1).state_dict()[HEAD]
     assert torch.equal(with_losses, without)
 
@@ -222,9 +266,9 @@ def test_finetune_with_losses_converts_nearer_to_the_target_and_keeps_the_conten
         converted_samples = losses.synthesize(converted, target_f0)
         source_samples = losses.synthesize(source.mel, model.f0(source.mel))
         speaker_loss = losses.speaker_loss(converted_samples, losses.speaker_embedding([target.mel]))
-        return speaker_loss, losses.content_loss(converted_samples, source_samples)
+        return speaker_loss, losses.content_loss(converted_samples, losses.asr_features(source_samples))
 
-    speaker_with, content_with = score(finetune(model, [target], sources=[source], losses=losses, steps=8))
-    speaker_without, content_without = score(finetune(model, [target], sources=[source], steps=8))
+    speaker_with, content_with = score(finetune(model, [target], sources=Sources(model, [source], losses), steps=8))
+    speaker_without, content_without = score(finetune(model, [target], sources=Sources(model, [source]), steps=8))
     assert speaker_with < speaker_without - 0.02
     assert content_with < content_without

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from vcvae.convert import chunks
 from vcvae.convert.encoder import Encoder, Recording, choose_sources, warn_of_little_speech
 from vcvae.convert.finetune import finetune, finetuning_settings
 from vcvae.convert.losses import ConversionLosses, load_losses
+from vcvae.convert.sources import Sources
 from vcvae.convert.stream import Stream
 from vcvae.convert.voice_cache import VoiceCache, voice_key
 from vcvae.defaults import VOICE_STEPS
@@ -162,8 +164,7 @@ class Converter(Encoder):
         tuned = finetune(
             self.model,
             references,
-            sources=self.load_sources(sources, sample_rate=sample_rate),
-            losses=self.losses,
+            sources=self._encode_sources(sources, sample_rate),
             steps=steps,
             seed=seed,
             progress=progress,
@@ -172,6 +173,16 @@ class Converter(Encoder):
         if key:
             voice = cache.keep(key, voice)
         return voice.to(self.device)
+
+    def _encode_sources(self, recordings: list[Recording], sample_rate: int | None) -> Sources:
+        """The sources of fine-tuning; the sentences that come with the package are kept for the next voice."""
+        if all(map(is_path, recordings)) and recordings == choose_sources():
+            return self._sentences
+        return Sources(self.model, self.load_sources(recordings, sample_rate=sample_rate), self.losses)
+
+    @cached_property
+    def _sentences(self) -> Sources:
+        return Sources(self.model, self.load_sources(), self.losses)
 
     def _load_targets(self, targets: Recording | Iterable[Recording], sample_rate: int | None) -> list[np.ndarray]:
         """The samples of a speaker's recordings, without silence at their ends, up to `MAX_MINUTES`."""

@@ -1,19 +1,20 @@
 """Fine-tuning a conversion model's decoder on a target speaker.
 
 Zero-shot conversion sounds close to a new speaker but not like them. The decoder is fine-tuned on the target's
-utterances for a few hundred steps, as in AdaSpeech (Chen et al. 2021, arXiv:2103.00993), with four terms:
+utterances for some dozens of steps, as in AdaSpeech (Chen et al. 2021, arXiv:2103.00993), with these terms:
 
-- reconstruction: a segment of the target is decoded from its own content and the reference of all other frames. Its
-  content comes from the utterance converted to a source's voice (back-translation), so that training input matches
-  test input: in a conversion the content comes from the source's voice.
-- replay: the same for a source utterance, whose F0 and vocal-tract length are changed at random, so that the decoder
-  forgets none of the content and learns none of the sources' voices (experience replay: Robins 1995,
-  doi:10.1080/09540099550039318).
 - speaker loss: a conversion of a source, synthesized, is similar to the target (YourTTS: Casanova et al. 2022,
   arXiv:2112.02418).
 - content loss: the same conversion has the source's ASR features (StarGANv2-VC: Li et al. 2021, arXiv:2107.10394).
+- reconstruction: a segment of the target is decoded from its own content and the reference of all other frames. Its
+  content comes from the utterance converted to a source's voice (back-translation), so that training input matches
+  test input: in a conversion the content comes from the source's voice.
+- replay, where there are no losses: the same for a source, whose F0 and vocal-tract length are changed at random, so
+  that the decoder forgets none of the content and learns none of the sources' voices (experience replay: Robins 1995,
+  doi:10.1080/09540099550039318).
 
-The result is the mean of the weights over the later steps (Izmailov et al. 2018, arXiv:1803.05407).
+The result is between the model's own weights and the moving average of the fine-tuned ones (WiSE-FT: Wortsman et al.
+2022, arXiv:2109.01903): part of the way has most of the similarity, and keeps the words of unseen sources.
 """
 
 from __future__ import annotations
@@ -21,16 +22,17 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from vcvae import __version__
 from vcvae.augment.mel import Perturbation, PerturbationConfig, warp, warp_valid_bands
-from vcvae.convert.encoder import MAX_EXEMPLARS, ReferenceMel, average_voice
+from vcvae.convert.encoder import ReferenceMel, average_voice
 from vcvae.convert.losses import ConversionLosses
+from vcvae.convert.sources import Sources, SourceSegment
 from vcvae.defaults import VOICE_STEPS
 from vcvae.features.f0 import F0Contour
 from vcvae.features.mel import level, normalize_level
@@ -38,13 +40,17 @@ from vcvae.models.conversion.vae import DisentanglingVAE
 from vcvae.models.conversion.voice import SpeakerReference, Voice
 from vcvae.progress import Progress, no_progress
 
-LEARNING_RATE = 2e-4  # of Adam; with a larger one the decoder forgets more than it learns
-REPLAY_WEIGHT = 1.0  # with less of it the speaker similarity rises, and so does the word error rate
+LEARNING_RATE = 4e-4  # of Adam, at its highest
+WARM_UP = 5  # steps in which the rate rises
+DECAY_AFTER = 0.3  # share of the steps after which the rate falls, by a cosine
+AVERAGE_DECAY = 0.9  # of the moving average of the weights
+KEPT = 0.7  # share of the way from the model's weights to the average: the rest adds less similarity than errors
 SPEAKER_WEIGHT = 1.5  # of the speaker loss, against a reconstruction loss of weight 1
-CONTENT_WEIGHT = 2.0  # larger than SPEAKER_WEIGHT, which works against it
-LOSS_EVERY = 2  # the last two terms cost most, so they are computed in one of so many steps, and weigh as much more
-AVERAGE_AFTER = 3  # the weights are averaged from 1 / AVERAGE_AFTER of the steps on: the first are far from the last
-SEGMENT_FRAMES = 256  # mel frames of a training segment: 3 s
+CONTENT_WEIGHT = 4.0  # with less of it the speaker similarity rises faster, and so does the word error rate
+RECONSTRUCTION_EVERY = 2  # steps; it is the cheaper one, but teaches less
+REPLAY_WEIGHT = 1.0  # with less of it the speaker similarity rises, and so does the word error rate
+PIECE_FRAMES = 256  # mel frames of the pieces in which the target is reconstructed, at most: 3 s
+MAX_PIECES = 32  # of the target that are used: 95 s; of more, most would never be drawn
 MIN_EXEMPLARS = 20  # reference frames that must remain when a segment's own are left out; else these are kept
 WARP = 0.25  # the range of the content input's frequency warping as in training: less lets the target's voice through
 
@@ -53,8 +59,7 @@ def finetune(
     model: DisentanglingVAE,
     references: Sequence[ReferenceMel],
     *,
-    sources: Sequence[ReferenceMel] = (),
-    losses: ConversionLosses | None = None,
+    sources: Sources | None = None,
     steps: int = VOICE_STEPS,
     seed: int = 0,
     progress: Progress | None = None,
@@ -66,9 +71,8 @@ def finetune(
     Args:
         model: stays as it is.
         references: utterances of the target.
-        sources: utterances of other speakers, best the very ones to convert. Without them there is only the
+        sources: utterances of other speakers, and the losses of their conversions. Without them there is only the
             reconstruction term, and its content comes from the target's own voice.
-        losses: for the speaker and the content loss; without them these two terms are left out.
         steps: of Adam; 0 gives a plain copy.
         seed: of all random draws.
         progress: called after each step.
@@ -78,35 +82,49 @@ def finetune(
         return tuned
     progress = progress or no_progress
     decoder = tuned.decoder.requires_grad_(True).train()
-    averaged_decoder = AveragedModel(decoder)
+    averaged_decoder = AveragedModel(decoder, multi_avg_fn=get_ema_multi_avg_fn(AVERAGE_DECAY))
     perturb = Perturbation(PerturbationConfig(warp=WARP), model.config.mel)
-    with torch.no_grad():
-        source_voices = [model.voice(source.mel, valid_bands=source.valid_bands) for source in sources]
-        target = _encode_speaker(model, references, bt_voices=source_voices)
-        conversion = _Conversion.to_target(model, losses, references) if losses and sources else None
-    optimizer = torch.optim.Adam(decoder.parameters(), lr=LEARNING_RATE)
+    optimizer = torch.optim.Adam(decoder.parameters(), lr=LEARNING_RATE, fused=True)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: learning_rate_factor(step, steps))
     with torch.random.fork_rng(devices=[]), torch.enable_grad():
         torch.manual_seed(seed)
+        pieces = draw_pieces(references)
+        target = _encode_speaker(model, pieces, bt_voices=sources.voices if sources else [])
+        conversion = None
+        if sources and sources.segments:
+            with torch.no_grad():
+                voice = average_voice(model, references, seed=seed)
+            conversion = _Conversion.to_target(sources, voice, pieces)
         for step in range(steps):
-            reconstruction = reconstruction_loss(model, decoder, target, perturb)
-            loss = reconstruction
-            if sources:
-                loss = loss + REPLAY_WEIGHT * replay_loss(model, decoder, sources, perturb)
-            if conversion and step % LOSS_EVERY == 0:
-                speaker_loss, content_loss = conversion_losses(model, decoder, conversion, sources)
-                loss = loss + LOSS_EVERY * (SPEAKER_WEIGHT * speaker_loss + CONTENT_WEIGHT * content_loss)
+            loss = torch.zeros((), device=target.embedding.device)
+            if conversion:
+                speaker_loss, content_loss = conversion_losses(decoder, conversion)
+                loss = loss + SPEAKER_WEIGHT * speaker_loss + CONTENT_WEIGHT * content_loss
+                description = f"speaker loss {speaker_loss.item():.2f}, content loss {content_loss.item():.2f}"
+            if not conversion or step % RECONSTRUCTION_EVERY == 0:
+                reconstruction = reconstruction_loss(model, decoder, target, perturb)
+                loss = loss + reconstruction
+                if not conversion:
+                    description = f"reconstruction loss {reconstruction.item():.2f}"
+            if sources and sources.utterances and not conversion:
+                loss = loss + REPLAY_WEIGHT * replay_loss(model, decoder, sources.utterances, perturb)
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
-            if step >= steps // AVERAGE_AFTER:
-                averaged_decoder.update_parameters(decoder)
-            if conversion:
-                description = f"speaker loss {speaker_loss.item():.2f}, content loss {content_loss.item():.2f}"
-            else:
-                description = f"reconstruction loss {reconstruction.item():.2f}"
+            schedule.step()
+            averaged_decoder.update_parameters(decoder)
             progress(step + 1, steps, description)
+    with torch.no_grad():
+        for mean, initial in zip(averaged_decoder.module.parameters(), model.decoder.parameters(), strict=True):
+            mean.copy_(torch.lerp(initial, mean, KEPT))
     tuned.decoder = averaged_decoder.module
     return tuned.requires_grad_(False).eval()
+
+
+def learning_rate_factor(step: int, steps: int) -> float:
+    """The learning rate of a step as a share of the highest: a linear rise, a constant part and half a cosine."""
+    decay = max(0.0, (step / steps - DECAY_AFTER) / (1 - DECAY_AFTER))
+    return min(1.0, (step + 1) / WARM_UP) * 0.5 * (1 + math.cos(math.pi * decay))
 
 
 def finetuning_settings() -> dict[str, str | float]:
@@ -118,19 +136,14 @@ def finetuning_settings() -> dict[str, str | float]:
 def reconstruction_loss(
     model: DisentanglingVAE, decoder: nn.Module, speaker: _Speaker, perturb: Perturbation
 ) -> Tensor:
-    """L1 of a random segment, decoded from its content and the reference of all other frames of the speaker."""
-    lengths = torch.tensor([float(utterance.mel.shape[2]) for utterance in speaker.utterances])
-    index = int(torch.multinomial(lengths, 1))
-    utterance = speaker.utterances[index]
-    start, frames = _draw_segment(utterance.mel)
-    mel = utterance.mel[:, :, start : start + frames]
-    content_mel = utterance.content_mel[:, :, start : start + frames]
-    f0 = utterance.f0[:, start // 2 : (start + frames + 1) // 2]
+    """L1 of a random piece, decoded from its content and the reference of all other pieces of the speaker."""
+    index = int(torch.randint(len(speaker.pieces), ()))
+    piece = speaker.pieces[index]
     with torch.no_grad():
-        content = model.content(perturb(content_mel)).sample()
-    reference = _leave_out(speaker, index, start // 4, content.shape[2])
-    error = (decoder(content, reference, f0, frames=frames) - mel).abs().mean(dim=2)
-    return (error * utterance.valid_bands).sum() / utterance.valid_bands.sum().clamp(min=1)
+        content = model.content(perturb(piece.content_mel)).sample()
+    decoded = decoder(content, _leave_out(speaker, index), piece.f0, frames=piece.mel.shape[2])
+    error = (decoded - piece.mel).abs().mean(dim=2)
+    return (error * piece.valid_bands).sum() / piece.valid_bands.sum().clamp(min=1)
 
 
 def replay_loss(
@@ -138,36 +151,41 @@ def replay_loss(
 ) -> Tensor:
     """The reconstruction loss of a random source, in a voice that its warping makes."""
     source = sources[int(torch.randint(len(sources), ()))]
-    speaker = _encode_speaker(model, [_vtlp(source, perturb.centres)])
+    speaker = _encode_speaker(model, draw_pieces([_vtlp(source, perturb.centres)]))
     return reconstruction_loss(model, decoder, speaker, perturb)
 
 
-def conversion_losses(
-    model: DisentanglingVAE, decoder: nn.Module, conversion: _Conversion, sources: Sequence[ReferenceMel]
-) -> tuple[Tensor, Tensor]:
-    """The speaker loss and the content loss of a random source segment, converted to the target and synthesized."""
+def conversion_losses(decoder: nn.Module, conversion: _Conversion) -> tuple[Tensor, Tensor]:
+    """The speaker loss and the content loss of the next source segment, converted to the target and synthesized."""
     losses, voice = conversion.losses, conversion.voice
-    source_mel = sources[int(torch.randint(len(sources), ()))].mel
-    start, frames = _draw_segment(source_mel)
-    source_mel = source_mel[:, :, start : start + frames]
-    with torch.no_grad():
-        source_f0 = model.f0(source_mel)
-        target_f0 = model.target_f0(source_mel, voice)
-        content = model.content(source_mel).mean
-        modulation = model.modulation(source_mel)
-        source_samples = losses.synthesize(source_mel, source_f0)
-    converted = decoder(content, voice.reference, target_f0, frames=frames, modulation=modulation, postfilter=True)
-    bands = slice(model.config.encoder_bands)
-    converted = converted + level(source_mel[:, bands]) - level(converted[:, bands])
+    segment = conversion.next_segment()
+    frames = segment.mel.shape[2]
+    target_f0 = segment.f0.transfer(segment.f0.statistics(), voice.f0_statistics).within_range()
+    converted = decoder(
+        segment.content, voice.reference, target_f0, frames=frames, modulation=segment.modulation, postfilter=True
+    )
+    bands = slice(conversion.level_bands)
+    converted = converted + level(segment.mel[:, bands]) - level(converted[:, bands])
     converted_samples = losses.synthesize(converted, target_f0)
     speaker_loss = losses.speaker_loss(converted_samples, conversion.target_embedding)
-    content_loss = losses.content_loss(converted_samples, source_samples)
+    content_loss = losses.content_loss(converted_samples, segment.asr_features)
     return speaker_loss, content_loss
 
 
+def draw_pieces(utterances: Sequence[ReferenceMel]) -> list[ReferenceMel]:
+    """Utterances in pieces of at most `PIECE_FRAMES`; of more than `MAX_PIECES` pieces, as many random ones."""
+    pieces = []
+    for utterance in utterances:
+        count = -(-utterance.mel.shape[2] // PIECE_FRAMES)
+        pieces += [ReferenceMel(mel, utterance.valid_bands) for mel in utterance.mel.tensor_split(count, dim=2)]
+    if len(pieces) > MAX_PIECES:
+        pieces = [pieces[i] for i in sorted(torch.randperm(len(pieces))[:MAX_PIECES].tolist())]
+    return pieces
+
+
 @dataclass(frozen=True)
-class _Utterance:
-    """An utterance at level zero, and what the encoders compute from it.
+class _Piece:
+    """A piece of an utterance at level zero, and what the encoders compute from it.
 
     `content_mel` is the mel that its content is computed from, with the same time axis.
     """
@@ -181,53 +199,58 @@ class _Utterance:
 
 @dataclass(frozen=True)
 class _Speaker:
-    """The utterances of one speaker, and the mean of their speaker embeddings, (1, speaker_latent)."""
+    """Pieces of the utterances of one speaker, and the mean of their speaker embeddings, (1, speaker_latent)."""
 
-    utterances: list[_Utterance]
+    pieces: list[_Piece]
     embedding: Tensor
 
 
 @dataclass(frozen=True)
 class _Conversion:
-    """What the conversions of all steps have in common: the target's voice, and its embedding by the losses."""
+    """What the conversions of all steps have in common: sources, the target's voice, and its embedding by the losses.
 
+    `order` holds the segments that are still to come before all are drawn again.
+    """
+
+    sources: Sources
     losses: ConversionLosses
     voice: Voice
     target_embedding: Tensor
+    level_bands: int
+    order: list[int] = field(default_factory=list)
 
     @classmethod
-    def to_target(
-        cls, model: DisentanglingVAE, losses: ConversionLosses, references: Sequence[ReferenceMel]
-    ) -> _Conversion:
-        embedding = losses.speaker_embedding([reference.mel for reference in references])
-        return cls(losses, average_voice(model, references), embedding)
+    @torch.no_grad()
+    def to_target(cls, sources: Sources, voice: Voice, pieces: Sequence[ReferenceMel]) -> _Conversion:
+        embedding = sources.losses.speaker_embedding([piece.mel for piece in pieces])
+        return cls(sources, sources.losses, voice, embedding, sources.model.config.encoder_bands)
+
+    def next_segment(self) -> SourceSegment:
+        """A random segment, each once before any comes again."""
+        if not self.order:
+            self.order.extend(torch.randperm(self.sources.segments).tolist())
+        return self.sources.segment(self.order.pop())
 
 
 @torch.no_grad()
 def _encode_speaker(
-    model: DisentanglingVAE, references: Sequence[ReferenceMel], *, bt_voices: Sequence[Voice] = ()
+    model: DisentanglingVAE, pieces: Sequence[ReferenceMel], *, bt_voices: Sequence[Voice] = ()
 ) -> _Speaker:
-    """Utterances of one speaker; their content inputs are converted to `bt_voices` in turn, if there are any."""
-    utterances = []
-    for i, reference in enumerate(references):
-        mel, _ = normalize_level(reference.mel, model.config.encoder_bands)
-        utterances.append(
-            _Utterance(
+    """Pieces of one speaker; their content inputs are converted to `bt_voices` in turn, if there are any."""
+    encoded = []
+    for i, piece in enumerate(pieces):
+        mel, _ = normalize_level(piece.mel, model.config.encoder_bands)
+        encoded.append(
+            _Piece(
                 mel=mel,
-                valid_bands=reference.valid_bands,
+                valid_bands=piece.valid_bands,
                 f0=model.f0(mel),
-                reference=model.reference(mel, model.content(mel).mean, valid_bands=reference.valid_bands),
+                reference=model.reference(mel, model.content(mel).mean, valid_bands=piece.valid_bands),
                 content_mel=model.convert(mel, bt_voices[i % len(bt_voices)]) if bt_voices else mel,
             )
         )
-    joined = SpeakerReference.join(utterance.reference for utterance in utterances).average()
-    return _Speaker(utterances, joined.embedding)
-
-
-def _draw_segment(mel: Tensor) -> tuple[int, int]:
-    """The start, a multiple of 4, and the length of a random segment of a mel (1, n_mels, frames), in frames."""
-    frames = min(SEGMENT_FRAMES, mel.shape[2])
-    return 4 * int(torch.randint((mel.shape[2] - frames) // 4 + 1, ())), frames
+    joined = SpeakerReference.join(piece.reference for piece in encoded).average()
+    return _Speaker(encoded, joined.embedding)
 
 
 def _vtlp(utterance: ReferenceMel, centres: Tensor) -> ReferenceMel:
@@ -237,22 +260,13 @@ def _vtlp(utterance: ReferenceMel, centres: Tensor) -> ReferenceMel:
     return ReferenceMel(mel, warp_valid_bands(utterance.valid_bands, factor, centres))
 
 
-def _leave_out(speaker: _Speaker, index: int, start: int, count: int) -> SpeakerReference:
-    """The speaker's reference (1, …) without `count` frames from `start` on of the utterance `index`.
-
-    Where there are more than `MAX_EXEMPLARS` frames, it holds those of this and of random other utterances.
-    """
-    references = [utterance.reference for utterance in speaker.utterances]
-    kept = [torch.ones(reference.keys.shape[1], dtype=torch.bool) for reference in references]
-    if sum(map(len, kept)) > MAX_EXEMPLARS:
-        room = MAX_EXEMPLARS
-        for i in torch.randperm(len(kept)).tolist():
-            kept[i][:] = i == index or room > 0
-            room -= len(kept[i])
-    kept[index][start : start + count] = False
-    if sum(int(mask.sum()) for mask in kept) < MIN_EXEMPLARS:
-        kept[index][:] = True
-    keys = torch.cat([reference.keys[:, keep] for reference, keep in zip(references, kept, strict=True)], dim=1)
-    values = torch.cat([reference.values[:, keep] for reference, keep in zip(references, kept, strict=True)], dim=1)
-    mask = torch.cat([reference.mask[:, keep] for reference, keep in zip(references, kept, strict=True)], dim=1)
+def _leave_out(speaker: _Speaker, index: int) -> SpeakerReference:
+    """The speaker's reference (1, …) without the piece `index`, or with it, where too little would remain."""
+    references = [piece.reference for piece in speaker.pieces]
+    others = references[:index] + references[index + 1 :]
+    if sum(reference.keys.shape[1] for reference in others) >= MIN_EXEMPLARS:
+        references = others
+    keys = torch.cat([reference.keys for reference in references], dim=1)
+    values = torch.cat([reference.values for reference in references], dim=1)
+    mask = torch.cat([reference.mask for reference in references], dim=1)
     return SpeakerReference(speaker.embedding, keys, values, mask)

@@ -63,12 +63,16 @@ class ConversionLosses(nn.Module):
         """
         return 1 - (self.speaker_net(spec_augment(self.analysis(converted)))[0] * target).sum()
 
-    def content_loss(self, converted: Tensor, source: Tensor) -> Tensor:
-        """The distance of the ASR features of two signals (1, samples), time-aligned: 0 for the same content.
+    def asr_features(self, samples: Tensor) -> Tensor:
+        """Samples (1, samples) → the features that `content_loss` compares, (1, channels, frames)."""
+        return self.content_net(samples)
+
+    def content_loss(self, converted: Tensor, source_features: Tensor) -> Tensor:
+        """The distance of samples' (1, samples) ASR features from a source's, time-aligned: 0 for the same content.
 
         An ASR-consistency loss, as in StarGANv2-VC (Li et al. 2021, arXiv:2107.10394).
         """
-        return self.content_net.content_loss(converted, source)
+        return self.content_net.distance(self.content_net(converted), source_features)
 
 
 def spec_augment(mel: Tensor) -> Tensor:

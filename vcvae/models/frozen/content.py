@@ -48,12 +48,15 @@ class ContentNet(PretrainedModel, config=ContentNetConfig):
         return self.encoder(resample(samples, self.config.sample_rate, MOONSHINE_SAMPLE_RATE))
 
     def content_loss(self, converted: Tensor, source: Tensor) -> Tensor:
-        """The distance of the features of two time-aligned signals, both (batch, samples), a scalar.
+        """The `distance` of the features of two time-aligned signals, both (batch, samples), a scalar."""
+        return self.distance(self(converted), self(source))
 
-        It is 1 minus the mean cosine of the features of corresponding frames, after the source's mean feature is
-        subtracted from both: 0 for the same content, about 1 for unrelated content.
+    @staticmethod
+    def distance(converted_features: Tensor, source_features: Tensor) -> Tensor:
+        """1 minus the mean cosine of features (batch, channels, frames) of corresponding frames, a scalar.
+
+        The source's mean feature is subtracted from both first: so it is 0 for the same content, and about 1 for
+        unrelated content.
         """
-        converted_features = self(converted)
-        source_features = self(source)
         mean = source_features.mean(dim=2, keepdim=True)
         return 1 - torch.cosine_similarity(converted_features - mean, source_features - mean).mean()
