@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from vcvae.cli.batch import Failures
 from vcvae.cli.console import err, learning_progress, progress_bars, say, say_written, show_table
 from vcvae.cli.options import Device, Force, Model, finite, non_empty_path
 from vcvae.errors import VcvaeError
@@ -21,7 +22,10 @@ if TYPE_CHECKING:
 def live(
     target: Annotated[
         list[Path] | None,
-        typer.Option(help="A .voice that `vcvae voice` made; or a recording of the target, or a folder of them."),
+        typer.Option(
+            help="A .voice that `vcvae voice` made; or a recording of the target, or a folder of them.",
+            parser=non_empty_path,
+        ),
     ] = None,
     input: Annotated[str | None, typer.Option(help="Microphone: a number or a part of a name of --list.")] = None,
     output: Annotated[str | None, typer.Option(help="Where the conversion is played; likewise.")] = None,
@@ -84,13 +88,15 @@ def _load_stream(targets: list[Path], model: str | None, device: str, quick: boo
     from vcvae.cli.targets import Learning, ToTargets
     from vcvae.convert.converter import Converter
 
+    left_out = Failures()
     with progress_bars() as add_bar:
         learning = None
         if not quick:
             bar = learning_progress(add_bar, advice=" (--quick skips it)")
-            learning = Learning(rehearse=None, use_cache=True, announce=True, progress=bar)
+            learning = Learning(rehearse=None, use_cache=True, announce=True, left_out=left_out, progress=bar)
         converter = Converter.from_pretrained(model, device=device)
-        voice = ToTargets(converter, learning).take_voice(tuple(targets))
+        voice = ToTargets(converter, learning, left_out).take_voice(tuple(targets))
+    left_out.show("left out", ("recording of the target", "why"))
     # A step's matrices are small: a second thread gains nothing, and waits wherever another program has its core.
     torch.set_num_threads(1)
     return converter.stream(voice, pitch_shift=pitch_shift)
