@@ -2,9 +2,10 @@ import pytest
 import torch
 
 from recipes.release import frozen_networks
-from recipes.release.frozen_networks import draw_recordings, main, make_speaker_network, mean_cosine
+from recipes.release.frozen_networks import draw_recordings, factorize, main, make_speaker_network, mean_cosine
 from tests.corpus import TINY_ECAPA, TINY_RECOGNIZER
 from vcvae import audio
+from vcvae.features.mel import MelSpectrogram
 from vcvae.models.frozen.content import ContentNet
 from vcvae.models.frozen.ecapa import ECAPA_CHECKPOINT, EcapaConfig, EcapaTDNN
 from vcvae.models.frozen.moonshine import MoonshineConfig, MoonshineEncoder
@@ -29,6 +30,18 @@ def test_speaker_network_gives_for_mels_what_the_original_gives_for_waveforms(ec
     assert mean_cosine(net, ecapa, paths[-2:]) > 0.8
     untrained = SpeakerSimilarityNet(SpeakerSimilarityNetConfig(**TINY_ECAPA)).eval()
     assert mean_cosine(untrained, ecapa, paths[-2:]) < 0.7
+
+
+def test_factorized_network_of_full_rank_is_the_network_and_of_less_is_near_it(ecapa, recordings):
+    paths = audio.find(recordings)
+    net = make_speaker_network(ecapa, paths[:4], SpeakerSimilarityNetConfig(**TINY_ECAPA))
+    mel = torch.randn(2, 80, 60) - 5
+    torch.testing.assert_close(factorize(net, paths, block_rank=1, pooled_rank=1)(mel), net(mel), atol=1e-3, rtol=1e-3)
+    small = factorize(net, paths, block_rank=0.25, pooled_rank=0.25)
+    assert sum(x.numel() for x in small.parameters()) < sum(x.numel() for x in net.parameters())
+    spectrogram = MelSpectrogram(net.config.mel)
+    mel = spectrogram(torch.from_numpy(audio.read(paths[0], net.config.mel.sample_rate))[None])
+    assert 0.8 < torch.cosine_similarity(small(mel), net(mel)).item() < 0.99999
 
 
 def test_recordings_are_drawn_by_the_seed_and_none_is_in_both_parts(recordings):

@@ -13,10 +13,10 @@ from torch import Tensor
 
 from vcvae import audio
 from vcvae.arrays import is_path, is_samples
+from vcvae.conversion_losses import ConversionLosses, load_losses
 from vcvae.convert import chunks
 from vcvae.convert.encoder import Encoder, Recording, choose_sources, warn_of_little_speech
 from vcvae.convert.finetune import finetune, finetuning_settings
-from vcvae.convert.losses import ConversionLosses, load_losses
 from vcvae.convert.sources import Sources
 from vcvae.convert.stream import Stream
 from vcvae.convert.voice_cache import VoiceCache, voice_key

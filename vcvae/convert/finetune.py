@@ -30,8 +30,8 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from vcvae import __version__
 from vcvae.augment.mel import Perturbation, PerturbationConfig, warp, warp_valid_bands
+from vcvae.conversion_losses import ConversionLosses
 from vcvae.convert.encoder import ReferenceMel, average_voice
-from vcvae.convert.losses import ConversionLosses
 from vcvae.convert.sources import Sources, SourceSegment
 from vcvae.defaults import VOICE_STEPS
 from vcvae.features.f0 import F0Contour

@@ -9,8 +9,8 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from vcvae.conversion_losses import ConversionLosses
 from vcvae.convert.encoder import ReferenceMel
-from vcvae.convert.losses import ConversionLosses
 from vcvae.features.f0 import F0Contour
 from vcvae.models.conversion.modulation import EnvelopeModulation
 from vcvae.models.conversion.vae import DisentanglingVAE

@@ -32,6 +32,12 @@ class EcapaTrunkConfig(Config):
     bottleneck: int = Field(
         128, gt=0, le=4096, description="width of the squeeze-excitation blocks and of the attention"
     )
+    block_rank: int = Field(
+        0, ge=0, le=8192, description="rank of the blocks' matrices, in two factors; 0 for whole ones"
+    )
+    pooled_rank: int = Field(
+        0, ge=0, le=24_576, description="rank of the matrix before the pooling, in two factors; 0 for a whole one"
+    )
 
     @model_validator(mode="after")
     def _holds_together(self) -> EcapaTrunkConfig:
@@ -47,16 +53,24 @@ class EcapaConfig(EcapaTrunkConfig):
 
 
 class ReflectConv1d(nn.Module):
-    """A convolution over time that keeps the length, padded by reflection."""
+    """A convolution over time that keeps the length, padded by reflection.
 
-    def __init__(self, inputs: int, outputs: int, *, kernel: int = 1, dilation: int = 1) -> None:
+    With a rank, it is one of kernel 1 whose matrix is the product of two.
+    """
+
+    def __init__(self, inputs: int, outputs: int, *, kernel: int = 1, dilation: int = 1, rank: int = 0) -> None:
         super().__init__()
         self.dilation = dilation
         self.padding = (kernel - 1) * dilation // 2
-        self.conv = nn.Conv1d(inputs, outputs, kernel, dilation=dilation)
+        if rank:
+            self.conv = nn.Sequential(nn.Linear(inputs, rank, bias=False), nn.Linear(rank, outputs))
+        else:
+            self.conv = nn.Conv1d(inputs, outputs, kernel, dilation=dilation)
 
     def forward(self, x: Tensor) -> Tensor:
         """(batch, frames, inputs) → (batch, frames, outputs)."""
+        if isinstance(self.conv, nn.Sequential):
+            return self.conv(x)
         frames = x.shape[1]
         if self.padding:
             x = _reflected(x, self.padding)
@@ -141,9 +155,9 @@ class SERes2NetBlock(nn.Module):
     def __init__(self, config: EcapaTrunkConfig, *, dilation: int) -> None:
         super().__init__()
         channels = config.channels
-        self.tdnn1 = TDNNBlock(channels, channels)
+        self.tdnn1 = TDNNBlock(channels, channels, rank=config.block_rank)
         self.res2net_block = Res2NetBlock(channels, config.scale, dilation=dilation)
-        self.tdnn2 = TDNNBlock(channels, channels)
+        self.tdnn2 = TDNNBlock(channels, channels, rank=config.block_rank)
         self.se_block = SEBlock(channels, config.bottleneck)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -192,7 +206,7 @@ class EcapaTrunk(nn.Module):
         channels = config.channels
         self.blocks = nn.ModuleList([TDNNBlock(FBANK_BANDS, channels, kernel=5)])
         self.blocks.extend(SERes2NetBlock(config, dilation=dilation) for dilation in (2, 3, 4))
-        self.mfa = TDNNBlock(3 * channels, 3 * channels)
+        self.mfa = TDNNBlock(3 * channels, 3 * channels, rank=config.pooled_rank)
         self.asp = AttentiveStatisticsPooling(3 * channels, config.bottleneck)
         self.asp_bn = FrozenBatchNorm(6 * channels)
 

@@ -42,6 +42,11 @@ class SpeakerSimilarityNet(PretrainedModel, config=SpeakerSimilarityNetConfig):
         self.bands = nn.Conv1d(self.config.mel.n_mels, FBANK_BANDS, 2 * CONTEXT + 1)
         self.network = EcapaTrunk(self.config)
 
+    @property
+    def outputs(self) -> int:
+        """The number of statistics."""
+        return 6 * self.config.channels
+
     def forward(self, mel: Tensor) -> Tensor:
         """Mel (batch, n_mels, frames) → (batch, 6 · channels) of unit length.
 

@@ -15,12 +15,14 @@ from vcvae.training.tasks.autoencoders import (
     VAETask,
 )
 from vcvae.training.tasks.conversion import ConversionConfig, ConversionTask
+from vcvae.training.tasks.conversion_losses import ConversionLossesConfig, ConversionLossesTask
 from vcvae.training.tasks.postfilter import PostfilterConfig, PostfilterTask
 from vcvae.training.tasks.vocoder import VocoderConfig, VocoderTask
 
 TASKS = {
     "conversion": (ConversionConfig, ConversionTask),
     "postfilter": (PostfilterConfig, PostfilterTask),
+    "conversion_losses": (ConversionLossesConfig, ConversionLossesTask),
     "vocoder": (VocoderConfig, VocoderTask),
     "autoencoder": (AutoEncoderRun, AutoEncoderTask),
     "denoising": (DenoisingRun, DenoisingTask),

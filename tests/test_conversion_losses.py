@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from tests.corpus import TINY_ECAPA, TINY_RECOGNIZER
-from vcvae.convert.losses import ConversionLosses, load_losses, spec_augment
+from vcvae.conversion_losses import ConversionLosses, load_losses, spec_augment
 from vcvae.errors import VcvaeError
 from vcvae.features.mel import MelConfig
 from vcvae.models.frozen.content import ContentNet, ContentNetConfig
@@ -28,7 +28,7 @@ def test_speaker_loss_tells_real_speakers_apart(released, mels, monkeypatch):
             halves = samples[i].tensor_split(2, dim=1)
             assert len({float(losses.speaker_loss(halves[0], own)) for _ in range(3)}) > 1  # random masks
             with monkeypatch.context() as unmasked:
-                unmasked.setattr("vcvae.convert.losses.spec_augment", lambda mel: mel)
+                unmasked.setattr("vcvae.conversion_losses.spec_augment", lambda mel: mel)
                 for half in halves:
                     assert losses.speaker_loss(half, own) < losses.speaker_loss(half, other) - 0.15
 

@@ -1,0 +1,132 @@
+import pytest
+import torch
+
+from tests.corpus import TINY, TINY_ECAPA, TINY_RECOGNIZER
+from tests.synthetic import speak
+from vcvae.conversion_losses import ConversionLosses
+from vcvae.errors import VcvaeError
+from vcvae.models.conversion.vae import DisentanglingConfig, DisentanglingVAE
+from vcvae.models.frozen.content import ContentNet, ContentNetConfig
+from vcvae.models.frozen.speaker_similarity import SpeakerSimilarityNet, SpeakerSimilarityNetConfig
+from vcvae.training.tasks import conversion_losses
+from vcvae.training.tasks.conversion_losses import (
+    ConversionLossesConfig,
+    ConversionLossesTask,
+    ConversionLossWeights,
+)
+from vcvae.vocoder import SourceFilterVocoder, SourceFilterVocoderConfig
+
+WHERE = {"output": "", "data": {"train": "", "dev": ""}}
+
+
+@pytest.fixture(scope="module")
+def batch():
+    """Two speakers, four segments each."""
+    samples = [
+        [torch.from_numpy(speak("aiueo", f0=100 + 80 * k, seconds=0.5, seed=i))[:10240] for i in range(4)]
+        for k in range(2)
+    ]
+    return {
+        "samples": torch.stack([torch.stack(segments) for segments in samples]),
+        "bandwidth": torch.full((2, 4), 8000.0),
+        "speaker": torch.tensor([0, 1]),
+    }
+
+
+@pytest.fixture
+def config(tmp_path, monkeypatch):
+    torch.manual_seed(0)
+    frozen = ConversionLosses(
+        SpeakerSimilarityNet(SpeakerSimilarityNetConfig(**TINY_ECAPA)),
+        ContentNet(ContentNetConfig(**TINY_RECOGNIZER)),
+        SourceFilterVocoder(SourceFilterVocoderConfig(channels=16, blocks=1)),
+    )
+    monkeypatch.setattr(conversion_losses, "load_losses", lambda _: frozen)
+    DisentanglingVAE(DisentanglingConfig(**TINY, postfilter_blocks=1, postfilter_channels=16)).save_pretrained(tmp_path)
+    return ConversionLossesConfig(**WHERE, converter=str(tmp_path), content_latent=TINY["content_latent"] + 4)
+
+
+def learn(task, batch, steps, *, rate=3e-3):
+    (parameters,) = task.parameter_groups().values()
+    optimizer = torch.optim.Adam(parameters, lr=rate)
+    task.train()
+    for step in range(steps):
+        totals, terms = task(batch, step)
+        optimizer.zero_grad()
+        totals["model"].backward()
+        optimizer.step()
+        task.after_step()
+    return terms
+
+
+def test_grown_model_decodes_as_before(config, batch):
+    before = DisentanglingVAE.from_pretrained(config.converter)
+    task = ConversionLossesTask(config, speakers=2)
+    mel = task.segment_batch.prepare(batch)[1]
+    released = task.released
+    content = before.content(mel).mean
+    grown_content = released.content(mel).mean
+    assert grown_content.shape[1] == content.shape[1] + 4
+    torch.testing.assert_close(grown_content[:, : content.shape[1]], content)
+    expected = before.decoder(content, before.reference(mel, content), before.f0(mel), frames=mel.shape[2])
+    reference = released.reference(mel, grown_content)
+    decoded = released.decoder(grown_content, reference, released.f0(mel), frames=mel.shape[2])
+    torch.testing.assert_close(decoded, expected, atol=1e-4, rtol=1e-4)
+
+
+def test_model_smaller_than_the_one_to_start_from_is_an_error(config):
+    with pytest.raises(VcvaeError, match="content_latent: 2 is less than"):
+        config.model_copy(update={"content_latent": 2}).model  # noqa: B018
+
+
+@pytest.mark.parametrize("name", ["content", "speaker", "reconstruction", "kl"])
+def test_step_down_the_gradient_of_a_term_lowers_it(config, batch, name):
+    weights = dict.fromkeys(("content", "speaker", "reconstruction", "kl"), 0.0) | {name: 1.0}
+    update = {"conversions": 8, "weights": ConversionLossWeights(**weights)}
+    task = ConversionLossesTask(config.model_copy(update=update), speakers=2)
+    (parameters,) = task.parameter_groups().values()
+
+    def loss():
+        torch.manual_seed(1)
+        return task(batch, 0)[0]["model"]
+
+    loss()  # the bank is filled
+    before = loss()
+    gradients = torch.autograd.grad(before, parameters, allow_unused=True)
+    norm = sum(gradient.square().sum() for gradient in gradients if gradient is not None).sqrt()
+    with torch.no_grad():
+        for parameter, gradient in zip(parameters, gradients, strict=True):
+            if gradient is not None:
+                parameter -= 0.01 * gradient / norm
+    assert norm > 0
+    assert loss() < before
+
+
+def test_speaker_loss_is_low_where_the_conversion_has_the_targets_statistics(config, batch):
+    task = ConversionLossesTask(config, speakers=3)
+    statistics = task._statistics(task.segment_batch.prepare(batch)[1])
+    speakers = torch.tensor([0, 1]).repeat(4)
+    task._update_bank(statistics, speakers)
+    assert not task.bank[2].any()
+    right = task._speaker_loss(task.bank[:2], torch.tensor([0, 1]))
+    wrong = task._speaker_loss(task.bank[:2], torch.tensor([1, 0]))
+    assert right < 0.01 < 1 < wrong
+
+
+def test_frozen_networks_and_f0_encoder_are_not_trained_nor_saved(config, batch):
+    task = ConversionLossesTask(config, speakers=2)
+    before = {name: x.clone() for name, x in task.frozen.state_dict().items()}
+    f0 = {name: x.clone() for name, x in task.model.f0.state_dict().items()}
+    learn(task, batch, 2)
+    assert all(torch.equal(x, before[name]) for name, x in task.frozen.state_dict().items())
+    assert all(torch.equal(x, f0[name]) for name, x in task.model.f0.state_dict().items())
+    assert not any("net" in name for name in task.state_dict())
+
+
+def test_reference_of_few_frames_keeps_the_embedding(config, batch):
+    task = ConversionLossesTask(config.model_copy(update={"few_frames": 1.0, "few": 3}), speakers=2)
+    mel = task.segment_batch.prepare(batch)[1]
+    reference = task.model.reference(mel, task.model.content(mel).mean)
+    few = task._few_frames(reference)
+    assert few.keys.shape[1] == few.values.shape[1] == few.mask.shape[1] == 3
+    assert few.embedding is reference.embedding
