@@ -7,12 +7,16 @@ import sys
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("MKL_NUM_THREADS", "1")
 
+from pathlib import Path
+
 import pytest
 import soundfile as sf
 
 from tests.corpus import TINY, make_corpus
 from tests.synthetic import RATE, speak
 from vcvae.cli import main
+
+EGS = Path(__file__).parents[1] / "egs"
 
 
 @pytest.fixture
@@ -68,3 +72,13 @@ def released():
     from vcvae import Converter
 
     return Converter.from_pretrained(device="cpu")
+
+
+@pytest.fixture(scope="session")
+def clips(tmp_path_factory):
+    """A folder with source.wav and target.wav, three seconds each of two real speakers."""
+    folder = tmp_path_factory.mktemp("clips")
+    for name in ("source", "target"):
+        samples, rate = sf.read(EGS / "convert" / f"{name}.flac", dtype="float32")
+        sf.write(folder / f"{name}.wav", samples[: 3 * rate], rate)
+    return folder

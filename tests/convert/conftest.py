@@ -1,6 +1,4 @@
-"""What the tests of conversion share: a tiny model, crops of two recordings, and few sentences to fine-tune with."""
-
-from pathlib import Path
+"""What the tests of conversion share: a tiny model, and few sentences to fine-tune with."""
 
 import pytest
 import soundfile as sf
@@ -10,24 +8,12 @@ from tests.corpus import TINY
 from tests.synthetic import RATE, speak
 from vcvae.models.conversion.vae import DisentanglingConfig, DisentanglingVAE
 
-EGS = Path(__file__).parents[2] / "egs"
-
 
 @pytest.fixture
 def model():
     """An untrained model of the smallest sizes."""
     torch.manual_seed(0)
     return DisentanglingVAE(DisentanglingConfig(**TINY)).eval()
-
-
-@pytest.fixture(scope="session")
-def clips(tmp_path_factory):
-    """A folder with source.wav and target.wav, three seconds each of two real speakers."""
-    folder = tmp_path_factory.mktemp("clips")
-    for name in ("source", "target"):
-        samples, rate = sf.read(EGS / "convert" / f"{name}.flac", dtype="float32")
-        sf.write(folder / f"{name}.wav", samples[: 3 * rate], rate)
-    return folder
 
 
 @pytest.fixture(scope="session")
