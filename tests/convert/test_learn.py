@@ -7,7 +7,7 @@ import pytest
 import soundfile as sf
 import torch
 
-from tests.convert.conftest import EGS
+from tests.conftest import EGS
 from tests.synthetic import RATE, speak
 from vcvae.convert.converter import Converter
 from vcvae.convert.finetune import finetune
