@@ -44,8 +44,8 @@ class Config(BaseModel):
     @field_validator("*", mode="before")
     @classmethod
     def _is_plain(cls, value: Any, info: ValidationInfo) -> Any:
-        if isinstance(value, str) and ("\0" in value or len(value) > MAX_TEXT):
-            raise ValueError(f"text must have no NUL and at most {MAX_TEXT} characters")
+        if isinstance(value, str) and (len(value) > MAX_TEXT or any(ord(character) < 32 for character in value)):
+            raise ValueError(f"text must be one line of at most {MAX_TEXT} characters, without control characters")
         kinds = _kinds(cls.model_fields[info.field_name].annotation)
         if _holds_bool(value) and bool not in kinds and (int in kinds or float in kinds):  # pydantic takes true for 1
             raise ValueError("a number is needed, not true or false")

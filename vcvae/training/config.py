@@ -66,7 +66,7 @@ class RunConfig(Config):
         1, gt=0, le=1024, description="batches whose gradients are averaged for one step", json_schema_extra=MAY_CHANGE
     )
     precision: Precision = Field("no", description="mixed precision: no, bf16 (recent GPUs) or fp16")
-    workers: int = Field(1, ge=0, le=256, description="processes that read audio", json_schema_extra=MAY_CHANGE)
+    workers: int = Field(1, ge=0, le=64, description="processes that read audio", json_schema_extra=MAY_CHANGE)
     optimizer: OptimizerConfig = Field(OptimizerConfig(), json_schema_extra=MAY_CHANGE)
     log_every: int = Field(50, gt=0, le=MAX_STEPS, description="steps between log lines", json_schema_extra=MAY_CHANGE)
     validate_every: int = Field(

@@ -94,6 +94,10 @@ class SourceFilterVocoderConfig(Config):
             raise ValueError("hop must divide n_fft and the mel's hop")
         if self.n_fft % 2 or self.n_fft < 2 * self.hop:
             raise ValueError("n_fft must be even, and twice hop or more")
+        if self.mel.window != self.mel.n_fft or self.mel.window % self.mel.hop or self.mel.window < 2 * self.mel.hop:
+            raise ValueError(
+                "the mel's window must be as long as its n_fft, and a multiple of its hop: twice it or more"
+            )
         return self
 
 
