@@ -16,8 +16,9 @@ class VcvaeError(Exception):
 
 
 def shorten(text: str, length: int = 60) -> str:
-    """The text, or its beginning and '…'."""
-    return text if len(text) <= length else text[:length] + "…"
+    """The text in one line; of a long one its beginning and '…'."""
+    beginning = "".join(character if character.isprintable() else "?" for character in text[:length])
+    return beginning if len(text) <= length else beginning + "…"
 
 
 def reason(error: BaseException) -> str:

@@ -75,11 +75,11 @@ class SourceFilterVocoderConfig(Config):
     """Sizes of the source-filter vocoder. The defaults have 3.8 M parameters."""
 
     mel: MelConfig = MelConfig()
-    channels: int = Field(256, gt=0, le=4096, description="width of the backbone")
+    channels: int = Field(256, gt=0, le=1024, description="width of the backbone")
     blocks: int = Field(7, ge=0, le=64, description="ConvNeXt blocks")
     expansion: int = Field(3, gt=0, le=16, description="width within a block, as a multiple of the backbone's")
     kernel: int = Field(7, gt=0, le=63, description="frames; an odd number")
-    f0_channels: int = Field(128, gt=0, le=4096, description="width of the F0 classifier")
+    f0_channels: int = Field(128, gt=0, le=1024, description="width of the F0 classifier")
     f0_blocks: int = Field(4, ge=0, le=64, description="its residual blocks, at half the frame rate")
     n_fft: int = Field(512, ge=16, le=8192, description="samples; window and FFT length of the filters")
     hop: int = Field(128, gt=0, le=4096, description="samples between two filters; it divides n_fft and the mel's hop")
@@ -92,12 +92,10 @@ class SourceFilterVocoderConfig(Config):
             raise ValueError("kernel must be odd")
         if self.n_fft % self.hop or self.mel.hop % self.hop:
             raise ValueError("hop must divide n_fft and the mel's hop")
-        if self.n_fft % 2 or self.n_fft < 2 * self.hop:
-            raise ValueError("n_fft must be even, and twice hop or more")
+        if self.n_fft % 2 or self.hop % 2 or self.n_fft < 2 * self.hop:
+            raise ValueError("n_fft and hop must be even, and n_fft twice hop or more")
         if self.mel.window != self.mel.n_fft or self.mel.window % self.mel.hop or self.mel.window < 2 * self.mel.hop:
-            raise ValueError(
-                "the mel's window must be as long as its n_fft, and a multiple of its hop: twice it or more"
-            )
+            raise ValueError("the mel's window must be as long as its n_fft, and twice its hop or a higher multiple")
         return self
 
 

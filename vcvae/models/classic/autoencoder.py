@@ -31,9 +31,9 @@ class AutoEncoderConfig(Config):
     body: Literal["frames", "image", "vector"] = Field("frames", description="the shape of x: frames, image or vector")
     inputs: int = Field(80, gt=0, le=8192, description="values of a frame, channels of an image, or values of a vector")
     latent: int = Field(
-        16, gt=0, le=4096, description="values of the code per position: per 4 frames, or per 4 × 4 pixels"
+        16, gt=0, le=1024, description="values of the code per position: per 4 frames, or per 4 × 4 pixels"
     )
-    channels: int = Field(192, gt=0, le=4096, description="width of every layer")
+    channels: int = Field(192, gt=0, le=1024, description="width of every layer")
     blocks: int = Field(2, ge=0, le=64, description="residual blocks (frames), convolutions or layers at each rate")
     kernel: int = Field(3, ge=1, le=63, description="frames or pixels; width of the blocks' convolutions")
     mean: float = Field(MEL_MEAN, ge=-1e6, le=1e6, description="subtracted from x")

@@ -62,17 +62,17 @@ class DisentanglingConfig(Config):
     )
     kernel: int = Field(3, ge=1, le=63, description="frames; width of every residual block's convolution")
     fast_channels: int = Field(
-        192, gt=0, le=4096, description="width of content encoder and decoder at 43 frames per second"
+        192, gt=0, le=1024, description="width of content encoder and decoder at 43 frames per second"
     )
-    slow_channels: int = Field(256, gt=0, le=4096, description="width of both at 21.5 frames per second")
-    content_latent: int = Field(64, gt=0, le=4096, description="dimensions of the content latent")
+    slow_channels: int = Field(256, gt=0, le=1024, description="width of both at 21.5 frames per second")
+    content_latent: int = Field(64, gt=0, le=1024, description="dimensions of the content latent")
     content_fast_blocks: int = Field(1, ge=0, le=64, description="residual blocks at 43 frames per second")
     content_slow_blocks: int = Field(3, ge=0, le=64, description="residual blocks at 21.5 frames per second")
     log_variance_bound: float = Field(6.0, gt=0, le=30, description="bound of the content posterior's |log-variance|")
-    speaker_latent: int = Field(128, gt=0, le=4096, description="dimensions of the speaker embedding")
-    speaker_channels: int = Field(160, gt=0, le=4096, description="width of the speaker encoder")
+    speaker_latent: int = Field(128, gt=0, le=1024, description="dimensions of the speaker embedding")
+    speaker_channels: int = Field(160, gt=0, le=1024, description="width of the speaker encoder")
     speaker_blocks: int = Field(2, ge=0, le=64, description="residual blocks at 21.5 frames per second")
-    f0_channels: int = Field(96, gt=0, le=4096, description="width of the F0 encoder")
+    f0_channels: int = Field(96, gt=0, le=1024, description="width of the F0 encoder")
     f0_blocks: int = Field(2, ge=0, le=64, description="residual blocks at 43 frames per second")
     decoder_slow_blocks: int = Field(3, ge=0, le=64, description="residual blocks at 21.5 frames per second")
     reference_heads: int = Field(
@@ -82,7 +82,7 @@ class DisentanglingConfig(Config):
     modulation_cutoff: float = Field(
         10.0, ge=0.5, le=1000, description="Hz; faster modulations of the envelope are copied from the source"
     )
-    postfilter_channels: int = Field(160, gt=0, le=4096, description="width of the postfilter at 86 frames per second")
+    postfilter_channels: int = Field(160, gt=0, le=1024, description="width of the postfilter at 86 frames per second")
     postfilter_blocks: int = Field(0, ge=0, le=64, description="residual blocks of the postfilter; 0 for none")
 
     @model_validator(mode="after")

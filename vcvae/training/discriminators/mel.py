@@ -20,7 +20,7 @@ Stride = Annotated[int, Field(gt=0, le=16)]
 class MelDiscriminatorConfig(Config):
     """Sizes of `MelDiscriminator`."""
 
-    channels: int = Field(192, gt=0, le=4096, description="channels of every layer")
+    channels: int = Field(192, gt=0, le=1024, description="channels of every layer")
     kernel: int = Field(5, gt=0, le=63, description="kernel size, frames")
     strides: tuple[Stride, ...] = Field(
         (2, 1, 2, 1), min_length=1, max_length=16, description="stride of each layer, frames"
@@ -63,7 +63,7 @@ class MelDiscriminator(nn.Module):
 class PatchDiscriminatorConfig(Config):
     """Sizes of `PatchDiscriminator`."""
 
-    channels: tuple[Annotated[int, Field(gt=0, le=4096)], ...] = Field(
+    channels: tuple[Annotated[int, Field(gt=0, le=1024)], ...] = Field(
         (16, 32, 64, 128), min_length=1, max_length=16, description="channels of each layer"
     )
     strides: tuple[tuple[Stride, Stride], ...] = Field(

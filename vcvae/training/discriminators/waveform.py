@@ -21,7 +21,7 @@ class DiscriminatorOutput(NamedTuple):
     features: list[Tensor]
 
 
-Channels = Annotated[tuple[Annotated[int, Field(gt=0, le=4096)], ...], Field(min_length=1, max_length=16)]
+Channels = Annotated[tuple[Annotated[int, Field(gt=0, le=1024)], ...], Field(min_length=1, max_length=16)]
 Periods = Annotated[tuple[Annotated[int, Field(gt=0, le=64)], ...], Field(min_length=1, max_length=16)]
 Windows = Annotated[tuple[Annotated[int, Field(ge=16, le=65_536)], ...], Field(min_length=1, max_length=16)]
 Strides = Annotated[tuple[Annotated[int, Field(gt=0, le=16)], ...], Field(min_length=1, max_length=16)]

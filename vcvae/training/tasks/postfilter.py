@@ -41,7 +41,7 @@ class PostfilterConfig(RunConfig):
 
     task: Literal["postfilter"] = Field("postfilter", description="name of the training task: postfilter")
     converter: str = Field(description="folder or repository of the conversion model")
-    channels: int = Field(160, gt=0, le=4096, description="channels of the postfilter")
+    channels: int = Field(160, gt=0, le=1024, description="channels of the postfilter")
     blocks: int = Field(3, gt=0, le=64, description="residual blocks of the postfilter")
     discriminator: PatchDiscriminatorConfig = PatchDiscriminatorConfig()
     weights: PostfilterWeights = PostfilterWeights()

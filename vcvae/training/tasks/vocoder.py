@@ -74,7 +74,9 @@ class VocoderConfig(RunConfig):
     )
 
     @model_validator(mode="after")
-    def _check_converter_and_teacher(self) -> VocoderConfig:
+    def _holds_together(self) -> VocoderConfig:
+        if max(self.discriminators.windows) // 2 >= self.segment_frames * self.model.mel.hop:
+            raise ValueError("the discriminators' windows must be shorter than twice a segment")
         if bool(self.converter) != bool(self.teacher):
             raise ValueError(
                 "converter and teacher must be given together: the teacher synthesizes the converter's mels"
