@@ -699,7 +699,7 @@ def test_find_readable_gives_a_reason_for_each_other_audio_file(tmp_path, speech
         assert words in reason
     (tmp_path / "good.wav").unlink()
     refused(lambda: audio.find_readable(tmp_path), tmp_path, "none of its 5 audio files can be read")
-    assert audio.find_readable(tmp_path / "none.wav") == ([tmp_path / "none.wav"], [])
+    refused(lambda: audio.find_readable(tmp_path / "empty.wav"), "empty.wav", "0 bytes")
 
 
 def test_find_refuses_what_holds_no_audio(tmp_path, speech):

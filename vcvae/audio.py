@@ -157,10 +157,11 @@ def find_readable(path: str | Path) -> tuple[list[Path], list[tuple[Path, str]]]
     """The audio files of a folder that can be opened, and the others, each with the reason; or the one file named.
 
     Raises:
-        VcvaeError: as `find_recordings`; or none of a folder's files can be opened.
+        VcvaeError: as `find_recordings`; or the file, or none of the folder's files, can be opened.
     """
     files = find_recordings(path)
     if files == [Path(path)]:
+        _open(path).close()
         return files, []
     readable, left_out = [], []
     for file in files:
