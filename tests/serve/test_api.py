@@ -1,0 +1,162 @@
+import base64
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+import soundfile as sf
+
+from tests.synthetic import RATE, speak
+
+pytest.importorskip("gradio", reason="the extra web is not installed")
+
+from fastapi import FastAPI
+from fastapi.testclient import TestClient
+from starlette.websockets import WebSocketDisconnect
+
+from vcvae.errors import VcvaeError
+from vcvae.serve.api import add_api, without_folder
+from vcvae.serve.limits import Limits
+from vcvae.serve.session import Sessions
+
+
+class Copies:
+    """A converter that gives its source, half as loud, and has no model."""
+
+    def learn(self, recordings, *, steps):
+        for path in recordings:
+            sf.read(path)
+        return "voice"
+
+    def convert_file(self, source, voice, output, *, pitch_shift):
+        if source.suffix == ".audio":
+            raise VcvaeError(f"{source}: not audio of a known format; convert it to WAV.")
+        samples, rate = sf.read(source)
+        sf.write(output, samples / 2, rate)
+
+
+def client_of(converter, *, auth=None, max_minutes=1.0):
+    app, sessions = FastAPI(), Sessions()
+    workers = ThreadPoolExecutor(2)
+    add_api(app, converter, sessions, limits=Limits(max_minutes), workers=workers, auth=auth)
+    return TestClient(app), sessions
+
+
+@pytest.fixture
+def upload(voices):
+    """The form's files, opened anew for each request."""
+
+    def form(source="src.wav", source_name="src.wav"):
+        return [
+            ("source", (source_name, (voices / source).read_bytes())),
+            ("target", ("spk.wav", (voices / "spk.wav").read_bytes())),
+        ]
+
+    return form
+
+
+def test_convert_answers_with_a_recording(upload, voices, tmp_path):
+    client, _ = client_of(Copies())
+    answer = client.post("/api/convert", files=upload(), data={"consent": "yes"})
+    assert (answer.status_code, answer.headers["content-type"]) == (200, "audio/wav")
+    (tmp_path / "answer.wav").write_bytes(answer.content)
+    np.testing.assert_allclose(sf.read(tmp_path / "answer.wav")[0], sf.read(voices / "src.wav")[0] / 2, atol=1e-4)
+
+
+def test_convert_needs_consent(upload):
+    client, _ = client_of(Copies())
+    assert client.post("/api/convert", files=upload()).status_code == 403
+
+
+def test_a_bad_file_is_one_sentence_without_the_servers_folders(upload, voices):
+    client, _ = client_of(Copies())
+    (voices / "bad").write_bytes(b"nothing")
+    form = upload("bad", "../../<script>.exe")
+    answer = client.post("/api/convert", files=form, data={"consent": "yes"})
+    assert answer.status_code == 422
+    assert answer.json()["detail"] == "source.audio: not audio of a known format; convert it to WAV."
+
+
+def test_recordings_that_are_too_long_are_refused(upload, voices):
+    client, _ = client_of(Copies(), max_minutes=0.01)
+    answer = client.post("/api/convert", files=upload(), data={"consent": "yes"})
+    assert answer.status_code == 422
+    assert "at most 0.01" in answer.json()["detail"]
+
+
+def test_requests_that_are_too_large_are_refused_before_they_are_read(upload):
+    client, _ = client_of(Copies())
+    big = [("source", ("a.wav", b"\0" * (3 * Limits(1.0).max_bytes))), ("target", ("b.wav", b"\0"))]
+    assert client.post("/api/convert", files=big, data={"consent": "yes"}).status_code == 413
+
+
+def test_fifty_clients_at_once_all_get_their_conversion(upload):
+    client, _ = client_of(Copies())
+    forms = [upload() for _ in range(50)]
+    with ThreadPoolExecutor(50) as pool:
+        answers = list(pool.map(lambda f: client.post("/api/convert", files=f, data={"consent": "yes"}), forms))
+    assert [answer.status_code for answer in answers] == [200] * 50
+    assert len({answer.content for answer in answers}) == 1
+
+
+def test_a_password_is_asked_for(upload):
+    client, _ = client_of(Copies(), auth=("ann", "secret"))
+    assert client.post("/api/convert", files=upload(), data={"consent": "yes"}).status_code == 401
+    wrong = {"Authorization": "Basic " + base64.b64encode(b"ann:no").decode()}
+    assert client.post("/api/convert", files=upload(), data={"consent": "yes"}, headers=wrong).status_code == 401
+    right = {"Authorization": "Basic " + base64.b64encode(b"ann:secret").decode()}
+    assert client.post("/api/convert", files=upload(), data={"consent": "yes"}, headers=right).status_code == 200
+
+
+def test_only_the_files_of_an_open_session_are_served(tmp_path):
+    client, sessions = client_of(Copies())
+    session = sessions.open()
+    (session.folder / "source.wav").write_bytes(b"RIFF")
+    (session.folder / "secret.txt").write_text("secret")
+    here = f"/api/session/{session.token}"
+    assert client.get(f"{here}/source.wav").content == b"RIFF"
+    for path in (f"{here}/secret.txt", f"{here}/..%2F..%2Fetc%2Fpasswd", "/api/session/wrong/source.wav"):
+        assert client.get(path).status_code == 404
+    sessions.close(session.token)
+    assert client.get(f"{here}/source.wav").status_code == 404
+    assert not session.folder.exists()
+
+
+def test_a_session_takes_uploads_with_it(tmp_path):
+    sessions = Sessions()
+    session = sessions.open()
+    copy = tmp_path / "copy.wav"
+    copy.write_bytes(b"RIFF")
+    session.uploads.add(copy)
+    sessions.close_all()
+    assert not copy.exists()
+
+
+def test_live_converts_block_by_block(released):
+    client, sessions = client_of(released)
+    session = sessions.open()
+    session.voices["ann"] = released.voice([speak("oeaui", f0=210, tract=1.15, seconds=1.0)])
+    source = speak("aisoe", f0=110, seconds=1.0)
+    expected = released.stream(session.voices["ann"]).push(source)
+    with client.websocket_connect(f"/api/live?session={session.token}&voice=ann") as socket:
+        converted = []
+        for start in range(0, len(source), 4000):
+            socket.send_bytes(source[start : start + 4000].astype("<f4").tobytes())
+            converted.append(np.frombuffer(socket.receive_bytes(), "<f4"))
+    np.testing.assert_allclose(np.concatenate(converted), expected, atol=1e-6)
+    assert released.mel_config.sample_rate == RATE
+
+
+@pytest.mark.parametrize("query", ["voice=bob", "voice=ann&rate=1", "voice=ann&pitch_shift=99"])
+def test_live_refuses_what_is_not_there(query):
+    client, sessions = client_of(Copies())
+    session = sessions.open()
+    session.voices["ann"] = "voice"
+    with (
+        client.websocket_connect(f"/api/live?session={session.token}&{query}") as socket,
+        pytest.raises(WebSocketDisconnect),
+    ):
+        socket.receive_bytes()
+
+
+def test_sentences_lose_their_folders():
+    assert without_folder(VcvaeError("/tmp/x/y.wav: too short; give 1 / 2.")) == "y.wav: too short; give 1 / 2."

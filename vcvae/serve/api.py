@@ -1,0 +1,182 @@
+"""The page's server beside the page: conversion by one HTTP request, and live by a websocket of raw PCM.
+
+    curl -F source=@src.wav -F target=@spk.wav -F consent=yes -o converted.wav http://127.0.0.1:7860/api/convert
+
+The websocket `/api/live?session=TOKEN&voice=NAME` takes binary messages of float32 samples (little-endian, mono, at
+22,050 Hz or at `rate`) of any size, and gives the converted samples likewise.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import tempfile
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import soxr
+from fastapi import Depends, FastAPI, File, Form, HTTPException, Request, UploadFile, WebSocket, WebSocketDisconnect
+from fastapi.responses import FileResponse, Response
+from fastapi.security import HTTPBasic, HTTPBasicCredentials
+from starlette.background import BackgroundTask
+
+from vcvae import audio
+from vcvae.convert.converter import Converter
+from vcvae.errors import VcvaeError
+from vcvae.models.conversion.voice import Voice, is_voice
+from vcvae.serve.limits import Limits
+from vcvae.serve.session import Sessions
+
+LIVE_RATES = (8000, 192_000)  # Hz
+MAX_MESSAGE = 2**20  # bytes of a websocket's message
+PLAYABLE = ("source.wav", "target.wav", "converted.wav")  # the files of a session that the page plays
+
+
+def add_api(
+    app: FastAPI,
+    converter: Converter,
+    sessions: Sessions,
+    *,
+    limits: Limits,
+    workers: ThreadPoolExecutor,
+    auth: tuple[str, str] | None,
+) -> None:
+    """Add the routes under /api to the page's server.
+
+    Args:
+        app: the server.
+        converter: used by one thread at a time for each of the workers.
+        sessions: whose files the page plays, and whose voices the websocket takes.
+        limits: of what is uploaded.
+        workers: run the conversions; more requests wait for their turn.
+        auth: name and password that a request must give, by HTTP basic authentication.
+    """
+    require_password = _password_check(auth)
+
+    @app.middleware("http")
+    async def refuse_large(request: Request, call_next: Callable) -> Response:
+        size = request.headers.get("content-length", "")
+        if request.url.path.endswith("/api/convert") and (not size.isdecimal() or int(size) > 2 * limits.max_bytes):
+            return Response(f"the request is larger than {limits.sentence}", 413)
+        return await call_next(request)
+
+    @app.post("/api/convert", dependencies=[Depends(require_password)])
+    async def convert(
+        source: Annotated[UploadFile, File()],
+        target: Annotated[list[UploadFile], File()],
+        consent: Annotated[str, Form()] = "",
+        pitch_shift: Annotated[float, Form(ge=-24, le=24)] = 0.0,
+    ) -> Response:
+        if consent != "yes":
+            raise HTTPException(403, "consent: say yes if you have the right to use the target's voice.")
+        folder = tempfile.TemporaryDirectory(prefix="vcvae-page-")
+        try:
+            sources, targets = [_keep(x, Path(folder.name), i) for i, x in enumerate([source, *target])], []
+            sources, targets = sources[:1], sources[1:]
+            output = Path(folder.name) / "converted.wav"
+
+            def work() -> None:
+                for path in [*sources, *targets]:
+                    limits.check(path)
+                voice = read_voice(converter, targets)
+                converter.convert_file(sources[0], voice, output, pitch_shift=pitch_shift)
+
+            await asyncio.get_running_loop().run_in_executor(workers, work)
+        except VcvaeError as error:
+            folder.cleanup()
+            raise HTTPException(422, without_folder(error)) from None
+        except BaseException:
+            folder.cleanup()
+            raise
+        return FileResponse(output, media_type="audio/wav", background=BackgroundTask(folder.cleanup))
+
+    @app.get("/api/session/{token}/{name}")
+    def file(token: str, name: str) -> FileResponse:
+        session = sessions.find(token)
+        if session is None or name not in PLAYABLE or not (session.folder / name).is_file():
+            raise HTTPException(404)
+        return FileResponse(session.folder / name, media_type="audio/wav", headers={"Cache-Control": "no-store"})
+
+    @app.websocket("/api/live")
+    async def live(socket: WebSocket, session: str, voice: str, rate: int = 22050, pitch_shift: float = 0.0) -> None:
+        await socket.accept()
+        owner = sessions.find(session)
+        known = owner.voices.get(voice) if owner else None
+        fits = LIVE_RATES[0] <= rate <= LIVE_RATES[1] and abs(pitch_shift) <= 24
+        if known is None or not fits:
+            await socket.close(1008, "no such voice, rate or pitch_shift")
+            return
+        loop = asyncio.get_running_loop()
+        push = await loop.run_in_executor(workers, _live_function, converter, known, rate, pitch_shift)
+        try:
+            while True:
+                message = await socket.receive_bytes()
+                if len(message) % 4 or len(message) > MAX_MESSAGE:
+                    await socket.close(1003, "send float32 samples, at most 1 MB at a time")
+                    return
+                samples = np.frombuffer(message, "<f4").astype(np.float32)
+                converted = await loop.run_in_executor(workers, push, samples)
+                await socket.send_bytes(converted.astype("<f4").tobytes())
+        except WebSocketDisconnect:
+            pass
+        except VcvaeError as error:
+            await socket.close(1003, str(error)[:120])
+
+
+def read_voice(converter: Converter, paths: list[Path]) -> Voice:
+    """The voice of one .voice file, or of recordings in one pass.
+
+    Raises:
+        VcvaeError: a file that cannot be used.
+    """
+    if any(map(is_voice, paths)):
+        if len(paths) > 1:
+            raise VcvaeError("target: a voice stands alone; give one, or recordings.")
+        return converter.fitted(Voice.load(paths[0]))
+    return converter.learn(paths, steps=0)
+
+
+def without_folder(error: VcvaeError) -> str:
+    """The sentence without the folders of the server."""
+    words = []
+    for word in str(error).split(" "):
+        words.append(Path(word).name if word.startswith("/") and len(word) > 1 else word)
+    return " ".join(words)
+
+
+def _keep(upload: UploadFile, folder: Path, number: int) -> Path:
+    """An upload in a folder: only the ending of its name is taken over."""
+    ending = Path(upload.filename or "").suffix.lower()
+    name = {0: "source"}.get(number, f"target{number}")
+    path = folder / f"{name}{ending if ending in (*audio.AUDIO_ENDINGS, '.voice') else '.audio'}"
+    with open(path, "wb") as file:
+        while block := upload.file.read(2**20):
+            file.write(block)
+    return path
+
+
+def _live_function(converter: Converter, voice: Voice, rate: int, pitch_shift: float) -> Callable:
+    stream = converter.stream(voice, pitch_shift=pitch_shift)
+    if rate == stream.sample_rate:
+        return stream.push
+    to_model = soxr.ResampleStream(rate, stream.sample_rate, 1, quality="LQ")
+    back = soxr.ResampleStream(stream.sample_rate, rate, 1, quality="LQ")
+    return lambda samples: back.resample_chunk(stream.push(to_model.resample_chunk(samples)))
+
+
+def _password_check(auth: tuple[str, str] | None) -> Callable:
+    if auth is None:
+        return lambda: None
+
+    def check(given: Annotated[HTTPBasicCredentials, Depends(HTTPBasic())]) -> None:
+        right = [
+            secrets.compare_digest(a.encode(), b.encode())
+            for a, b in zip((given.username, given.password), auth, strict=True)
+        ]
+        if not all(right):
+            raise HTTPException(401, "wrong name or password", {"WWW-Authenticate": "Basic"})
+
+    return check

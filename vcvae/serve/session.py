@@ -1,0 +1,64 @@
+"""What one visitor of the page has: files in a folder of their own, which is gone when they leave."""
+
+from __future__ import annotations
+
+import secrets
+import shutil
+import tempfile
+import threading
+from pathlib import Path
+
+from vcvae.models.conversion.voice import Voice
+
+
+class Session:
+    """A folder, and voices by name. Its token, which cannot be guessed, is the right to both."""
+
+    def __init__(self) -> None:
+        self.token = secrets.token_urlsafe(24)
+        self.folder = Path(tempfile.mkdtemp(prefix="vcvae-page-"))
+        self.voices: dict[str, Voice] = {}
+        self.uploads: set[Path] = set()  # copies that the page's framework made
+
+    def close(self) -> None:
+        """Delete all files."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+        for path in self.uploads:
+            path.unlink(missing_ok=True)
+        self.voices.clear()
+
+
+class Sessions:
+    """All sessions that are open, by token."""
+
+    def __init__(self) -> None:
+        self._sessions: dict[str, Session] = {}
+        self._lock = threading.Lock()
+
+    def open(self) -> Session:
+        """A new session."""
+        session = Session()
+        with self._lock:
+            self._sessions[session.token] = session
+        return session
+
+    def find(self, token: str) -> Session | None:
+        """The session of a token."""
+        return self._sessions.get(token)
+
+    def close(self, token: str) -> None:
+        """End a session, if it is there."""
+        with self._lock:
+            session = self._sessions.pop(token, None)
+        if session:
+            session.close()
+
+    @property
+    def count(self) -> int:
+        """How many are open."""
+        return len(self._sessions)
+
+    def close_all(self) -> None:
+        """End all sessions."""
+        for token in list(self._sessions):
+            self.close(token)
