@@ -95,7 +95,7 @@ def _load_stream(targets: list[Path], model: str | None, device: str, quick: boo
             bar = learning_progress(add_bar, advice=" (--quick skips it)")
             learning = Learning(rehearse=None, use_cache=True, announce=True, left_out=left_out, progress=bar)
         converter = Converter.from_pretrained(model, device=device)
-        voice = ToTargets(converter, learning, left_out).take_voice(tuple(targets))
+        voice = ToTargets(converter, [], learning, left_out).take_voice(tuple(targets))
     left_out.show("left out", ("recording of the target", "why"))
     # A step's matrices are small: a second thread gains nothing, and waits wherever another program has its core.
     torch.set_num_threads(1)

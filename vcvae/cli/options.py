@@ -59,8 +59,8 @@ Vocoder = Annotated[
 Rehearse = Annotated[
     Path | None,
     typer.Option(
-        help="A recording or a folder of them, by speakers other than the target, that fine-tuning converts in place "
-        "of the sentences that come with the package.",
+        help="A recording or a folder of them, by speakers other than the target, that fine-tuning converts "
+        "meanwhile. By default, `convert` takes its sources, and `voice` sentences that come with the package.",
         parser=non_empty_path,
     ),
 ]

@@ -11,6 +11,7 @@ from vcvae.cli.console import err
 from vcvae.convert.converter import Converter
 from vcvae.convert.pair import PairConverter
 from vcvae.convert.voice_cache import VoiceCache
+from vcvae.defaults import STDIN
 from vcvae.errors import VcvaeError
 from vcvae.models.conversion.voice import Voice, VoiceCard, is_voice
 from vcvae.models.hub import describe
@@ -35,7 +36,8 @@ class Learning:
     ) -> None:
         """
         Args:
-            rehearse: recordings of other speakers to convert meanwhile; by default, the sentences of the package.
+            rehearse: recordings of other speakers to convert meanwhile; by default, the sources that are converted to
+                this target.
             left_out: where recordings of a folder are noted that cannot be read.
             use_cache: take a voice from the user's cache that was learned before, and keep a new one there.
             announce: print where a voice is kept that was learned just now.
@@ -49,8 +51,8 @@ class Learning:
         self.announce = announce
         self.progress = progress
 
-    def learn(self, converter: Converter, recordings: Sequence[Path], name: str) -> Voice:
-        """The voice of the recordings.
+    def learn(self, converter: Converter, recordings: Sequence[Path], name: str, sources: Sequence[Path]) -> Voice:
+        """The voice of the recordings, for conversions of `sources`.
 
         Raises:
             VcvaeError: a recording that cannot be used.
@@ -63,7 +65,9 @@ class Learning:
             self.progress(done, total, description)
 
         card = VoiceCard(name=name)
-        voice = converter.learn(recordings, sources=self.sources, card=card, cache=self.cache, progress=progress)
+        voice = converter.learn(
+            recordings, sources=self.sources or sources, card=card, cache=self.cache, progress=progress
+        )
         if self.announce and steps and voice.path:
             err.print(f"{name}: the voice is kept in {voice.path}", markup=False, highlight=False, soft_wrap=True)
         return voice
@@ -72,9 +76,12 @@ class Learning:
 class ToTargets:
     """Converts to the voice of each job's targets: of a file, or taken from recordings. The last one is kept."""
 
-    def __init__(self, converter: Converter, learning: Learning | None, left_out: Failures) -> None:
+    def __init__(
+        self, converter: Converter, jobs: Sequence[Job], learning: Learning | None, left_out: Failures
+    ) -> None:
         """Without `learning`, recordings give the voice of one pass; those that cannot be read go to `left_out`."""
         self._converter = converter
+        self._jobs = jobs
         self._left_out = left_out
         self._learning = learning
         self._targets: tuple[Path, ...] = ()
@@ -99,7 +106,9 @@ class ToTargets:
         recordings = [file for target in targets for file in self._left_out.find_readable(target)]
         if self._learning is None:
             return self._converter.learn(recordings, steps=0)
-        return self._learning.learn(self._converter, recordings, targets[0].resolve().stem)
+        # Standard input can be read only once.
+        sources = [job.source for job in self._jobs if job.targets == targets and job.source != STDIN]
+        return self._learning.learn(self._converter, recordings, targets[0].resolve().stem, sources)
 
 
 class ToPairTarget:
@@ -141,7 +150,8 @@ def load_converter(
         return ToPairTarget(_load_pair(model, vocoder, seed))
     if not has_targets:
         raise VcvaeError("--target: missing; give recordings of the target, or a voice that 'vcvae voice' made.")
-    return ToTargets(Converter.from_pretrained(model, vocoder=vocoder, device=device, seed=seed), learning, left_out)
+    converter = Converter.from_pretrained(model, vocoder=vocoder, device=device, seed=seed)
+    return ToTargets(converter, jobs, learning, left_out)
 
 
 def _load_pair(model: str, vocoder: str | None, seed: int) -> PairConverter:

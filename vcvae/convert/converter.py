@@ -213,7 +213,7 @@ class Converter(Encoder):
         Args:
             source: a path, or samples (samples,) at `sample_rate`.
             target: a voice, by `learn`, `voice` or `Voice.load`, or the path of its file; or recordings, whose voice
-                is learned first. To convert several sources to one target, call `learn` once.
+                is learned first, for this source. To convert several sources to one target, call `learn` once.
             sample_rate: of arrays, in Hz; by default, the model's.
             pitch_shift: semitones, added to the F0 after its statistics are matched to the target's.
             quick: take the voice of recordings in one pass, as `voice` does, and learn nothing.
@@ -225,7 +225,8 @@ class Converter(Encoder):
         if is_path(target) and is_voice(target):
             target = Voice.load(target)
         if not isinstance(target, Voice):
-            target = self.learn(target, sample_rate=sample_rate, steps=0 if quick else VOICE_STEPS)
+            steps = 0 if quick else VOICE_STEPS
+            target = self.learn(target, sources=[source], sample_rate=sample_rate, steps=steps)
         return self._convert_samples(samples, self.fitted(target), pitch_shift)
 
     def fitted(self, voice: Voice) -> Voice:

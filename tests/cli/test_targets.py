@@ -1,0 +1,42 @@
+from pathlib import Path
+
+import pytest
+
+from vcvae.cli.batch import Job
+from vcvae.cli.targets import ToTargets
+from vcvae.defaults import STDIN
+
+
+class Recorder:
+    """Stands for a converter and for the learning of voices, and notes what each voice is learned with."""
+
+    def __init__(self):
+        self.learned = []
+
+    def learn(self, converter, recordings, name, sources):
+        self.learned.append((name, recordings, sources))
+        return name
+
+    def convert_file(self, source, voice, output, **_options):
+        pass
+
+    def find_readable(self, target):
+        return [target]
+
+
+@pytest.fixture
+def recorder():
+    return Recorder()
+
+
+def test_voice_is_learned_with_all_sources_that_are_converted_to_it(recorder):
+    ann, ben = (Path("ann.wav"),), (Path("ben.wav"),)
+    jobs = [Job(Path(name), Path("out.wav"), targets) for name, targets in (("1", ann), ("2", ben), ("3", ann))]
+    jobs.append(Job(STDIN, Path("out.wav"), ben))  # which can be read only once
+    converter = ToTargets(recorder, jobs, recorder, recorder)
+    for i in (0, 2, 1, 3):
+        converter.convert_file(jobs[i], pitch_shift=0, force=False)
+    assert recorder.learned == [
+        ("ann", [*ann], [Path("1"), Path("3")]),
+        ("ben", [*ben], [Path("2")]),
+    ]
