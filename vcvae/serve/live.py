@@ -91,9 +91,9 @@ class Player:
                 out[:] = 0
                 return
             self._plays, self._silence = True, None
-        surplus = self.buffer.filled - 2 * self._wait - len(out)
-        if surplus > self._wait:  # after a pause of the machine: the delay must not stay
-            self.buffer.skip(surplus + self._wait)
+        surplus = self.buffer.filled - max(self._wait, len(out))
+        if surplus > self._wait / 4:  # what came too late, and then at once: the delay must not stay
+            self.buffer.skip(surplus)
         if not self.buffer.read(out):
             self._plays = False
             self.dropped += 1
