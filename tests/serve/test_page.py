@@ -88,7 +88,7 @@ def page(browser, address, app):
     folder = app.state.sessions.find(tab.locator("#token textarea, #token input").input_value()).folder
     context.close()
     deadline = time.monotonic() + 30
-    while app.state.sessions.count and time.monotonic() < deadline:
+    while folder.exists() and time.monotonic() < deadline:
         time.sleep(0.1)
     assert not folder.exists()  # what was uploaded or made goes with the tab
 
