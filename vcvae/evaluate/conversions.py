@@ -49,7 +49,7 @@ class Conversions:
         """
         output = _output_path(self.folder, case)
         if not output.exists():
-            voice = self.converter.learn(case.targets, steps=self.steps)
+            voice = self.converter.learn(case.targets, sources=[case.source], steps=self.steps)
             self.converter.convert_file(case.source, voice, output)
         return output
 
