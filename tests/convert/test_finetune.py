@@ -1,4 +1,3 @@
-import itertools
 import re
 
 import numpy as np
@@ -10,11 +9,9 @@ from vcvae.augment.mel import Perturbation, PerturbationConfig
 from vcvae.convert.converter import Converter
 from vcvae.convert.encoder import Encoder, ReferenceMel
 from vcvae.convert.finetune import (
-    KEPT,
     LEARNING_RATE,
     MAX_PIECES,
     PIECE_FRAMES,
-    WARM_UP,
     WARP,
     _Conversion,
     _encode_speaker,
@@ -22,7 +19,6 @@ from vcvae.convert.finetune import (
     conversion_losses,
     draw_pieces,
     finetune,
-    learning_rate_factor,
     reconstruction_loss,
 )
 from vcvae.convert.sources import SEGMENT_FRAMES, Sources
@@ -150,27 +146,7 @@ def test_finetune_takes_utterances_of_any_length(model, seconds):
     assert voice.reference.keys.shape[1] == voice.reference.mask.sum()
 
 
-def test_finetune_keeps_part_of_the_way_to_the_averaged_weights(model, reference, monkeypatch):
-    initial = model.state_dict()[HEAD]
-    part = finetune(model, [reference], steps=3).state_dict()[HEAD]
-    monkeypatch.setattr("vcvae.convert.finetune.KEPT", 1.0)
-    whole = finetune(model, [reference], steps=3).state_dict()[HEAD]
-    monkeypatch.setattr("vcvae.convert.finetune.AVERAGE_DECAY", 0.0)
-    last = finetune(model, [reference], steps=3).state_dict()[HEAD]
-    torch.testing.assert_close(part, torch.lerp(initial, whole, KEPT))
-    assert not torch.equal(whole, last)
-
-
-def test_learning_rate_rises_stays_and_falls():
-    factors = [learning_rate_factor(step, 100) for step in range(100)]
-    assert factors[0] == pytest.approx(1 / WARM_UP)
-    assert factors[WARM_UP:30] == [1.0] * (30 - WARM_UP)
-    assert all(a > b for a, b in itertools.pairwise(factors[31:]))
-    assert 0 < factors[-1] < 0.01
-
-
-def test_finetune_with_replay_reconstructs_the_source_better(released, real, monkeypatch):
-    monkeypatch.setattr("vcvae.convert.finetune.KEPT", 1.0)
+def test_finetune_with_replay_reconstructs_the_source_better(released, real):
     alone = finetune(released.model, [real["target"]], steps=12)
     replayed = finetune(released.model, [real["target"]], sources=Sources(released.model, [real["source"]]), steps=12)
     assert reconstruction_l1(replayed, real["source"]) < reconstruction_l1(alone, real["source"])

@@ -66,7 +66,11 @@ class Learning:
 
         card = VoiceCard(name=name)
         voice = converter.learn(
-            recordings, sources=self.sources or sources, card=card, cache=self.cache, progress=progress
+            recordings,
+            sources=self.sources or sources,
+            card=card,
+            cache=self.cache,
+            progress=progress,
         )
         if self.announce and steps and voice.path:
             err.print(f"{name}: the voice is kept in {voice.path}", markup=False, highlight=False, soft_wrap=True)

@@ -1,20 +1,19 @@
 """Fine-tuning a conversion model's decoder on a target speaker.
 
 Zero-shot conversion sounds close to a new speaker but not like them. The decoder is fine-tuned on the target's
-utterances for some dozens of steps, as in AdaSpeech (Chen et al. 2021, arXiv:2103.00993), with these terms:
+utterances for a few hundred steps, as in AdaSpeech (Chen et al. 2021, arXiv:2103.00993), with four terms:
 
-- speaker loss: a conversion of a source, synthesized, is similar to the target (YourTTS: Casanova et al. 2022,
-  arXiv:2112.02418).
-- content loss: the same conversion has the source's ASR features (StarGANv2-VC: Li et al. 2021, arXiv:2107.10394).
 - reconstruction: a segment of the target is decoded from its own content and the reference of all other frames. Its
   content comes from the utterance converted to a source's voice (back-translation), so that training input matches
   test input: in a conversion the content comes from the source's voice.
-- replay, where there are no losses: the same for a source, whose F0 and vocal-tract length are changed at random, so
-  that the decoder forgets none of the content and learns none of the sources' voices (experience replay: Robins 1995,
+- replay: the same for a source, whose F0 and vocal-tract length are changed at random, so that the decoder forgets
+  none of the content and learns none of the sources' voices (experience replay: Robins 1995,
   doi:10.1080/09540099550039318).
+- speaker loss: a conversion of a source, synthesized, is similar to the target (YourTTS: Casanova et al. 2022,
+  arXiv:2112.02418).
+- content loss: the same conversion has the source's ASR features (StarGANv2-VC: Li et al. 2021, arXiv:2107.10394).
 
-The result is between the model's own weights and the moving average of the fine-tuned ones (WiSE-FT: Wortsman et al.
-2022, arXiv:2109.01903): part of the way has most of the similarity, and keeps the words of unseen sources.
+The result is the mean of the weights over the later steps (Izmailov et al. 2018, arXiv:1803.05407).
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import AveragedModel
 
 from vcvae import __version__
 from vcvae.augment.mel import Perturbation, PerturbationConfig, warp, warp_valid_bands
@@ -40,15 +39,12 @@ from vcvae.models.conversion.vae import DisentanglingVAE
 from vcvae.models.conversion.voice import SpeakerReference, Voice
 from vcvae.progress import Progress, no_progress
 
-LEARNING_RATE = 4e-4  # of Adam, at its highest
-WARM_UP = 5  # steps in which the rate rises
-DECAY_AFTER = 0.3  # share of the steps after which the rate falls, by a cosine
-AVERAGE_DECAY = 0.9  # of the moving average of the weights
-KEPT = 0.7  # share of the way from the model's weights to the average: the rest adds less similarity than errors
-SPEAKER_WEIGHT = 1.5  # of the speaker loss, against a reconstruction loss of weight 1
-CONTENT_WEIGHT = 4.0  # with less of it the speaker similarity rises faster, and so does the word error rate
-RECONSTRUCTION_EVERY = 2  # steps; it is the cheaper one, but teaches less
+LEARNING_RATE = 2e-4  # of Adam; with a larger one the decoder forgets more than it learns
 REPLAY_WEIGHT = 1.0  # with less of it the speaker similarity rises, and so does the word error rate
+SPEAKER_WEIGHT = 1.5  # of the speaker loss, against a reconstruction loss of weight 1
+CONTENT_WEIGHT = 2.0  # larger than SPEAKER_WEIGHT, which works against it
+LOSS_EVERY = 2  # the last two terms cost most, so they are computed in one of so many steps, and weigh as much more
+AVERAGE_AFTER = 3  # the weights are averaged from 1 / AVERAGE_AFTER of the steps on: the first are far from the last
 PIECE_FRAMES = 256  # mel frames of the pieces in which the target is reconstructed, at most: 3 s
 MAX_PIECES = 32  # of the target that are used: 95 s; of more, most would never be drawn
 MIN_EXEMPLARS = 20  # reference frames that must remain when a segment's own are left out; else these are kept
@@ -82,10 +78,9 @@ def finetune(
         return tuned
     progress = progress or no_progress
     decoder = tuned.decoder.requires_grad_(True).train()
-    averaged_decoder = AveragedModel(decoder, multi_avg_fn=get_ema_multi_avg_fn(AVERAGE_DECAY))
+    averaged_decoder = AveragedModel(decoder)
     perturb = Perturbation(PerturbationConfig(warp=WARP), model.config.mel)
     optimizer = torch.optim.Adam(decoder.parameters(), lr=LEARNING_RATE, fused=True)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: learning_rate_factor(step, steps))
     with torch.random.fork_rng(devices=[]), torch.enable_grad():
         torch.manual_seed(seed)
         pieces = draw_pieces(references)
@@ -96,35 +91,25 @@ def finetune(
                 voice = average_voice(model, references, seed=seed)
             conversion = _Conversion.to_target(sources, voice, pieces)
         for step in range(steps):
-            loss = torch.zeros((), device=target.embedding.device)
-            if conversion:
-                speaker_loss, content_loss = conversion_losses(decoder, conversion)
-                loss = loss + SPEAKER_WEIGHT * speaker_loss + CONTENT_WEIGHT * content_loss
-                description = f"speaker loss {speaker_loss.item():.2f}, content loss {content_loss.item():.2f}"
-            if not conversion or step % RECONSTRUCTION_EVERY == 0:
-                reconstruction = reconstruction_loss(model, decoder, target, perturb)
-                loss = loss + reconstruction
-                if not conversion:
-                    description = f"reconstruction loss {reconstruction.item():.2f}"
-            if sources and sources.utterances and not conversion:
+            reconstruction = reconstruction_loss(model, decoder, target, perturb)
+            loss = reconstruction
+            if sources and sources.utterances:
                 loss = loss + REPLAY_WEIGHT * replay_loss(model, decoder, sources.utterances, perturb)
+            if conversion and step % LOSS_EVERY == 0:
+                speaker_loss, content_loss = conversion_losses(decoder, conversion)
+                loss = loss + LOSS_EVERY * (SPEAKER_WEIGHT * speaker_loss + CONTENT_WEIGHT * content_loss)
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
-            schedule.step()
-            averaged_decoder.update_parameters(decoder)
+            if step >= steps // AVERAGE_AFTER:
+                averaged_decoder.update_parameters(decoder)
+            if conversion:
+                description = f"speaker loss {speaker_loss.item():.2f}, content loss {content_loss.item():.2f}"
+            else:
+                description = f"reconstruction loss {reconstruction.item():.2f}"
             progress(step + 1, steps, description)
-    with torch.no_grad():
-        for mean, initial in zip(averaged_decoder.module.parameters(), model.decoder.parameters(), strict=True):
-            mean.copy_(torch.lerp(initial, mean, KEPT))
     tuned.decoder = averaged_decoder.module
     return tuned.requires_grad_(False).eval()
-
-
-def learning_rate_factor(step: int, steps: int) -> float:
-    """The learning rate of a step as a share of the highest: a linear rise, a constant part and half a cosine."""
-    decay = max(0.0, (step / steps - DECAY_AFTER) / (1 - DECAY_AFTER))
-    return min(1.0, (step + 1) / WARM_UP) * 0.5 * (1 + math.cos(math.pi * decay))
 
 
 def finetuning_settings() -> dict[str, str | float]:

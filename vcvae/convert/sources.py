@@ -16,7 +16,7 @@ from vcvae.models.conversion.modulation import EnvelopeModulation
 from vcvae.models.conversion.vae import DisentanglingVAE
 from vcvae.models.conversion.voice import Voice
 
-SEGMENT_FRAMES = 168  # mel frames of a segment: 2 s. The losses of two short ones teach more than those of a long one
+SEGMENT_FRAMES = 256  # mel frames of a segment, at most: 3 s
 
 MAX_VOICES = 8  # that the target is converted to, for back-translation
 
