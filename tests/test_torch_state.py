@@ -35,7 +35,8 @@ STATES = {
 
 def learned(model):
     converter = Converter(load_model(model), load_vocoder("griffin-lim"))
-    samples, _ = converter.convert(SOURCE, TARGET, sample_rate=RATE, steps=2)
+    voice = converter.learn(TARGET, sources=[SOURCE], sample_rate=RATE, steps=2)
+    samples, _ = converter.convert(SOURCE, voice, sample_rate=RATE)
     return samples, converter.content(SOURCE, sample_rate=RATE), converter.speaker(SOURCE, sample_rate=RATE)
 
 

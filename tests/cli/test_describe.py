@@ -25,7 +25,7 @@ def test_info_describes_the_released_model(vcvae):
     assert re.search(rf"^parameters: {stored(model) / 1e6:.2f} M, (I8, F16|F16, I8), ", out, re.M)
     for part in ("content", "speaker", "f0", "decoder"):
         assert f"\n  {part}: {stored(getattr(model, part)) / 1e6:.2f} M\n" in out
-    assert "content_latent 64" in out
+    assert "content_latent 128" in out
     assert "mel: sample_rate 22050, " in out
     assert "card: vcvae: the released conversion model\n" in out
 
