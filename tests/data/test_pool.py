@@ -18,7 +18,7 @@ import os, sys, time
 from vcvae.data.pool import map_in_processes
 
 def wait(_):
-    os.write(1, b"at work\n")  # at once: two processes share the pipe
+    os.write(1, b"at work\\n")  # at once: two processes share the pipe
     time.sleep(600)
 
 list(map_in_processes(wait, range(2), jobs=2))
@@ -30,7 +30,7 @@ from vcvae.training.batches import ResumableBatchSampler, batches
 class Data(torch.utils.data.Dataset):
     def __getitem__(self, n):
         if n > 8:
-            os.write(1, b"at work\n")  # at once: two processes share the pipe
+            os.write(1, b"at work\\n")  # at once: two processes share the pipe
             time.sleep(600)
         return {"n": torch.tensor(n)}
 
