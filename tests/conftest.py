@@ -25,7 +25,7 @@ def vcvae(monkeypatch, capsys, tmp_path):
     monkeypatch.setattr("platformdirs.user_cache_path", lambda name: tmp_path / "cache" / name)
 
     def run(*arguments):
-        if arguments[0] == "convert" and not {"--quick", "--rehearse"} & set(arguments):
+        if arguments[0] == "convert" and not {"--quick", "--replay"} & set(arguments):
             arguments = (*arguments, "--quick")  # learning the target's voice first is for tests of that
         monkeypatch.setattr(sys, "argv", ["vcvae", *map(str, arguments)])
         code = 0

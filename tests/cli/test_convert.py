@@ -87,7 +87,7 @@ def test_convert_reports_a_bad_file_of_a_folder_and_converts_the_others(convert,
 
 
 def test_convert_learns_a_voice_once_and_keeps_it(convert, voices, talks, finetuned):
-    learning = ("--target", voices / "spk.wav", "--rehearse", voices / "src.wav")
+    learning = ("--target", voices / "spk.wav", "--replay", voices / "src.wav")
     code, out, err = convert(voices / "src.wav", *learning)
     (kept,) = (voices / "cache" / "vcvae" / "voices").iterdir()
     output = voices / "src.to-spk.wav"
@@ -108,7 +108,7 @@ def test_convert_learns_each_target_of_a_table_once(convert, voices, finetuned):
         sf.write(voices / f"{name}.wav", speak("iaeiae", f0=f0, seconds=2.2), RATE)
     lines = [f"{voices / 'src.wav'}\t{target}\t{voices}/{n}.wav\n" for n, target in enumerate(targets)]
     (voices / "pairs.tsv").write_text("".join(lines))
-    options = ("--pairs", voices / "pairs.tsv", "--rehearse", voices / "src.wav", "--no-cache")
+    options = ("--pairs", voices / "pairs.tsv", "--replay", voices / "src.wav", "--no-cache")
     assert convert(*options) == (0, "4 of 4 converted\n", "")
     assert finetuned == [1, 1]
     outputs = [(voices / f"{n}.wav").read_bytes() for n in range(4)]
@@ -122,8 +122,8 @@ def test_convert_quickly_learns_nothing(convert, voices, finetuned):
     assert convert(voices / "src.wav", "--target", voices / "spk.wav", "--quick")[0] == 0
     assert finetuned == []
     assert not (voices / "cache").exists()
-    code, _, err = convert(voices / "src.wav", "--target", voices / "spk.wav", "--quick", "--rehearse", voices)
-    assert (code, err) == (2, "vcvae: --rehearse: nothing is learned with --quick; give one of them.\n")
+    code, _, err = convert(voices / "src.wav", "--target", voices / "spk.wav", "--quick", "--replay", voices)
+    assert (code, err) == (2, "vcvae: --replay: nothing is learned with --quick; give one of them.\n")
 
 
 def test_convert_takes_a_voice_beside_recordings_only_in_a_table(convert, voices, tiny_model):

@@ -15,7 +15,7 @@ def learn(vcvae, voices, tiny_model):
 
     def run(*arguments, recordings=("spk.wav",)):
         files = [voices / name for name in recordings]
-        options = ("--model", tiny_model, "--steps", 2, "--rehearse", voices / "src.wav", "--device", "cpu")
+        options = ("--model", tiny_model, "--steps", 2, "--replay", voices / "src.wav", "--device", "cpu")
         return vcvae("voice", *files, *options, *arguments)
 
     return run

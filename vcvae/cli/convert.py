@@ -14,7 +14,7 @@ from vcvae.cli.options import (
     Force,
     Model,
     Output,
-    Rehearse,
+    Replay,
     Vocoder,
     VocoderSeed,
     finite,
@@ -54,7 +54,7 @@ def convert(
     quick: Annotated[
         bool, typer.Option("--quick", help="Convert in one pass, without learning the target's voice first.")
     ] = False,
-    rehearse: Rehearse = None,
+    replay: Replay = None,
     no_cache: Annotated[
         bool,
         typer.Option("--no-cache", help="Neither look for the target's voice among those learned before, nor keep it."),
@@ -68,8 +68,8 @@ def convert(
         raise VcvaeError("convert: give a SOURCE, or a table with --pairs.")
     if not (pairs or target or model):
         raise VcvaeError("--target: missing; give a recording of the target speaker.")
-    if quick and rehearse:
-        raise VcvaeError("--rehearse: nothing is learned with --quick; give one of them.")
+    if quick and replay:
+        raise VcvaeError("--replay: nothing is learned with --quick; give one of them.")
     from vcvae.cli.processes import Processes
 
     def read() -> Batch:
@@ -89,7 +89,7 @@ def convert(
                 learning = None
                 if not quick:
                     learning = Learning(
-                        rehearse=rehearse,
+                        replay=replay,
                         use_cache=not no_cache,
                         announce=batch.single,
                         left_out=batch.left_out,

@@ -56,7 +56,7 @@ Vocoder = Annotated[
         "repository, or hifigan:PATH.",
     ),
 ]
-Rehearse = Annotated[
+Replay = Annotated[
     Path | None,
     typer.Option(
         help="A recording or a folder of them, by speakers other than the target, that fine-tuning converts "

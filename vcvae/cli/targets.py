@@ -32,11 +32,11 @@ class Learning:
     """How the voice of a target is learned from its recordings."""
 
     def __init__(
-        self, *, rehearse: Path | None, use_cache: bool, announce: bool, left_out: Failures, progress: Progress
+        self, *, replay: Path | None, use_cache: bool, announce: bool, left_out: Failures, progress: Progress
     ) -> None:
         """
         Args:
-            rehearse: recordings of other speakers to convert meanwhile; by default, the sources that are converted to
+            replay: recordings of other speakers to convert meanwhile; by default, the sources that are converted to
                 this target.
             left_out: where recordings of a folder are noted that cannot be read.
             use_cache: take a voice from the user's cache that was learned before, and keep a new one there.
@@ -44,9 +44,9 @@ class Learning:
             progress: called after each step of fine-tuning.
 
         Raises:
-            VcvaeError: there is no recording in `rehearse`.
+            VcvaeError: there is no recording in `replay`.
         """
-        self.sources = left_out.find_readable(rehearse) if rehearse else []
+        self.sources = left_out.find_readable(replay) if replay else []
         self.cache = VoiceCache() if use_cache else None
         self.announce = announce
         self.progress = progress

@@ -12,7 +12,7 @@ import typer
 
 from vcvae.cli.batch import Failures
 from vcvae.cli.console import learning_progress, progress_bars, say
-from vcvae.cli.options import Device, Force, Model, Rehearse, non_empty_path
+from vcvae.cli.options import Device, Force, Model, Replay, non_empty_path
 from vcvae.defaults import VOICE_STEPS, VOICE_SUFFIX
 from vcvae.errors import VcvaeError, check_absent
 
@@ -35,7 +35,7 @@ def voice(
     steps: Annotated[
         int, typer.Option(min=0, help="Steps of fine-tuning; with 0, the voice of one pass, as `convert --quick` has.")
     ] = VOICE_STEPS,
-    rehearse: Rehearse = None,
+    replay: Replay = None,
     device: Device = "auto",
     seed: Annotated[
         int, typer.Option(min=0, max=2**63 - 1, help="Random seed of fine-tuning and of the choice of frames.")
@@ -65,7 +65,7 @@ def voice(
 
     left_out = Failures()
     files = [file for recording in recordings for file in left_out.find_readable(recording)]
-    sources = left_out.find_readable(rehearse) if rehearse else []
+    sources = left_out.find_readable(replay) if replay else []
     card = VoiceCard(name=name or output.stem, consent=consent, note=note, model=model or "")
     with progress_bars() as add_bar:
         progress = add_bar("loading")
