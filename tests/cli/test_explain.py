@@ -52,6 +52,7 @@ def test_train_explain_prints_the_defaults_of_a_task(vcvae, task):
     given["data"] = {"train": "x", "dev": "x"}
     assert config.parse(values | given, context="test") == config.parse(given, context="test")
     assert "None" not in out
+    assert "&id" not in out  # aliases, where one value stands twice
     assert all("# " in line for line in out.splitlines() if not line.rstrip().endswith(":"))
 
 

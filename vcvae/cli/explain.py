@@ -62,5 +62,9 @@ def _summary(config: type[Config], depth: int = 0) -> list[str]:
 
 
 def _as_yaml(value: Any) -> str:
-    plain = list(value) if isinstance(value, tuple) else value
-    return yaml.safe_dump(plain, default_flow_style=True, width=float("inf")).removesuffix("...\n").strip()
+    return yaml.safe_dump(_as_lists(value), default_flow_style=True, width=float("inf")).removesuffix("...\n").strip()
+
+
+def _as_lists(value: Any) -> Any:
+    """The value with a list of its own for each tuple in it: YAML writes an alias where one object stands twice."""
+    return [_as_lists(item) for item in value] if isinstance(value, tuple) else value
