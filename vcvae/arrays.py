@@ -13,12 +13,8 @@ from vcvae.errors import VcvaeError
 
 LOWEST_RATE, HIGHEST_RATE = 4000, 768_000  # Hz; outside this range a rate is wrong, or too little speech is left
 
-_WIDTHS = {
-    8: (8,),
-    16: (16,),
-    32: (16, 32),
-    64: (16, 32, 64),
-}  # of a signed type's bits: those that its samples may use
+# Bits of a signed type → the widths that its samples may use, in bits.
+_WIDTHS = {8: (8,), 16: (16,), 32: (16, 32), 64: (16, 32, 64)}
 
 
 def is_path(value: Any) -> bool:

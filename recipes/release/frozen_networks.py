@@ -32,7 +32,7 @@ from vcvae.features.mel import MelConfig, MelSpectrogram
 from vcvae.models.frozen.content import ContentNet, ContentNetConfig
 from vcvae.models.frozen.ecapa import EcapaTDNN, EcapaTrunk, ReflectConv1d, load_ecapa
 from vcvae.models.frozen.moonshine import MoonshineEncoder, load_moonshine
-from vcvae.models.frozen.speaker_similarity import CONTEXT, SpeakerSimilarityNet, SpeakerSimilarityNetConfig
+from vcvae.models.frozen.speaker_similarity import CONTEXT_FRAMES, SpeakerSimilarityNet, SpeakerSimilarityNetConfig
 from vcvae.models.hub import check_vacant
 
 MAX_SECONDS = 10.0  # used of each recording, from its beginning
@@ -54,7 +54,7 @@ def make_speaker_network(
     xx, xy = 0.0, 0.0  # sums of products of inputs with inputs, and of inputs with outputs
     for recording in recordings:
         mel, bands = _mel_and_bands(recording, net.config.mel)
-        windows = net.resample_frames(mel).unfold(2, 2 * CONTEXT + 1, 1)[0, :, : bands.shape[2]]
+        windows = net.resample_frames(mel).unfold(2, 2 * CONTEXT_FRAMES + 1, 1)[0, :, : bands.shape[2]]
         inputs = windows.transpose(0, 1).flatten(1)
         inputs = torch.cat([inputs, torch.ones_like(inputs[:, :1])], dim=1).double()
         outputs = bands[0, :, : len(inputs)].T.double()

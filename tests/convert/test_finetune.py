@@ -11,7 +11,7 @@ from vcvae.convert.encoder import Encoder, ReferenceMel
 from vcvae.convert.finetune import (
     LEARNING_RATE,
     MAX_PIECES,
-    PIECE_FRAMES,
+    TARGET_PIECE_FRAMES,
     WARP,
     _Conversion,
     _encode_speaker,
@@ -188,13 +188,13 @@ def test_vtlp_knows_which_bands_stay_valid(seed):
 
 def test_pieces_are_the_utterances_or_a_random_part_of_many(reference):
     frames = reference.mel.shape[2]
-    long = ReferenceMel(reference.mel.repeat(1, 1, 20)[:, :, : 3 * PIECE_FRAMES + 1], reference.valid_bands)
+    long = ReferenceMel(reference.mel.repeat(1, 1, 20)[:, :, : 3 * TARGET_PIECE_FRAMES + 1], reference.valid_bands)
     pieces = draw_pieces([reference, long])
-    assert all(piece.mel.shape[2] <= PIECE_FRAMES for piece in pieces)
+    assert all(piece.mel.shape[2] <= TARGET_PIECE_FRAMES for piece in pieces)
     joined = torch.cat([piece.mel for piece in pieces], dim=2)
     assert torch.equal(joined, torch.cat([reference.mel, long.mel], dim=2))
     assert len(draw_pieces([reference] * (MAX_PIECES + 3))) == MAX_PIECES
-    assert frames < PIECE_FRAMES
+    assert frames < TARGET_PIECE_FRAMES
 
 
 def test_conversion_losses_are_of_a_conversion_at_its_sources_level(model, reference):

@@ -22,7 +22,7 @@ from vcvae.data.load import load
 from vcvae.data.prepare import MANIFEST, prepare
 from vcvae.data.segments import Segments
 from vcvae.data.shar import INDEX, SHARDS, export_shards
-from vcvae.data.stream import Stream
+from vcvae.data.stream import ShardExamples
 from vcvae.errors import VcvaeError
 from vcvae.training import checkpoint
 from vcvae.training.batches import ResumableBatchSampler
@@ -43,7 +43,7 @@ def prepared(tmp_path_factory):
 
 @pytest.fixture
 def stream(prepared):
-    return Stream(prepared / "shar", **OPTIONS)
+    return ShardExamples(prepared / "shar", **OPTIONS)
 
 
 @pytest.fixture
@@ -115,7 +115,7 @@ def test_stream_examples_are_segments_of_their_speaker(prepared, stream):
 
 
 def test_stream_example_n_depends_on_seed_and_n_only(prepared, stream):
-    again, other = (Stream(prepared / "shar", **OPTIONS, seed=seed) for seed in (0, 1))
+    again, other = (ShardExamples(prepared / "shar", **OPTIONS, seed=seed) for seed in (0, 1))
     for n in (500, 7, 123, 8):
         assert_same(stream[n], again[n])
     assert any((stream[n]["samples"] != other[n]["samples"]).any() for n in range(4))
@@ -150,7 +150,7 @@ def test_stream_readers_share_the_shards_exactly(prepared, stream, monkeypatch, 
     read = {}
     for process in range(processes):
         for worker in range(workers):
-            reader = Stream(prepared / "shar", **OPTIONS)
+            reader = ShardExamples(prepared / "shar", **OPTIONS)
             dealt = ResumableBatchSampler(BATCH, 0, process=process, processes=processes)
             own = list(islice(dealt, batches // processes))[worker::workers]
             for n in (n for numbers in own for n in numbers):
@@ -201,7 +201,7 @@ def test_stream_draws_speakers_by_the_root_of_their_speech(tmp_path):
             sf.write(tmp_path / "source" / name / f"{i}.wav", speak("aiueo", seconds=1.2, seed=i), RATE)
     prepare("folder", tmp_path / "source", tmp_path / "ready", sample_rate=RATE, dev=0, test=0)
     export_shards(tmp_path / "ready" / "train")
-    stream = Stream(tmp_path / "ready" / "train" / "shar", segment=6000, sample_rate=RATE, batch=BATCH)
+    stream = ShardExamples(tmp_path / "ready" / "train" / "shar", segment=6000, sample_rate=RATE, batch=BATCH)
     drawn = Counter(
         stream.speakers[stream._start_turn(visit)[1][i]]
         for visit in range(10)

@@ -56,7 +56,7 @@ def live(
     device: Device = "cpu",
     force: Force = False,
 ) -> None:
-    """Convert what a microphone records, while it is spoken. Ctrl-C ends it."""
+    """Convert what a microphone records, as it arrives. Ctrl-C ends it."""
     if list_devices:
         from vcvae.serve.devices import device_rows
 
@@ -137,9 +137,11 @@ def _simulate(stream: Stream, source: Path, output: Path, *, block: float, force
     say_written(output)
     dropped = sum(report.dropped for report in reports)
     load = sum(report.load for report in reports) / len(reports)
-    usual, longest = (f"{1000 * np.quantile(latencies or [np.nan], q):.0f}" for q in (0.5, 1.0))
+    median = np.median(latencies or [np.nan])
+    longest = np.max(latencies or [np.nan])
     say(
-        f"latency {usual} ms (longest {longest} ms), of the algorithm {1000 * stream.latency:.0f} ms; "
+        f"latency {1000 * median:.0f} ms (longest {1000 * longest:.0f} ms), of the algorithm "
+        f"{1000 * stream.latency:.0f} ms; "
         f"load {load:.0%} of one core; dropped blocks {dropped}"
     )
 

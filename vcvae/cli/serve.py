@@ -13,9 +13,9 @@ from vcvae.errors import VcvaeError
 
 def serve(
     host: Annotated[
-        str, typer.Option(help="Address to listen on; 0.0.0.0 is every network of this machine.")
+        str, typer.Option(help="Address to listen on; 0.0.0.0 for all networks of this machine.")
     ] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=1, max=65535)] = 7860,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")] = 7860,
     auth: Annotated[str | None, typer.Option(help="NAME:PASSWORD that visitors must give.")] = None,
     root_path: Annotated[str, typer.Option(help="Path at which a proxy shows the page.")] = "",
     max_minutes: Annotated[float, typer.Option(min=0.1, max=600, help="Longest recording.")] = 10.0,

@@ -45,9 +45,9 @@ SPEAKER_WEIGHT = 1.5  # of the speaker loss, against a reconstruction loss of we
 CONTENT_WEIGHT = 2.0  # larger than SPEAKER_WEIGHT, which works against it
 LOSS_EVERY = 2  # the last two terms cost most, so they are computed in one of so many steps, and weigh as much more
 AVERAGE_AFTER = 3  # the weights are averaged from 1 / AVERAGE_AFTER of the steps on: the first are far from the last
-PIECE_FRAMES = 256  # mel frames of the pieces in which the target is reconstructed, at most: 3 s
+TARGET_PIECE_FRAMES = 256  # mel frames of the pieces in which the target is reconstructed, at most: 3 s
 MAX_PIECES = 32  # of the target that are used: 95 s; of more, most would never be drawn
-MIN_EXEMPLARS = 20  # reference frames that must remain when a segment's own are left out; else these are kept
+MIN_REFERENCE_FRAMES = 20  # that must remain when a segment's own are left out; else these are kept
 WARP = 0.25  # the range of the content input's frequency warping as in training: less lets the target's voice through
 
 
@@ -158,10 +158,10 @@ def conversion_losses(decoder: nn.Module, conversion: _Conversion) -> tuple[Tens
 
 
 def draw_pieces(utterances: Sequence[ReferenceMel]) -> list[ReferenceMel]:
-    """Utterances in pieces of at most `PIECE_FRAMES`; of more than `MAX_PIECES` pieces, as many random ones."""
+    """Utterances in pieces of at most `TARGET_PIECE_FRAMES`; of more than `MAX_PIECES` pieces, as many random ones."""
     pieces = []
     for utterance in utterances:
-        count = -(-utterance.mel.shape[2] // PIECE_FRAMES)
+        count = -(-utterance.mel.shape[2] // TARGET_PIECE_FRAMES)
         pieces += [ReferenceMel(mel, utterance.valid_bands) for mel in utterance.mel.tensor_split(count, dim=2)]
     if len(pieces) > MAX_PIECES:
         pieces = [pieces[i] for i in sorted(torch.randperm(len(pieces))[:MAX_PIECES].tolist())]
@@ -249,7 +249,7 @@ def _leave_out(speaker: _Speaker, index: int) -> SpeakerReference:
     """The speaker's reference (1, …) without the piece `index`, or with it, where too little would remain."""
     references = [piece.reference for piece in speaker.pieces]
     others = references[:index] + references[index + 1 :]
-    if sum(reference.keys.shape[1] for reference in others) >= MIN_EXEMPLARS:
+    if sum(reference.keys.shape[1] for reference in others) >= MIN_REFERENCE_FRAMES:
         references = others
     keys = torch.cat([reference.keys for reference in references], dim=1)
     values = torch.cat([reference.values for reference in references], dim=1)

@@ -18,7 +18,7 @@ from vcvae.models.conversion.voice import Voice
 
 SEGMENT_FRAMES = 256  # mel frames of a segment, at most: 3 s
 
-MAX_VOICES = 8  # that the target is converted to, for back-translation
+MAX_BT_VOICES = 8  # that the target is converted to, for back-translation
 
 
 @dataclass(frozen=True)
@@ -64,8 +64,8 @@ class Sources:
 
     @cached_property
     def voices(self) -> list[Voice]:
-        """The voices of some of the utterances, `MAX_VOICES` at most."""
-        chosen = self.utterances[:: -(-len(self.utterances) // MAX_VOICES) or 1]
+        """The voices of some of the utterances, `MAX_BT_VOICES` at most."""
+        chosen = self.utterances[:: -(-len(self.utterances) // MAX_BT_VOICES) or 1]
         with torch.no_grad():
             return [self.model.voice(u.mel, valid_bands=u.valid_bands) for u in chosen]
 

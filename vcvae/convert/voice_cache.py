@@ -19,7 +19,7 @@ from vcvae.defaults import VOICE_SUFFIX
 from vcvae.errors import VcvaeError, disk_errors
 from vcvae.models.conversion.voice import Voice
 
-MAX_BYTES = 2 * 10**9  # of all kept voices, about a thousand; those not used for longest make room
+MAX_CACHE_BYTES = 2 * 10**9  # of all kept voices, about a thousand; those not used for longest make room
 
 _log = logging.getLogger("vcvae")
 
@@ -35,7 +35,7 @@ class VoiceCache:
     Several processes may use one folder: a voice appears in it complete, and one that disappears is learned again.
     """
 
-    def __init__(self, folder: str | Path | None = None, *, max_bytes: int = MAX_BYTES) -> None:
+    def __init__(self, folder: str | Path | None = None, *, max_bytes: int = MAX_CACHE_BYTES) -> None:
         """`folder` is by default the user's (`default_folder`); it holds `max_bytes` at most."""
         self.folder = Path(folder) if folder else default_folder()
         self.max_bytes = max_bytes

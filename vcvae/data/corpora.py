@@ -15,14 +15,7 @@ from vcvae.errors import VcvaeError
 from vcvae.tables import read_lines
 
 ARCHIVES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".zip")
-UNFINISHED = (
-    ".part",
-    ".partial",
-    ".crdownload",
-    ".aria2",
-    ".download",
-    ".filepart",
-)  # of browsers and others
+UNFINISHED = (".part", ".partial", ".crdownload", ".aria2", ".download", ".filepart")  # of browsers and others
 
 
 class Utterance(NamedTuple):

@@ -12,9 +12,9 @@ from typing import Any, BinaryIO, NamedTuple
 
 from vcvae.errors import VcvaeError, check_file, reason
 
-MAX_LINE = 2**16  # bytes
+MAX_CUT_BYTES = 2**16  # of a line
 MAX_SAMPLES = 2**31 - 1  # of an utterance: 27 h at 22.05 kHz
-MAX_TEXT = 4096  # characters of a name
+MAX_NAME = 4096  # characters of a name
 
 
 class Cut(NamedTuple):
@@ -55,9 +55,9 @@ def read_lines(file: BinaryIO) -> Iterator[bytes]:
     Raises:
         ValueError: one is longer than a cut.
     """
-    while line := file.readline(MAX_LINE):
-        if len(line) == MAX_LINE:
-            raise ValueError(f"a line of more than {MAX_LINE} bytes")
+    while line := file.readline(MAX_CUT_BYTES):
+        if len(line) == MAX_CUT_BYTES:
+            raise ValueError(f"a line of more than {MAX_CUT_BYTES} bytes")
         yield line
 
 
@@ -92,7 +92,7 @@ def parse_cut(line: bytes) -> Cut:
 
 
 def _text(value: Any) -> str:
-    if not isinstance(value, str) or len(value) > MAX_TEXT or "\0" in value:
+    if not isinstance(value, str) or len(value) > MAX_NAME or "\0" in value:
         raise ValueError("a name is no text")
     value.encode()  # a ValueError for half of a surrogate pair
     return value

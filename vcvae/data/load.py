@@ -21,8 +21,8 @@ def load(place: str, *, batch: int, parallel: bool = False, **options) -> Exampl
     """
     from vcvae.data.segments import Segments
     from vcvae.data.shar import SHARDS
-    from vcvae.data.stream import Stream
+    from vcvae.data.stream import ShardExamples
 
     if "://" in place or (Path(place) / SHARDS).is_dir():
-        return Stream(place, batch=batch, **options)
+        return ShardExamples(place, batch=batch, **options)
     return Segments(place, parallel=parallel, **options)

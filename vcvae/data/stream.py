@@ -44,7 +44,7 @@ class _Index(BaseModel):
     speakers: dict[str, Annotated[int, Field(gt=0, le=2**50)]] = Field(min_length=1)
 
 
-class Stream(Examples):
+class ShardExamples(Examples):
     """Examples of shards. A turn is one reading of a shard; it gives as many examples as the mean shard has speech for.
 
     In a turn, a speaker is drawn in proportion to the length of the speaker's speech in the shard, over the square root

@@ -1,4 +1,4 @@
-"""The models, and the door to those that are saved."""
+"""The models, and how saved ones are loaded."""
 
 from __future__ import annotations
 

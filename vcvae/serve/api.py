@@ -74,15 +74,15 @@ def add_api(
             raise HTTPException(403, "consent: say yes if you have the right to use the target's voice.")
         folder = tempfile.TemporaryDirectory(prefix="vcvae-page-")
         try:
-            sources, targets = [_keep(x, Path(folder.name), i) for i, x in enumerate([source, *target])], []
-            sources, targets = sources[:1], sources[1:]
+            kept_source = _keep(source, Path(folder.name), "source")
+            kept_targets = [_keep(x, Path(folder.name), f"target{i}") for i, x in enumerate(target, 1)]
             output = Path(folder.name) / "converted.wav"
 
             def work() -> None:
-                for path in [*sources, *targets]:
+                for path in [kept_source, *kept_targets]:
                     limits.check(path)
-                voice = read_voice(converter, targets)
-                converter.convert_file(sources[0], voice, output, pitch_shift=pitch_shift)
+                voice = read_voice(converter, kept_targets)
+                converter.convert_file(kept_source, voice, output, pitch_shift=pitch_shift)
 
             await asyncio.get_running_loop().run_in_executor(workers, work)
         except VcvaeError as error:
@@ -104,13 +104,13 @@ def add_api(
     async def live(socket: WebSocket, session: str, voice: str, rate: int = 22050, pitch_shift: float = 0.0) -> None:
         await socket.accept()
         owner = sessions.find(session)
-        known = owner.voices.get(voice) if owner else None
+        owned_voice = owner.voices.get(voice) if owner else None
         fits = LIVE_RATES[0] <= rate <= LIVE_RATES[1] and abs(pitch_shift) <= 24
-        if known is None or not fits:
+        if owned_voice is None or not fits:
             await socket.close(1008, "no such voice, rate or pitch_shift")
             return
         loop = asyncio.get_running_loop()
-        push = await loop.run_in_executor(workers, _live_function, converter, known, rate, pitch_shift)
+        push = await loop.run_in_executor(workers, _live_function, converter, owned_voice, rate, pitch_shift)
         try:
             while True:
                 message = await socket.receive_bytes()
@@ -147,10 +147,9 @@ def without_folder(error: VcvaeError) -> str:
     return " ".join(words)
 
 
-def _keep(upload: UploadFile, folder: Path, number: int) -> Path:
-    """An upload in a folder: only the ending of its name is taken over."""
+def _keep(upload: UploadFile, folder: Path, name: str) -> Path:
+    """An upload in a folder, under another name: only the ending is the upload's."""
     ending = Path(upload.filename or "").suffix.lower()
-    name = {0: "source"}.get(number, f"target{number}")
     path = folder / f"{name}{ending if ending in (*audio.AUDIO_ENDINGS, '.voice') else '.audio'}"
     with open(path, "wb") as file:
         while block := upload.file.read(2**20):

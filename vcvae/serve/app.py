@@ -278,9 +278,8 @@ def make_app(
         root_path=root_path or None,
         max_file_size=limits.max_bytes,
         footer_links=[],
-        theme=gradio.themes.Default(
-            font=["system-ui", "sans-serif"], font_mono=["monospace"]
-        ),  # nothing from elsewhere
+        # Fonts of the visitor's system: none is fetched from another server.
+        theme=gradio.themes.Default(font=["system-ui", "sans-serif"], font_mono=["monospace"]),
         ssr_mode=False,
         head=f"<script>{SCRIPT.read_text()}</script>",
     )

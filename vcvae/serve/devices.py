@@ -32,11 +32,10 @@ def device_rows() -> list[tuple[int, str, str, str]]:
     defaults = list(sounddevice.default.device)
     rows = []
     for number, device in enumerate(sounddevice.query_devices()):
-        inputs, outputs = (
-            f"{device[f'max_{way}_channels']}{' *' if number == default else ''}"
-            for way, default in zip(("input", "output"), defaults, strict=True)
-        )
-        rows.append((number, device["name"], inputs, outputs))
+        channels = []
+        for way, default in zip(("input", "output"), defaults, strict=True):
+            channels.append(f"{device[f'max_{way}_channels']}{' *' if number == default else ''}")
+        rows.append((number, device["name"], *channels))
     return rows
 
 

@@ -25,11 +25,11 @@ class Limits:
 
     @property
     def sentence(self) -> str:
-        """Said before the upload."""
+        """The limits as text, shown before the upload."""
         return f"{self.max_minutes:g} min and {self.max_bytes / 1e6:.0f} MB a recording"
 
     def check(self, path: Path) -> None:
-        """Raise a VcvaeError if a recording is longer. A file that is no recording is not judged here."""
+        """Raise a VcvaeError if a recording is longer. A file that is no recording is not checked here."""
         try:
             info = soundfile.info(str(path))
         except (soundfile.SoundFileError, TypeError):

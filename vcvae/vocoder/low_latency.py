@@ -40,10 +40,9 @@ class LowLatencyStream:
         self._phase = torch.zeros(1, 1, dtype=torch.float64)  # of the pulses after the last sample of the sources
         self._mel: Tensor | None = None  # the last frames
         self._f0: F0Contour | None = None  # their F0
-        self._sources = torch.zeros(
-            3, 1, self.delay
-        )  # pulses, aspiration and noise: from `delay` before the first frame of
-        self._kept = 0  # this many frames before those that come next
+        # Pulses, aspiration and noise: from `delay` samples before the first kept frame on.
+        self._sources = torch.zeros(3, 1, self.delay)
+        self._kept = 0  # frames whose sources are kept, before those that come next
         self._made = 0  # samples of the sources that are final, from the start
         self._overlap = torch.zeros(1, config.n_fft - config.hop)
         self._power = config.n_fft / config.hop * float(vocoder.window.square().mean())

@@ -265,9 +265,9 @@ class SourceFilterVocoder(Vocoder, PretrainedModel, config=SourceFilterVocoderCo
         contour = f0.per_frame(mel.shape[2])
         return self.synthesize_corrected(mel, contour, self.random_sources(contour))
 
-    def stream(self) -> Stream:
+    def stream(self) -> SynthesisStream:
         """Synthesis of a mel that arrives in pieces."""
-        return Stream(self)
+        return SynthesisStream(self)
 
     def for_predicted_mels(self) -> SourceFilterVocoder:
         """This vocoder with the post-processing for predicted mels; both share all tensors."""
@@ -294,7 +294,7 @@ class SourceFilterVocoder(Vocoder, PretrainedModel, config=SourceFilterVocoderCo
         return self.make_sources(f0, phase + start, torch.randn(2, *f0.shape, device=f0.device))
 
     def make_sources(self, f0: Tensor, phase: Tensor, noise: Tensor) -> Sources:
-        """F0 in Hz and its phase in cycles, (batch, samples), and white_mel noise (2, batch, samples) → the sources."""
+        """F0 in Hz and its phase in cycles, (batch, samples), and white noise (2, batch, samples) → the sources."""
         pulses = excitation.pulses(f0, phase, sample_rate=self.mel_config.sample_rate)
         sources = pulses, excitation.aspiration(noise[0], phase), noise[1]
         return tuple(transform(source, self.window, self.config.hop) for source in sources)
@@ -348,7 +348,7 @@ class SourceFilterVocoder(Vocoder, PretrainedModel, config=SourceFilterVocoderCo
         return magnitude.clamp(min=self.mel_config.floor).log()
 
 
-class Stream:
+class SynthesisStream:
     """Synthesis in pieces, with the same samples as in one call.
 
     A sample is available `reach` mel frames later: a delay of .70 s with the default sizes.

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from vcvae.models.conversion.difference import MAX_BYTES, WeightDifference
+from vcvae.models.conversion.difference import MAX_DIFFERENCE_BYTES, WeightDifference
 
 
 @pytest.fixture
@@ -64,7 +64,7 @@ def test_difference_keeps_the_rank_that_there_is(before):
     assert {left.shape[1] for left, _ in difference.matrices.values()} == {3}
 
 
-@pytest.mark.parametrize("max_bytes", [1500, 4000, MAX_BYTES])
+@pytest.mark.parametrize("max_bytes", [1500, 4000, MAX_DIFFERENCE_BYTES])
 def test_difference_keeps_the_largest_components_that_fit(before, max_bytes):
     after = moved(before)
     difference = WeightDifference.between(before, after, max_bytes=max_bytes)
@@ -79,7 +79,7 @@ def test_difference_keeps_the_largest_components_that_fit(before, max_bytes):
         left_out += values[rank:].tolist()
     assert kept
     assert min(kept) >= max(left_out, default=0)
-    assert (not left_out) == (max_bytes == MAX_BYTES)
+    assert (not left_out) == (max_bytes == MAX_DIFFERENCE_BYTES)
 
 
 def test_difference_survives_being_stored(before):

@@ -5,7 +5,7 @@ from tests.corpus import TINY_ECAPA
 from vcvae.errors import VcvaeError
 from vcvae.features.fbank import filterbank
 from vcvae.features.mel import MelSpectrogram
-from vcvae.models.frozen.speaker_similarity import CONTEXT, SpeakerSimilarityNet, SpeakerSimilarityNetConfig
+from vcvae.models.frozen.speaker_similarity import CONTEXT_FRAMES, SpeakerSimilarityNet, SpeakerSimilarityNetConfig
 
 SMALL = SpeakerSimilarityNetConfig(**TINY_ECAPA)
 
@@ -29,7 +29,7 @@ def test_resampled_frames_have_the_times_of_the_filter_bank(net):
     """A click is where the filter bank has it, to half a frame, and a second lasts a second."""
     samples = torch.zeros(1, 22050)
     samples[:, 11025] = 1.0
-    resampled = net.resample_frames(MelSpectrogram()(samples))[:, :, CONTEXT:-CONTEXT]
+    resampled = net.resample_frames(MelSpectrogram()(samples))[:, :, CONTEXT_FRAMES:-CONTEXT_FRAMES]
     bands = filterbank(torch.nn.functional.interpolate(samples[None], 16000)[0])
     assert abs(resampled.shape[2] - bands.shape[2]) <= 1
     weight = (resampled.exp() ** 2).sum(dim=(0, 1))

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from vcvae.models.quantize import dequantize, quantize_int8
 
-MAX_BYTES = 2_000_000  # of a difference; with the largest reference a voice then takes less than 4 MB
+MAX_DIFFERENCE_BYTES = 2_000_000  # of a difference; with the largest reference a voice then takes less than 4 MB
 SCALE_BYTES = 4  # of one component: two scales in float16
 NEGLIGIBLE = 1e-5  # of the largest singular value: what rounding leaves of a matrix of lower rank
 LEFT, RIGHT = ".left", ".right"  # a matrix is stored as the product of two, at its name and these
@@ -32,7 +32,7 @@ class WeightDifference:
     _changed: WeakKeyDictionary[nn.Module, nn.Module] = field(default_factory=WeakKeyDictionary, repr=False)
 
     @classmethod
-    def between(cls, before: nn.Module, after: nn.Module, *, max_bytes: int = MAX_BYTES) -> WeightDifference:
+    def between(cls, before: nn.Module, after: nn.Module, *, max_bytes: int = MAX_DIFFERENCE_BYTES) -> WeightDifference:
         """The difference of two modules of one architecture, in at most `max_bytes` when it is stored.
 
         Of all matrices together those singular components are kept that matter most, each measured by the square of

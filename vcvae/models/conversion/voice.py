@@ -227,8 +227,12 @@ def _read(tensors: dict[str, Tensor], metadata: dict[str, str], path: Path) -> V
             raise ValueError(f"'{name}' is {str(tensor.dtype).removeprefix('torch.')}")
         if tensor.is_floating_point() and not tensor.isfinite().all() and name not in ("f0_mean", "f0_std"):
             raise ValueError(f"'{name}' holds NaN")
-    embedding, keys, values = (tensors[name] for name in ("embedding", "keys", "values"))
-    f0_mean, f0_std, valid_bands = (tensors[name] for name in ("f0_mean", "f0_std", "valid_bands"))
+    embedding = tensors["embedding"]
+    keys = tensors["keys"]
+    values = tensors["values"]
+    f0_mean = tensors["f0_mean"]
+    f0_std = tensors["f0_std"]
+    valid_bands = tensors["valid_bands"]
     frames = keys.shape[1] if keys.ndim == 3 else 0
     shapes = {
         "embedding": (embedding, (1, embedding.shape[-1])),

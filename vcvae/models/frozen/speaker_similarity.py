@@ -13,7 +13,7 @@ from vcvae.features.mel import MelConfig
 from vcvae.models.frozen.ecapa import EcapaTrunk, EcapaTrunkConfig
 from vcvae.models.hub import PretrainedModel
 
-CONTEXT = 2  # mel frames on either side from which a frame of the filter bank is predicted
+CONTEXT_FRAMES = 2  # mel frames on either side from which a frame of the filter bank is predicted
 
 
 class SpeakerSimilarityNetConfig(EcapaTrunkConfig):
@@ -39,7 +39,7 @@ class SpeakerSimilarityNet(PretrainedModel, config=SpeakerSimilarityNetConfig):
     def __init__(self, config: SpeakerSimilarityNetConfig | None = None) -> None:
         super().__init__()
         self.config = config or SpeakerSimilarityNetConfig()
-        self.bands = nn.Conv1d(self.config.mel.n_mels, FBANK_BANDS, 2 * CONTEXT + 1)
+        self.bands = nn.Conv1d(self.config.mel.n_mels, FBANK_BANDS, 2 * CONTEXT_FRAMES + 1)
         self.network = EcapaTrunk(self.config)
 
     @property
@@ -60,7 +60,7 @@ class SpeakerSimilarityNet(PretrainedModel, config=SpeakerSimilarityNetConfig):
         return F.normalize(self.network(self.bands(self.resample_frames(mel))), dim=-1)
 
     def resample_frames(self, mel: Tensor) -> Tensor:
-        """Mel (batch, n_mels, frames) → the same at the frame rate of the filter bank, padded by `CONTEXT` frames."""
+        """Mel (batch, n_mels, frames) → the same at the frame rate of the filter bank, padded by `CONTEXT_FRAMES`."""
         config = self.config.mel
         step = FBANK_HOP / FBANK_SAMPLE_RATE
         frames = 1 + int(mel.shape[2] * config.hop / config.sample_rate / step)
@@ -70,4 +70,8 @@ class SpeakerSimilarityNet(PretrainedModel, config=SpeakerSimilarityNetConfig):
         before = position.long().clamp(max=max(mel.shape[2] - 2, 0))
         after = (before + 1).clamp(max=mel.shape[2] - 1)
         weight = (position - before).to(mel)
-        return F.pad(mel[..., before] * (1 - weight) + mel[..., after] * weight, (CONTEXT, CONTEXT), mode="replicate")
+        return F.pad(
+            mel[..., before] * (1 - weight) + mel[..., after] * weight,
+            (CONTEXT_FRAMES, CONTEXT_FRAMES),
+            mode="replicate",
+        )

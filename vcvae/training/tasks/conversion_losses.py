@@ -45,7 +45,7 @@ class ConversionLossWeights(Config):
 
 
 class ConversionLossesConfig(RunConfig):
-    """A run that trains a conversion model on what frozen networks say of its conversions."""
+    """A run that trains a conversion model on the scores that frozen networks give its conversions."""
 
     task: Literal["conversion_losses"] = Field(
         "conversion_losses", description="name of the training task: conversion_losses"

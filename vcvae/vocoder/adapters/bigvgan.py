@@ -17,7 +17,7 @@ from vcvae.models.hub import build, fetch, read_checkpoint
 from vcvae.vocoder.adapters.hifigan import HiFiGANConfig, fold_weight_norm
 from vcvae.vocoder.base import Vocoder
 
-CONFIG, WEIGHTS = "config.json", "bigvgan_generator.pt"
+BIGVGAN_CONFIG, BIGVGAN_WEIGHTS = "config.json", "bigvgan_generator.pt"
 
 
 class BigVGANConfig(HiFiGANConfig):
@@ -56,8 +56,8 @@ class BigVGAN(Vocoder):
             import bigvgan
         except ImportError as error:
             raise VcvaeError(f"{source}: BigVGAN's own package is needed ({error}); pip install bigvgan.") from None
-        give = f"a BigVGAN checkpoint, {CONFIG} and {WEIGHTS}"
-        config_file = fetch(source, CONFIG, give=give)
+        give = f"a BigVGAN checkpoint, {BIGVGAN_CONFIG} and {BIGVGAN_WEIGHTS}"
+        config_file = fetch(source, BIGVGAN_CONFIG, give=give)
         mel = BigVGANConfig.load(config_file).mel
 
         def make() -> nn.Module:
@@ -65,10 +65,10 @@ class BigVGAN(Vocoder):
             generator.remove_weight_norm()
             return generator
 
-        weights_file = fetch(source, WEIGHTS, give=give)
+        weights_file = fetch(source, BIGVGAN_WEIGHTS, give=give)
         weights = fold_weight_norm(read_checkpoint(weights_file, of="a BigVGAN generator", key="generator"))
         # The package's own from_pretrained (2.4.1) fails with huggingface_hub 2.4. The warning of a
         # deprecated function and a print are suppressed: a user can do nothing about them.
         with warnings.catch_warnings(), redirect_stdout(io.StringIO()):
             warnings.simplefilter("ignore", FutureWarning)
-            return cls(build(make, weights, path=weights_file, config=CONFIG), mel).eval()
+            return cls(build(make, weights, path=weights_file, config=BIGVGAN_CONFIG), mel).eval()

@@ -15,7 +15,7 @@ from vcvae.models.hub import build, fetch, read_checkpoint
 from vcvae.vocoder.adapters.vocos_config import BackboneConfig, HeadConfig, VocosConfig
 from vcvae.vocoder.base import Vocoder
 
-CONFIG, WEIGHTS = "config.yaml", "pytorch_model.bin"
+VOCOS_CONFIG, VOCOS_WEIGHTS = "config.yaml", "pytorch_model.bin"
 MAX_MAGNITUDE = 100.0  # the largest magnitude of a bin, as the checkpoints were trained
 
 
@@ -50,23 +50,23 @@ class Vocos(Vocoder):
             VcvaeError: nothing is found there; not a Vocos of mels; a mel that a `MelConfig` cannot describe;
                 weights that do not fit, or that were trained with another mel or window than config.yaml says.
         """
-        give = f"a Vocos checkpoint, {CONFIG} and {WEIGHTS}"
-        config_file = fetch(source, CONFIG, give=give)
+        give = f"a Vocos checkpoint, {VOCOS_CONFIG} and {VOCOS_WEIGHTS}"
+        config_file = fetch(source, VOCOS_CONFIG, give=give)
         config = VocosConfig.load(config_file)
         try:
             constants = _constants(config)
         except VcvaeError as error:
             raise VcvaeError(f"{config_file}: {error}") from None
-        weights_file = fetch(source, WEIGHTS, give=give)  # large, so only now that the config is accepted
+        weights_file = fetch(source, VOCOS_WEIGHTS, give=give)  # large, so only now that the config is accepted
         weights = read_checkpoint(weights_file, of="a Vocos checkpoint")
         for name, ours in constants.items():
             theirs = weights.pop(name, ours)
             if theirs.shape != ours.shape or not torch.allclose(theirs.float(), ours, rtol=1e-3, atol=1e-5):
                 raise VcvaeError(
-                    f"{weights_file}: '{name}' is another than {CONFIG} describes; "
-                    f"use the {CONFIG} that it was trained with."
+                    f"{weights_file}: '{name}' is another than {VOCOS_CONFIG} describes; "
+                    f"use the {VOCOS_CONFIG} that it was trained with."
                 )
-        return build(lambda: cls(config), weights, path=weights_file, config=CONFIG)
+        return build(lambda: cls(config), weights, path=weights_file, config=VOCOS_CONFIG)
 
 
 def _constants(config: VocosConfig) -> dict[str, Tensor]:
