@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.properties import QUICK, read_or_refused
-from vcvae.array_files import MAX_BYTES, map_npy, read_npz
+from vcvae.array_files import MAX_BYTES, map_npy, read_npz, write_npy
 from vcvae.errors import VcvaeError
 
 MEL = np.arange(80, dtype=np.float32).reshape(8, 10)
@@ -76,3 +76,27 @@ def test_readers_return_arrays_or_refuse_whatever_the_bytes(tmp_path, place, noi
     for name, read in (("npy", map_npy), ("npz", lambda path: read_npz(path, {"mel": (2, "f")}, of="a test"))):
         whole = (tmp_path / f"whole.{name}").read_bytes()
         read_or_refused(read, tmp_path / f"a.{name}", whole[:place] + noise + whole[place + len(noise) :])
+
+
+@pytest.mark.parametrize("sizes", [[5], [3, 1, 700], [1] * 20])
+def test_write_npy_appends_frames(tmp_path, sizes):
+    values = np.random.default_rng(0).standard_normal((4, sum(sizes))).astype(np.float32)
+    shape = write_npy(tmp_path / "a.npy", np.split(values, np.cumsum(sizes)[:-1], axis=1))
+    assert shape == values.shape
+    np.testing.assert_array_equal(np.load(tmp_path / "a.npy"), values)
+    np.testing.assert_array_equal(map_npy(tmp_path / "a.npy"), values)
+
+
+def test_write_npy_of_a_vector(tmp_path):
+    assert write_npy(tmp_path / "a.npy", [np.arange(3.0)]) == (3,)
+    assert np.load(tmp_path / "a.npy").tolist() == [0, 1, 2]
+
+
+def test_write_npy_leaves_nothing_after_an_error(tmp_path):
+    def pieces():
+        yield np.zeros((2, 3), np.float32)
+        raise VcvaeError("damaged")
+
+    with pytest.raises(VcvaeError, match="damaged"):
+        write_npy(tmp_path / "a.npy", pieces())
+    assert not list(tmp_path.iterdir())

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 import zipfile
+from collections.abc import Iterable
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
-from vcvae.errors import VcvaeError, check_file, reason
+from vcvae.errors import VcvaeError, check_file, reason, replacing
 
 MAX_BYTES = 2**29  # of an array: a float32 mel of five hours
 
@@ -33,6 +35,32 @@ def map_npy(path: str | Path) -> np.ndarray:
             "read at once; split it."
         )
     return array
+
+
+def write_npy(path: str | Path, pieces: Iterable[np.ndarray]) -> tuple[int, ...]:
+    """Write pieces (values, frames), or a single array of another rank, float32, as one array → its shape.
+
+    Memory does not grow with the number of frames: in Fortran order a frame's values lie together, and frames can be
+    appended.
+
+    Raises:
+        VcvaeError: it cannot be written; then nothing is left of it.
+    """
+    with replacing(path) as file:
+        shape: tuple[int, ...] = ()
+        for piece in pieces:
+            if not shape:
+                _write_header(file, piece.shape)
+                shape = (*piece.shape[:-1], 0)
+            file.write(piece.astype("<f4").tobytes(order="F"))
+            shape = (*shape[:-1], shape[-1] + piece.shape[-1])
+        file.seek(0)
+        _write_header(file, shape)  # NumPy leaves room for any number of frames
+    return shape
+
+
+def _write_header(file: BinaryIO, shape: tuple[int, ...]) -> None:
+    np.lib.format.write_array_header_1_0(file, {"descr": "<f4", "fortran_order": True, "shape": shape})
 
 
 def read_npz(path: str | Path, kinds: dict[str, tuple[int, str]], *, of: str) -> dict[str, np.ndarray]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import atexit
 import functools
 import logging
+import math
 import os
 import re
 import shutil
@@ -56,7 +57,13 @@ _warn_once = functools.cache(_log.warning)
 
 
 def read(
-    path: str | Path, sample_rate: int, *, trim: bool = False, min_samples: int = 1, max_clipped: float = 1.0
+    path: str | Path,
+    sample_rate: int,
+    *,
+    trim: bool = False,
+    min_samples: int = 1,
+    max_seconds: float = math.inf,
+    max_clipped: float = 1.0,
 ) -> np.ndarray:
     """The audio of a file, (samples,) float32, mixed down to mono and resampled to `sample_rate` Hz.
 
@@ -66,12 +73,20 @@ def read(
     Args:
         trim: remove audio `TRIM` dB below the loudest 10 ms at either end, except for `MARGIN` seconds.
         min_samples: smallest length, at `sample_rate`.
+        max_seconds: what follows after these is not read.
         max_clipped: largest share of samples at full scale.
 
     Raises:
         VcvaeError: a file that is missing, unreadable, empty, no audio, damaged, silent, clipped, too short or NaN.
     """
-    samples = np.concatenate(list(_decode(path, sample_rate, max_clipped)))
+    chunks, seconds = [], 0.0
+    for chunk in _decode(path, sample_rate, max_clipped):
+        chunks.append(chunk)
+        seconds += len(chunk) / sample_rate
+        if seconds > max_seconds:
+            _warn_once(f"{path}: the first {max_seconds / 60:.3g} minutes are used.")
+            break
+    samples = np.concatenate(chunks)[: round(min(max_seconds, seconds) * sample_rate)]
     if trim:
         samples = _trimmed(samples, sample_rate)
     if len(samples) < min_samples:
@@ -208,22 +223,21 @@ def write(path: str | Path, samples: np.ndarray, sample_rate: int, *, force: boo
 
 
 class Writer:
-    """`write` for audio in pieces, in bounded memory, with a `gain` that can be set until the end of the block.
+    """`write` for audio in pieces, in bounded memory.
 
-    The pieces go to a temporary file; at the end of the block they are scaled and become the file in one step. After an
-    exception, nothing is left.
+    The pieces go to a temporary file; at the end of the block they become the file in one step. After an exception,
+    nothing is left.
 
     Example:
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     with Writer(f"{folder}/tone.wav", 22050) as writer:
         ...         writer.append(np.sin(np.arange(22050) / 8))
-        ...         writer.gain = 0.5
         ...     read(f"{folder}/tone.wav", 22050).shape
         (22050,)
     """
 
     def __init__(self, path: str | Path, sample_rate: int, *, force: bool = False) -> None:
-        self.path, self.sample_rate, self.force, self.gain = Path(path), sample_rate, force, 1.0
+        self.path, self.sample_rate, self.force = Path(path), sample_rate, force
 
     def __enter__(self) -> Writer:
         check_output(self.path, self.force)
@@ -263,7 +277,7 @@ class Writer:
         self._waiting.seek(0)
         with soundfile.SoundFile(str(part), "w", self.sample_rate, 1, "PCM_16", format=kind) as file:
             while values := self._waiting.read(4 * CHUNK):
-                samples = np.frombuffer(values, np.float32) * np.float32(self.gain)
+                samples = np.frombuffer(values, np.float32)
                 peak = max(peak, np.abs(samples).max())
                 limited += np.count_nonzero(np.abs(samples) > 1)
                 file.write(np.clip(np.rint(samples * 2**15), -(2**15), 2**15 - 1).astype(np.int16))

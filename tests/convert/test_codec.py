@@ -1,10 +1,13 @@
 import numpy as np
 import pytest
+import soundfile as sf
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.properties import QUICK, read_or_refused
+from tests.synthetic import RATE, speak
+from vcvae.convert import chunks
 from vcvae.convert import codec as codes
 from vcvae.errors import VcvaeError
 from vcvae.models.classic.autoencoder import VAE, AutoEncoder, AutoEncoderConfig
@@ -81,3 +84,18 @@ def test_read_returns_a_code_or_refuses_whatever_the_bytes(tmp_path, place, nois
     spoilt = whole[:place] + noise + whole[place + len(noise) :]
     code = read_or_refused(codes.read, tmp_path / "b.npz", spoilt if cut > 0.5 else spoilt[: int(2 * cut * len(whole))])
     assert code is None or code.values.ndim == 2
+
+
+def test_codes_of_long_recordings_are_those_of_their_pieces(tmp_path, monkeypatch):
+    model = make()
+    samples = speak("aisoeufa uio eisauo", seconds=9.001)
+    sf.write(tmp_path / "a.wav", samples, RATE, subtype="FLOAT")
+    whole = codes.encode_recording(model, tmp_path / "a.wav")
+    mel = codes.decode(model, whole)
+    assert whole.frames == mel.shape[1] == -(-len(samples) // 256)
+    monkeypatch.setattr(chunks, "PIECE_FRAMES", 256)
+    pieces = codes.encode_recording(model, tmp_path / "a.wav")
+    assert pieces.frames == whole.frames
+    np.testing.assert_allclose(pieces.values, whole.values, atol=1e-3)
+    assert len(list(codes.decode_pieces(model, pieces))) == 2
+    torch.testing.assert_close(codes.decode(model, whole), mel, atol=1e-3, rtol=0)

@@ -66,6 +66,17 @@ def test_convert_agrees_on_arrays_and_files(released, source, target, tmp_path):
     assert np.corrcoef(samples, expected)[0, 1] > 0.9  # but for the rounding and the trimming of the target
 
 
+@pytest.mark.parametrize("drive", [0.1, 4])
+def test_convert_keeps_the_level_of_loud_recordings(released, source, target, drive, tmp_path):
+    """Normalised to full scale, and limited like a broadcast."""
+    loud = 0.97 * np.tanh(2 * drive * source) / np.tanh(drive)
+    sf.write(tmp_path / "a.wav", loud, RATE)
+    released.convert_file(tmp_path / "a.wav", released.voice([target]), tmp_path / "b.wav")
+    converted, _ = sf.read(tmp_path / "b.wav")
+    assert decibels(converted) == pytest.approx(decibels(loud), abs=0.5)
+    assert np.abs(converted).max() < 0.995
+
+
 def test_convert_of_pieces_is_that_of_the_whole(released, target, monkeypatch):
     words = "aisoeufa uio eisauo fiaso uei asofie u a"
     long = speak(words, f0=120, seconds=12.0, seed=3)

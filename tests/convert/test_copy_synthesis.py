@@ -4,9 +4,10 @@ import soundfile as sf
 import torch
 
 from tests.synthetic import speak
-from vcvae.convert.copy_synthesis import read_mel, vocode
+from vcvae.convert import chunks
+from vcvae.convert.copy_synthesis import mel_file_pieces, vocode
 from vcvae.errors import VcvaeError
-from vcvae.features.mel import MelConfig, MelSpectrogram
+from vcvae.features.mel import MelSpectrogram
 from vcvae.vocoder import GriffinLim, load_vocoder
 
 RATE = 22050
@@ -54,10 +55,36 @@ def test_vocode_resamples_to_the_vocoders_rate(tmp_path):
         (None, "cannot be read as .npy"),
     ],
 )
-def test_read_mel_refuses_what_is_no_mel(tmp_path, array, message):
+def test_mel_file_pieces_refuses_what_is_no_mel(tmp_path, array, message):
     if array is None:
         (tmp_path / "a.npy").write_bytes(b"nothing")
     else:
         np.save(tmp_path / "a.npy", array)
     with pytest.raises(VcvaeError, match=f"a.npy: .*{message}"):
-        read_mel(tmp_path / "a.npy", MelConfig())
+        list(mel_file_pieces(tmp_path / "a.npy", 80))
+
+
+def test_vocode_of_pieces_is_that_of_the_whole(tmp_path, neural, monkeypatch):
+    samples = speak("aisoeufa uio eisauo", f0=120, seconds=9.0)
+    sf.write(tmp_path / "a.wav", samples, RATE, subtype="FLOAT")
+    spectrogram = MelSpectrogram()
+    np.save(tmp_path / "a.npy", spectrogram(torch.from_numpy(samples[: 775 * 256])[None])[0].numpy())
+    for name, size in (("a.wav", len(samples)), ("a.npy", 775 * 256)):
+        monkeypatch.setattr(chunks, "PIECE_FRAMES", 2560)
+        whole = vocode(tmp_path / name, neural)
+        monkeypatch.setattr(chunks, "PIECE_FRAMES", 256)
+        copy = vocode(tmp_path / name, neural)
+        assert len(copy) == len(whole) == size
+        mels = [spectrogram(torch.from_numpy(x)[None]) for x in (whole, copy)]
+        loud = mels[0] > mels[0].amax() - 5
+        assert (mels[0] - mels[1])[loud].abs().mean() < 0.1
+
+
+@pytest.mark.parametrize("drive", [1, 4])
+def test_vocode_of_loud_speech_keeps_its_level_without_clipping(tmp_path, neural, drive):
+    samples = speak("aisoeufa", f0=120, seconds=3.0)
+    samples = (np.tanh(drive * 2 * samples) * 0.98 / np.tanh(drive)).astype(np.float32)
+    sf.write(tmp_path / "a.wav", samples, RATE, subtype="PCM_16")
+    copy = vocode(tmp_path / "a.wav", neural)
+    assert np.abs(copy).max() < 1
+    assert 20 * np.log10(copy.std() / samples.std()) == pytest.approx(0, abs=0.5)

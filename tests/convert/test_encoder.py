@@ -8,9 +8,9 @@ import torch
 
 from tests.synthetic import RATE, speak
 from vcvae.convert import chunks
-from vcvae.convert.encoder import MAX_SOURCES, Encoder, average_voice, recording_mel
+from vcvae.convert.encoder import MAX_SOURCES, Encoder, average_voice
 from vcvae.errors import VcvaeError
-from vcvae.features.mel import MelConfig, MelSpectrogram
+from vcvae.features.mel import MelSpectrogram
 from vcvae.pretrained import SENTENCES
 
 
@@ -93,13 +93,34 @@ def test_sources_of_the_package_can_be_used(encoder):
     assert all(2 < source.mel.shape[2] / encoder.mel_config.frame_rate < 8 for source in sources)
 
 
-def test_recording_mel_is_padded_to_whole_frames(tmp_path):
+def test_mel_is_padded_to_whole_frames(encoder, tmp_path):
     samples = speak("uao", seconds=0.5)[: 40 * 256 + 7]
     sf.write(tmp_path / "a.wav", samples, RATE, subtype="FLOAT")
-    mel, count = recording_mel(tmp_path / "a.wav", MelConfig())
     padded = torch.from_numpy(np.pad(samples, (0, 249)))
-    assert count == len(samples)
-    torch.testing.assert_close(mel, MelSpectrogram()(padded[None])[0])
+    expected = MelSpectrogram()(padded[None])[0].numpy()
+    np.testing.assert_allclose(encoder.mel(tmp_path / "a.wav"), expected, atol=1e-4)
+    np.testing.assert_allclose(encoder.mel(samples), expected, atol=1e-4)
+
+
+def test_latents_of_long_recordings_are_those_of_their_pieces(encoder, tmp_path, monkeypatch):
+    samples = speak("aisoeufa uio eisauo", seconds=9.0)
+    sf.write(tmp_path / "a.wav", samples, RATE, subtype="FLOAT")
+    mel, content = encoder.mel(samples), encoder.content(samples)
+    monkeypatch.setattr(chunks, "PIECE_FRAMES", 256)
+    pieces = list(encoder.mel_pieces(tmp_path / "a.wav"))
+    assert max(piece.shape[1] for piece in pieces) < mel.shape[1] / 1.5
+    np.testing.assert_allclose(encoder.mel(tmp_path / "a.wav"), mel, atol=1e-4)
+    in_pieces = encoder.content(tmp_path / "a.wav")
+    assert in_pieces.shape == content.shape
+    assert np.corrcoef(in_pieces.ravel(), content.ravel())[0, 1] > 0.8
+
+
+def test_references_of_a_very_long_target_are_its_first_minutes(encoder, target, monkeypatch, tmp_path, caplog):
+    monkeypatch.setattr("vcvae.convert.encoder.MAX_MINUTES", 1 / 60)
+    sf.write(tmp_path / "a.wav", np.tile(target, 4), RATE)
+    (reference,) = encoder.load_references([tmp_path / "a.wav", Path("not-read.wav")])
+    assert reference.mel.shape[2] <= 87
+    assert "a.wav: the first" in caplog.text
 
 
 def test_voice_says_where_there_is_little_speech_and_refuses_less(encoder, caplog):

@@ -83,7 +83,7 @@ def test_learn_without_steps_is_one_pass(small, source, target):
 
 
 def test_learn_takes_at_most_some_minutes(small, target, monkeypatch, tmp_path):
-    monkeypatch.setattr("vcvae.convert.converter.MAX_MINUTES", 2.2 / 60)
+    monkeypatch.setattr("vcvae.convert.encoder.MAX_MINUTES", 2.2 / 60)
     recordings = [target, target, tmp_path / "never-read.wav"]
     assert small.learn(recordings, steps=0).card.seconds == pytest.approx(2.2, abs=0.05)
 

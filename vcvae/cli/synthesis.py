@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from enum import Enum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -23,7 +24,10 @@ from vcvae.cli.options import (
     source_path,
 )
 from vcvae.defaults import CODE_BITS
-from vcvae.errors import VcvaeError, check_absent, replacing
+from vcvae.errors import VcvaeError, check_absent
+
+if TYPE_CHECKING:
+    import numpy as np
 
 
 class Kind(str, Enum):
@@ -51,8 +55,7 @@ def vocode(
     """Copy synthesis: compute the mel of SOURCE and synthesize it, to judge the vocoder alone."""
     batch = read_batch(source, output, "copy")
     batch.check_output(force)
-    from vcvae import audio
-    from vcvae.convert.copy_synthesis import vocode
+    from vcvae.convert.copy_synthesis import vocode_pieces
     from vcvae.environment import find_device
     from vcvae.vocoder import load_vocoder
 
@@ -61,8 +64,7 @@ def vocode(
         loaded = load_vocoder(vocoder, seed=seed).to(find_device(device)).eval()
 
         def vocode_one(job: Job) -> None:
-            audio.check_output(job.output, force)
-            audio.write(job.output, vocode(job.source, loaded), loaded.mel_config.sample_rate, force=force)
+            _write(job.output, vocode_pieces(job.source, loaded), loaded.mel_config.sample_rate, force)
 
         failures = batch.run(vocode_one, progress)
     batch.report(failures, "vocoded")
@@ -97,29 +99,27 @@ def _write_array(kind: Kind, source: Path, output: Path, model: str | None, devi
     if output.suffix != ".npy":
         raise VcvaeError(f"{output}: an array is written as .npy; end the name so.")
     check_absent(output, force)
-    import numpy as np
-
+    from vcvae.array_files import write_npy
     from vcvae.convert.encoder import Encoder
 
     with progress_bar("encoding"):
         encoder = Encoder.from_pretrained(model, device=device)
-        encoders = {Kind.speaker: encoder.speaker, Kind.content: encoder.content, Kind.mel: encoder.mel}
-        array = encoders[kind](source)
-    with replacing(output) as file:
-        np.save(file, array)
-    say(f"{output}: float32 {array.shape}")
+        if kind is Kind.speaker:
+            pieces = iter([encoder.speaker(source)])
+        else:
+            pieces = encoder.content_pieces(source) if kind is Kind.content else encoder.mel_pieces(source)
+        shape = write_npy(output, pieces)
+    say(f"{output}: float32 {shape}")
 
 
 def _write_code(source: Path, output: Path, bits: int, model: str | None, force: bool) -> None:
     from vcvae.convert import codec
-    from vcvae.convert.encoder import recording_mel
     from vcvae.models import load_autoencoder
 
     codec.check_output(output, bits, force)
     with progress_bar("encoding"):
         encoder = load_autoencoder(model)
-        mel, _ = recording_mel(source, encoder.config.mel)
-        code = codec.encode(encoder, mel)
+        code = codec.encode_recording(encoder, source)
     codec.write(output, code, bits=bits, force=force)
     rate = codec.bits_per_second(code, bits, encoder.config.mel.frame_rate) / 1000
     say(f"{output}: {code.values.shape[0]} × {code.values.shape[1]} values of {bits} bits, {rate:.2f} kbit/s")
@@ -142,7 +142,7 @@ def decode(
     """Synthesize speech from a code."""
     from vcvae import audio
     from vcvae.convert import codec
-    from vcvae.convert.copy_synthesis import synthesize
+    from vcvae.convert.copy_synthesis import synthesize_pieces
     from vcvae.models import load_autoencoder
     from vcvae.vocoder import load_vocoder
 
@@ -150,9 +150,9 @@ def decode(
     with progress_bar("decoding"):
         decoder = load_autoencoder(model)
         config = decoder.config.mel
-        mel = codec.decode(decoder, codec.read(source))
+        mels = codec.decode_pieces(decoder, codec.read(source))
         loaded = load_vocoder(vocoder, config, seed=seed).for_predicted_mels().eval()
-        audio.write(output, synthesize(loaded, mel), config.sample_rate, force=force)
+        _write(output, synthesize_pieces(loaded, mels), config.sample_rate, force)
     say_written(output)
 
 
@@ -171,9 +171,7 @@ def denoise(
     """Remove noise and reverberation from SOURCE by a denoising auto-encoder."""
     batch = read_batch(source, output, "clean")
     batch.check_output(force)
-    from vcvae import audio
-    from vcvae.convert.copy_synthesis import synthesize
-    from vcvae.convert.encoder import recording_mel
+    from vcvae.convert.copy_synthesis import denoise_pieces
     from vcvae.models import load_autoencoder
     from vcvae.vocoder import load_vocoder
 
@@ -184,10 +182,16 @@ def denoise(
         loaded = load_vocoder(vocoder, config, seed=seed).for_predicted_mels().eval()
 
         def denoise_one(job: Job) -> None:
-            audio.check_output(job.output, force)
-            noisy, samples = recording_mel(job.source, config)
-            clean = synthesize(loaded, denoiser.denoise(noisy))[:samples]
-            audio.write(job.output, clean, config.sample_rate, force=force)
+            _write(job.output, denoise_pieces(job.source, denoiser, loaded), config.sample_rate, force)
 
         failures = batch.run(denoise_one, progress)
     batch.report(failures, "denoised")
+
+
+def _write(path: Path, pieces: Iterable[np.ndarray], sample_rate: int, force: bool) -> None:
+    """Write samples that come piece by piece."""
+    from vcvae import audio
+
+    with audio.Writer(path, sample_rate, force=force) as writer:
+        for samples in pieces:
+            writer.append(samples)

@@ -6,6 +6,7 @@ rows; the number of mel frames; and the fingerprint of the model, so that no oth
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,8 +16,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vcvae.array_files import read_npz
+from vcvae.convert import chunks
+from vcvae.convert.encoder import padded_mel, recording_blocks
 from vcvae.defaults import CODE_BITS
 from vcvae.errors import VcvaeError, check_absent, replacing
+from vcvae.features.mel import MelSpectrogram
 from vcvae.models.classic.autoencoder import AutoEncoder
 from vcvae.models.hub import fingerprint
 
@@ -43,23 +47,71 @@ class Code:
 @torch.inference_mode()
 def encode(model: AutoEncoder, mel: Tensor) -> Code:
     """The code of an ln-mel (n_mels, frames): for a VAE, the posterior's mean."""
-    return Code(model.encode(mel[None]).mean[0].float().numpy(), mel.shape[1], fingerprint(model))
+    return Code(_encode(model, mel), mel.shape[1], fingerprint(model))
 
 
 @torch.inference_mode()
+def encode_recording(model: AutoEncoder, path: str | Path) -> Code:
+    """The code of a recording's mel, made piece by piece.
+
+    Raises:
+        VcvaeError: a file that cannot be used.
+    """
+    config = model.config.mel
+    spectrogram = MelSpectrogram(config)
+    samples = 0
+
+    def count(blocks: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+        nonlocal samples
+        for block in blocks:
+            samples += len(block)
+            yield block
+
+    pieces = chunks.split_pieces(
+        count(recording_blocks(path, config)), chunks.PIECE_FRAMES * config.hop, chunks.OVERLAP_FRAMES * config.hop
+    )
+    encoded = ((_encode(model, padded_mel(spectrogram, piece)[0]), is_last) for piece, is_last in pieces)
+    values = np.concatenate(list(chunks.cut_pieces(encoded, *_piece_places())), axis=1)
+    return Code(values, -(-samples // config.hop), fingerprint(model))
+
+
+def _encode(model: AutoEncoder, mel: Tensor) -> NDArray[np.float32]:
+    return model.encode(mel[None]).mean[0].float().numpy()
+
+
 def decode(model: AutoEncoder, code: Code) -> Tensor:
     """The ln-mel (n_mels, frames) of a code.
 
     Raises:
         VcvaeError: another model made the code, or it is not one of as many frames.
     """
+    pieces = chunks.cut_pieces(decode_pieces(model, code), chunks.PIECE_FRAMES, chunks.OVERLAP_FRAMES)
+    return torch.from_numpy(np.concatenate(list(pieces), axis=1))
+
+
+@torch.inference_mode()
+def decode_pieces(model: AutoEncoder, code: Code) -> Iterator[tuple[NDArray[np.float32], bool]]:
+    """The ln-mel of a code in overlapping pieces (n_mels, frames), and whether each is the last.
+
+    Raises:
+        VcvaeError: another model made the code.
+    """
     if code.fingerprint != fingerprint(model):
         raise VcvaeError("the code was made by another model; give the one that made it with --model.")
     expected = (model.config.latent, -(-code.frames // FRAMES_PER_PLACE))
     if code.values.shape != expected:
         raise VcvaeError(f"the code is {code.values.shape} and should be {expected}; encode the recording again.")
-    shape = torch.Size([1, model.config.inputs, code.frames])
-    return model.decode(torch.from_numpy(code.values)[None], shape).mean[0]
+    remaining = code.frames
+    for values, is_last in chunks.split_pieces([code.values], *_piece_places()):
+        frames = remaining if is_last else chunks.PIECE_FRAMES + chunks.OVERLAP_FRAMES
+        shape = torch.Size([1, model.config.inputs, frames])
+        yield model.decode(torch.from_numpy(values)[None], shape).mean[0].numpy(), is_last
+        remaining -= chunks.PIECE_FRAMES
+
+
+def _piece_places() -> tuple[int, int]:
+    """The values of a piece, and of the overlap of two."""
+    return chunks.PIECE_FRAMES // FRAMES_PER_PLACE, chunks.OVERLAP_FRAMES // FRAMES_PER_PLACE
 
 
 def bits_per_second(code: Code, bits: int, frame_rate: float) -> float:

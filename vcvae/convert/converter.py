@@ -12,11 +12,12 @@ import torch
 from torch import Tensor
 
 from vcvae import audio
-from vcvae.arrays import is_path, is_samples
+from vcvae.arrays import is_path
 from vcvae.conversion_losses import ConversionLosses, load_losses
 from vcvae.convert import chunks
-from vcvae.convert.encoder import Encoder, Recording, choose_sources, warn_of_little_speech
+from vcvae.convert.encoder import Encoder, Recording, choose_sources, too_short, warn_of_little_speech
 from vcvae.convert.finetune import finetune, finetuning_settings
+from vcvae.convert.level import attenuate_pauses, match_level
 from vcvae.convert.sources import Sources
 from vcvae.convert.stream import Stream
 from vcvae.convert.voice_cache import VoiceCache, voice_key
@@ -30,8 +31,6 @@ from vcvae.models.conversion.voice import Voice, VoiceCard, is_voice
 from vcvae.progress import Progress
 from vcvae.torch_state import own_torch_state
 from vcvae.vocoder import DEFAULT_VOCODER, Vocoder, load_vocoder
-
-MAX_MINUTES = 30.0  # of a target's speech that are used
 
 
 @dataclass(frozen=True)
@@ -146,7 +145,7 @@ class Converter(Encoder):
         Raises:
             VcvaeError: a target that cannot be used, or no target. A source that cannot be used is left out.
         """
-        samples = self._load_targets(targets, sample_rate)
+        samples = self.load_targets(targets, sample_rate=sample_rate)
         sources = choose_sources(sources)
         key = ""
         if cache and steps:
@@ -183,20 +182,6 @@ class Converter(Encoder):
     @cached_property
     def _sentences(self) -> Sources:
         return Sources(self.model, self.load_sources(), self.losses)
-
-    def _load_targets(self, targets: Recording | Iterable[Recording], sample_rate: int | None) -> list[np.ndarray]:
-        """The samples of a speaker's recordings, without silence at their ends, up to `MAX_MINUTES`."""
-        targets = [targets] if is_path(targets) or is_samples(targets) else targets
-        left = round(MAX_MINUTES * 60 * self.mel_config.sample_rate)
-        loaded = []
-        for target in targets:
-            if left < self.mel_config.minimum_samples:
-                break
-            loaded.append(self._load(target, sample_rate, trim=True)[:left])
-            left -= len(loaded[-1])
-        if not loaded:
-            raise VcvaeError("no target utterance; give at least one with --target.")
-        return loaded
 
     @own_torch_state()
     def convert(
@@ -277,50 +262,44 @@ class Converter(Encoder):
         voice = self.fitted(voice)
         audio.check_output(output, force)
         seconds = chunks.PIECE_FRAMES * self.mel_config.hop / rate
-        loudness = chunks.LoudnessMatch()
         with audio.Writer(output, rate, force=force) as writer:
-            for original, converted in self._convert_pieces(
+            for converted in self._convert_blocks(
                 source, lambda: audio.blocks(source, rate, seconds), voice, pitch_shift
             ):
-                loudness.add(original, converted)
                 writer.append(converted)
-            writer.gain = loudness.gain
 
     def _convert_samples(self, samples: np.ndarray, voice: Voice, pitch_shift: float) -> tuple[np.ndarray, int]:
         """Samples (samples,) at the model's rate → converted samples (samples,) and their rate."""
         block = chunks.PIECE_FRAMES * self.mel_config.hop
         starts = range(0, len(samples), block)
-        loudness = chunks.LoudnessMatch()
-        pieces = []
-        for original, converted in self._convert_pieces(
+        pieces = self._convert_blocks(
             "the source", lambda: (samples[i : i + block] for i in starts), voice, pitch_shift
-        ):
-            loudness.add(original, converted)
-            pieces.append(converted)
-        return np.concatenate(pieces) * loudness.gain, self.mel_config.sample_rate
+        )
+        return np.concatenate(list(pieces)), self.mel_config.sample_rate
 
     @torch.inference_mode()
-    def _convert_pieces(
+    def _convert_blocks(
         self, name: str | Path, blocks: Callable[[], Iterable[np.ndarray]], voice: Voice, pitch_shift: float
-    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Source and converted samples, (samples,) each, piece by piece.
+    ) -> Iterator[np.ndarray]:
+        """The converted samples, (samples,), piece by piece.
 
         `blocks()` yields the source's samples from the start, in blocks of `PIECE_FRAMES`; for a source of one block
         it is called once.
         """
-        hop = self.mel_config.hop
-        piece_samples = chunks.PIECE_FRAMES * hop
-        statistics, whole = self._measure_f0(name, blocks())
-        pieces = [(whole, True)] if whole else self._encode_pieces(blocks())
-        overlap = np.empty(0, np.float32)  # converted samples that are faded into the next piece
-        for piece, is_last in pieces:
+        statistics, single = self._measure_f0(name, blocks())
+
+        def convert_piece(piece: EncodedSource) -> np.ndarray:
             target_f0 = self.target_f0(piece.f0, statistics, voice, pitch_shift=pitch_shift)
             converted_mel = self.decode(piece.mel, voice, target_f0)
             converted = self.synthesize(converted_mel, target_f0)[: len(piece.samples)]
-            joined = chunks.cross_fade(overlap, converted, converted_mel[0], hop)
-            end = len(joined) if is_last else piece_samples
-            yield piece.samples[:end], joined[:end]
-            overlap = joined[end:]
+            return match_level(converted, piece.samples, self.mel_config.sample_rate)
+
+        if single:
+            yield convert_piece(single)
+        else:
+            yield from chunks.process_pieces(
+                blocks(), lambda samples: convert_piece(self.encode(samples)), hop=self.mel_config.hop
+            )
 
     def _measure_f0(self, name: str | Path, blocks: Iterable[np.ndarray]) -> tuple[F0Statistics, EncodedSource | None]:
         """The F0 statistics, (1,), of a whole source; and the source, encoded, if it is a single block."""
@@ -335,14 +314,8 @@ class Converter(Encoder):
                 encoded = self.encode(block)
                 contours.append(encoded.f0)
         if n_samples < self.mel_config.minimum_samples:
-            raise self._too_short(name, n_samples)
+            raise too_short(name, n_samples, self.mel_config)
         return F0Contour.concatenate(contours).statistics(), encoded if n_blocks == 1 else None
-
-    def _encode_pieces(self, blocks: Iterable[np.ndarray]) -> Iterator[tuple[EncodedSource, bool]]:
-        """The encoded pieces of a long source, and whether each is the last."""
-        hop = self.mel_config.hop
-        for samples, is_last in chunks.split_pieces(blocks, chunks.PIECE_FRAMES * hop, chunks.OVERLAP_FRAMES * hop):
-            yield self.encode(samples), is_last
 
     def encode(self, samples: np.ndarray) -> EncodedSource:
         """Samples (samples,) of a source → their mel and F0."""
@@ -360,7 +333,7 @@ class Converter(Encoder):
 
     def decode(self, source_mel: Tensor, voice: Voice, target_f0: F0Contour) -> Tensor:
         """Source ln-mel (1, n_mels, frames) → converted ln-mel, like it, as quiet as the source in its pauses."""
-        return chunks.attenuate_pauses(self.model.convert(source_mel, voice, target_f0=target_f0), source_mel)
+        return attenuate_pauses(self.model.convert(source_mel, voice, target_f0=target_f0), source_mel)
 
     def synthesize(self, mel: Tensor, f0: F0Contour) -> np.ndarray:
         """Ln-mel (1, n_mels, frames) and F0 (1, ceil(frames / 2)) → samples (frames * hop,) float32."""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
+import math
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -23,12 +24,13 @@ from vcvae.environment import find_device
 from vcvae.errors import VcvaeError
 from vcvae.features.mel import MelConfig, MelSpectrogram, bandwidth, valid_band_mask
 from vcvae.models import load_model
-from vcvae.models.conversion.vae import DisentanglingVAE
+from vcvae.models.conversion.vae import REDUCTION, DisentanglingVAE
 from vcvae.models.conversion.voice import SpeakerReference, Voice, VoiceCard
 from vcvae.models.hub import fingerprint
 from vcvae.pretrained import SENTENCES
 from vcvae.torch_state import own_torch_state
 
+MAX_MINUTES = 30.0  # of a target's speech that are used; the rest is not read
 MAX_SOURCES = 32  # recordings that fine-tuning draws from; in a few hundred steps, more would rarely be drawn
 MAX_EXEMPLARS = 4096  # reference frames (190 s) of a voice: more change little and cost as much again
 
@@ -115,10 +117,14 @@ class Encoder:
         return replace(average_voice(self.model, references, seed=seed), fingerprint=self.fingerprint, card=card)
 
     @own_torch_state()
-    @torch.inference_mode()
     def content(self, source: Recording, *, sample_rate: int | None = None) -> np.ndarray:
         """The content latent (the posterior's mean), (content_latent, ceil(frames / 4)) float32."""
-        return self.model.content(self._mel(self._load(source, sample_rate))).mean[0].cpu().numpy()
+        return np.concatenate(list(self.content_pieces(source, sample_rate=sample_rate)), axis=1)
+
+    @torch.inference_mode()
+    def content_pieces(self, source: Recording, *, sample_rate: int | None = None) -> Iterator[np.ndarray]:
+        """`content`, piece by piece: what conversion gets of a long recording, too."""
+        yield from self._encode_pieces(source, sample_rate, lambda mel: self.model.content(mel).mean, REDUCTION)
 
     @own_torch_state()
     def speaker(self, source: Recording, *, sample_rate: int | None = None) -> np.ndarray:
@@ -130,20 +136,55 @@ class Encoder:
     @own_torch_state()
     def mel(self, source: Recording, *, sample_rate: int | None = None) -> np.ndarray:
         """The ln-mel that is the input of all encoders, (n_mels, ceil(samples / hop)) float32."""
-        return self._mel(self._load(source, sample_rate))[0].cpu().numpy()
+        return np.concatenate(list(self.mel_pieces(source, sample_rate=sample_rate)), axis=1)
+
+    @torch.inference_mode()
+    def mel_pieces(self, source: Recording, *, sample_rate: int | None = None) -> Iterator[np.ndarray]:
+        """`mel`, piece by piece."""
+        yield from self._encode_pieces(source, sample_rate, lambda mel: mel, 1)
+
+    def _encode_pieces(
+        self, source: Recording, sample_rate: int | None, encode: Callable[[Tensor], Tensor], reduction: int
+    ) -> Iterator[np.ndarray]:
+        """A mel (1, n_mels, frames), encoded piece by piece to (values, ceil(frames / reduction))."""
+        if is_path(source):
+            blocks = recording_blocks(source, self.mel_config)
+        else:
+            blocks = iter([self._load(source, sample_rate)])
+        hop = self.mel_config.hop
+        pieces = chunks.split_pieces(blocks, chunks.PIECE_FRAMES * hop, chunks.OVERLAP_FRAMES * hop)
+        encoded = ((encode(self._mel(samples))[0].cpu().numpy(), is_last) for samples, is_last in pieces)
+        yield from chunks.cut_pieces(encoded, chunks.PIECE_FRAMES // reduction, chunks.OVERLAP_FRAMES // reduction)
 
     def load_references(self, targets: Iterable[Recording], *, sample_rate: int | None = None) -> list[ReferenceMel]:
-        """The mels of a speaker's utterances, without leading and trailing silence.
+        """The mels of a speaker's utterances, without silence at their ends, up to `MAX_MINUTES`.
 
         Raises:
             VcvaeError: a recording that cannot be used, or no recording.
         """
-        references = []
+        recordings = self.load_targets(targets, sample_rate=sample_rate)
+        return [mel for samples in recordings for mel in self._reference_mels(samples)]
+
+    def load_targets(
+        self, targets: Recording | Iterable[Recording], *, sample_rate: int | None = None
+    ) -> list[np.ndarray]:
+        """The samples of a speaker's recordings, without silence at their ends, up to `MAX_MINUTES`.
+
+        Raises:
+            VcvaeError: a recording that cannot be used, or no recording.
+        """
+        targets = [targets] if is_path(targets) or is_samples(targets) else targets
+        rate = self.mel_config.sample_rate
+        left = round(MAX_MINUTES * 60 * rate)
+        loaded = []
         for target in targets:
-            references += self._reference_mels(self._load(target, sample_rate, trim=True))
-        if not references:
+            if left < self.mel_config.minimum_samples:
+                break
+            loaded.append(self._load(target, sample_rate, trim=True, max_seconds=left / rate))
+            left -= len(loaded[-1])
+        if not loaded:
             raise VcvaeError("no target utterance; give at least one with --target.")
-        return references
+        return loaded
 
     def load_sources(self, sources: Iterable[Recording] = (), *, sample_rate: int | None = None) -> list[ReferenceMel]:
         """The mels of recordings that fine-tuning converts: of each the first half minute, without silence at its ends.
@@ -176,22 +217,19 @@ class Encoder:
     def _mel(self, samples: np.ndarray) -> Tensor:
         return padded_mel(self.spectrogram, samples, device=self.device)
 
-    def _load(self, recording: Recording, sample_rate: int | None, *, trim: bool = False) -> np.ndarray:
-        """Samples (samples,) at the model's rate."""
+    def _load(
+        self, recording: Recording, sample_rate: int | None, *, trim: bool = False, max_seconds: float = math.inf
+    ) -> np.ndarray:
+        """Samples (samples,) at the model's rate, of the first `max_seconds`."""
         rate = self.mel_config.sample_rate
         min_samples = self.mel_config.minimum_samples
         given_rate = rate if sample_rate is None else checked_rate(sample_rate)
         if is_path(recording):
-            return audio.read(recording, rate, trim=trim, min_samples=min_samples)
+            return audio.read(recording, rate, trim=trim, min_samples=min_samples, max_seconds=max_seconds)
         samples = audio.from_array(recording, given_rate, rate, trim=trim)
         if len(samples) < min_samples:
-            raise self._too_short("the array", len(samples))
-        return samples
-
-    def _too_short(self, name: str | Path, samples: int) -> VcvaeError:
-        rate = self.mel_config.sample_rate
-        minimum = self.mel_config.minimum_samples / rate
-        return VcvaeError(f"{name}: {samples / rate:.4f} s is too short; give at least {minimum:.4f} s.")
+            raise too_short("the array", len(samples), self.mel_config)
+        return samples[: round(min(max_seconds * rate, len(samples)))]
 
 
 def warn_of_little_speech(card: VoiceCard) -> None:
@@ -216,14 +254,28 @@ def average_voice(model: DisentanglingVAE, references: Sequence[ReferenceMel], *
     return replace(voice, reference=SpeakerReference(voice.reference.embedding, keys, values, mask))
 
 
-def recording_mel(path: str | Path, config: MelConfig) -> tuple[Tensor, int]:
-    """A recording's ln-mel (n_mels, ceil(samples / hop)), and its number of samples at the mel's rate.
+def recording_blocks(path: str | Path, config: MelConfig) -> Iterator[np.ndarray]:
+    """A recording's samples at the mel's rate, in blocks of `chunks.PIECE_FRAMES`.
 
     Raises:
-        VcvaeError: a file that cannot be used.
+        VcvaeError: a file that cannot be used, or that is too short for a mel.
     """
-    samples = audio.read(path, config.sample_rate, min_samples=config.minimum_samples)
-    return padded_mel(MelSpectrogram(config), samples)[0], len(samples)
+    is_first = True
+    for block in audio.blocks(path, config.sample_rate, chunks.PIECE_FRAMES * config.hop / config.sample_rate):
+        if is_first and len(block) < config.minimum_samples:
+            raise too_short(path, len(block), config)
+        is_first = False
+        yield block
+    if is_first:
+        raise too_short(path, 0, config)
+
+
+def too_short(name: str | Path, samples: int, config: MelConfig) -> VcvaeError:
+    """The error that a recording has no mel."""
+    rate = config.sample_rate
+    return VcvaeError(
+        f"{name}: {samples / rate:.4f} s is too short; give at least {config.minimum_samples / rate:.4f} s."
+    )
 
 
 def padded_mel(spectrogram: MelSpectrogram, samples: np.ndarray, *, device: torch.device | None = None) -> Tensor:

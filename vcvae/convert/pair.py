@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from vcvae import audio
-from vcvae.convert.chunks import LoudnessMatch
-from vcvae.convert.encoder import padded_mel
+from vcvae.convert import chunks
+from vcvae.convert.encoder import padded_mel, recording_blocks
+from vcvae.convert.level import match_level
 from vcvae.features.f0 import shift_pitch
 from vcvae.features.mel import MelSpectrogram
 from vcvae.models.classic.gmm_conversion import GMMConversion
@@ -26,29 +28,35 @@ class PairConverter:
         self.vocoder = vocoder.for_predicted_mels().eval()
         self.spectrogram = MelSpectrogram(model.config.mel)
 
-    @torch.inference_mode()
     def convert(self, source: str | Path, *, pitch_shift: float = 0.0) -> tuple[np.ndarray, int]:
         """The content of a file in the target's voice → float32 samples (samples,), and their rate in Hz.
 
         Raises:
             VcvaeError: a file that cannot be used.
         """
-        config = self.model.config.mel
-        samples = audio.read(source, config.sample_rate, min_samples=config.minimum_samples)
-        shifted = shift_pitch(samples, self.model.octaves.item() + pitch_shift / 12, config.sample_rate)
-        mel = padded_mel(self.spectrogram, shifted)[0]
-        converted = self.vocoder(self.model.convert(mel)[None])[0].float().cpu().numpy()[: len(samples)]
-        loudness = LoudnessMatch()
-        loudness.add(samples, converted)
-        return converted * loudness.gain, config.sample_rate
+        return np.concatenate(list(self._convert_pieces(source, pitch_shift))), self.model.config.mel.sample_rate
 
     def convert_file(
         self, source: str | Path, output: str | Path, *, pitch_shift: float = 0.0, force: bool = False
     ) -> None:
-        """`convert` from file to file.
+        """`convert` from file to file, in memory that does not grow with the file's length.
 
         Raises:
             VcvaeError: a file that cannot be used, or an output that cannot be written; then none is left behind.
         """
         audio.check_output(output, force)
-        audio.write(output, *self.convert(source, pitch_shift=pitch_shift), force=force)
+        with audio.Writer(output, self.model.config.mel.sample_rate, force=force) as writer:
+            for converted in self._convert_pieces(source, pitch_shift):
+                writer.append(converted)
+
+    @torch.inference_mode()
+    def _convert_pieces(self, source: str | Path, pitch_shift: float) -> Iterator[np.ndarray]:
+        config = self.model.config.mel
+        octaves = self.model.octaves.item() + pitch_shift / 12
+
+        def convert_piece(samples: np.ndarray) -> np.ndarray:
+            mel = padded_mel(self.spectrogram, shift_pitch(samples, octaves, config.sample_rate))[0]
+            converted = self.vocoder(self.model.convert(mel)[None])[0].float().cpu().numpy()[: len(samples)]
+            return match_level(converted, samples, config.sample_rate)
+
+        yield from chunks.process_pieces(recording_blocks(source, config), convert_piece, hop=config.hop)

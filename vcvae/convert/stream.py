@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from vcvae import audio
-from vcvae.convert import chunks
+from vcvae.convert.level import PAUSE_THRESHOLD, attenuate_pauses
 from vcvae.errors import VcvaeError
 from vcvae.features.f0 import F0Contour
 from vcvae.models.conversion.running import RunningModel, RunningMoments, Window
@@ -57,7 +57,7 @@ class Activity:
         """The next frames' ln-mel (bands, frames) → 1 for those that count in statistics, else 0, (frames,)."""
         energy = torch.exp(2 * mel).sum(dim=0)
         weight = torch.zeros_like(energy)
-        threshold = math.exp(2 * (self.level - chunks.PAUSE_THRESHOLD))
+        threshold = math.exp(2 * (self.level - PAUSE_THRESHOLD))
         for i, value in enumerate(energy.tolist()):
             self._hold = HOLD if value > threshold else self._hold - 1
             weight[i] = float(self._hold > 0)
@@ -234,7 +234,7 @@ class Stream:
         contour, statistics = self._model.source_f0(self._mel)
         target_f0 = self.converter.target_f0(contour, statistics, self._model.voice, pitch_shift=self.pitch_shift)
         converted = self._model.convert(self._mel, target_f0)
-        converted = chunks.attenuate_pauses(
+        converted = attenuate_pauses(
             converted, self._mel, source_level=self._activity.level, converted_level=self._activity.level
         )
         return converted, target_f0.per_frame(self._mel.shape[2])
