@@ -114,7 +114,8 @@ def test_segments_parallel_speech_is_the_same_words_at_the_same_times(parallel):
             f0s = yin(torch.from_numpy(np.stack([own, other])), sample_rate=RATE, hop=256).statistics().mean
             octaves = (f0s[1] - f0s[0]) * (1 if name == "two-a" else -1)
             assert octaves == pytest.approx(1.0, abs=0.15) or octaves.isnan()
-            loud, loud_other = (np.abs(x).reshape(-1, 400).mean(1) > 0.003 for x in (own, other))
+            loud = np.abs(own).reshape(-1, 400).mean(1) > 0.003
+            loud_other = np.abs(other).reshape(-1, 400).mean(1) > 0.003
             assert (loud == loud_other).mean() > 0.85
     assert seen == {("two-a", True), ("two-a", False), ("two-b", True), ("two-b", False), ("c", False)}
 
@@ -148,5 +149,6 @@ def test_segments_at_another_speed_are_another_speaker_with_another_f0(prepared)
         mean = yin(torch.from_numpy(example["samples"]), sample_rate=RATE, hop=256).statistics().mean
         statistics[int(example["speaker"])].append(mean.nanmean().item())
     for speaker in range(len(both.speakers)):
-        slow, fast = (np.median(statistics[2 * speaker + k]) for k in (0, 1))
+        slow = np.median(statistics[2 * speaker])
+        fast = np.median(statistics[2 * speaker + 1])
         assert fast - slow == pytest.approx(np.log2(1.25), abs=0.15)

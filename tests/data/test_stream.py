@@ -115,7 +115,8 @@ def test_stream_examples_are_segments_of_their_speaker(prepared, stream):
 
 
 def test_stream_example_n_depends_on_seed_and_n_only(prepared, stream):
-    again, other = (ShardExamples(prepared / "shar", **OPTIONS, seed=seed) for seed in (0, 1))
+    again = ShardExamples(prepared / "shar", **OPTIONS, seed=0)
+    other = ShardExamples(prepared / "shar", **OPTIONS, seed=1)
     for n in (500, 7, 123, 8):
         assert_same(stream[n], again[n])
     assert any((stream[n]["samples"] != other[n]["samples"]).any() for n in range(4))
@@ -190,7 +191,8 @@ def test_stream_run_resumes_exactly(prepared, tmp_path):
                 "optimizer": {"final_share": 1.0},
             }
             train(parse(values | changes, context="test"), Console(quiet=True))
-    whole, resumed = (checkpoint.load(tmp_path / name)["task"] for name in ("whole", "resumed"))
+    whole = checkpoint.load(tmp_path / "whole")["task"]
+    resumed = checkpoint.load(tmp_path / "resumed")["task"]
     assert all(torch.equal(value, resumed[name]) for name, value in whole.items())
 
 

@@ -21,7 +21,8 @@ def test_gaussian_samples_have_its_mean_and_variance():
 
 
 def test_gaussian_sample_gradients_are_the_finite_differences():
-    mean, log_variance = (torch.tensor([x], dtype=torch.float64, requires_grad=True) for x in (0.3, -0.8))
+    mean = torch.tensor([0.3], dtype=torch.float64, requires_grad=True)
+    log_variance = torch.tensor([-0.8], dtype=torch.float64, requires_grad=True)
 
     def sample(m, s):
         torch.manual_seed(1)

@@ -54,19 +54,18 @@ def test_bound_with_the_true_posterior_is_the_likelihood(case):
     assert actual.gap.abs().max() < 1e-10
 
 
+def normal(posterior):
+    return torch.distributions.Normal(posterior.mean, torch.exp(0.5 * posterior.log_variance))
+
+
 def test_gap_with_a_wrong_encoder_is_the_kl_to_the_true_posterior(case):
     weight, mean, x = case
     model, true = LinearGaussian(weight, mean, shift=0.05, stretch=0.1), LinearGaussian(weight, mean)
-    q, p = (
-        torch.distributions.Normal(g.mean, torch.exp(0.5 * g.log_variance)) for g in (model.encode(x), true.encode(x))
-    )
-    kl = torch.distributions.kl_divergence(q, p).sum(1)
+    kl = torch.distributions.kl_divergence(normal(model.encode(x)), normal(true.encode(x))).sum(1)
     # ln w is quadratic in z here, so a few nodes of Gauss and Hermite give its mean exactly.
     nodes, weights = map(torch.tensor, np.polynomial.hermite_e.hermegauss(4))
-    noise, share = (
-        torch.cartesian_prod(nodes, nodes),
-        torch.cartesian_prod(weights, weights).prod(1) / weights.sum() ** 2,
-    )
+    noise = torch.cartesian_prod(nodes, nodes)
+    share = torch.cartesian_prod(weights, weights).prod(1) / weights.sum() ** 2
     for i in range(len(x)):
         one = model.encode(x[i : i + 1])
         posterior = Gaussian(one.mean.expand(16, -1), one.log_variance.expand(16, -1))

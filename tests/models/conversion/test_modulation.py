@@ -52,11 +52,12 @@ def test_modulation_ignores_padding():
 
 def test_apply_to_gives_the_modulation_and_keeps_the_rest():
     """The rest: its own slow modulation, and all that is finer than the envelope."""
-    mel, other = (torch.from_numpy(np.random.default_rng(i).standard_normal((1, 80, 300))).float() for i in range(2))
+    mel = torch.from_numpy(np.random.default_rng(0).standard_normal((1, 80, 300))).float()
+    other = torch.from_numpy(np.random.default_rng(1).standard_normal((1, 80, 300))).float()
     target = EnvelopeModulation.from_mel(other, cutoff=CUTOFF / RATE)
     modulated = target.apply_to(mel)
     back = EnvelopeModulation.from_mel(mel, cutoff=CUTOFF / RATE).apply_to(modulated)
-    # The slow part of the modulation itself is small, but not zero: a Gaussian is no brick wall.
+    # The slow part of the modulation itself is small, but not zero: a Gaussian has no sharp cutoff.
     assert (modulation(modulated) - target.values).abs().mean() < 0.25 * (modulation(mel) - target.values).abs().mean()
     assert (back - mel).abs().mean() < 0.25 * (modulated - mel).abs().mean()
     torch.testing.assert_close(EnvelopeModulation.from_mel(mel, cutoff=CUTOFF / RATE).apply_to(mel), mel)
