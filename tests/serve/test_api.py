@@ -146,6 +146,58 @@ def test_live_converts_block_by_block(released):
     assert released.mel_config.sample_rate == RATE
 
 
+def converted_live(client, query, target, source, **options):
+    with client.websocket_connect(f"/api/live?{query}", **options) as socket:
+        socket.send_bytes(target)
+        socket.send_bytes(source.astype("<f4").tobytes())
+        return np.frombuffer(socket.receive_bytes(), "<f4")
+
+
+@pytest.mark.parametrize("form", ["recording", "voice"])
+def test_live_takes_the_target_as_its_first_message(released, tmp_path, form):
+    client, _ = client_of(released)
+    target, source = speak("oeaui", f0=210, tract=1.15, seconds=1.0), speak("aisoe", f0=110, seconds=1.0)
+    sf.write(tmp_path / "spk.wav", target, RATE, subtype="FLOAT")
+    voice = released.voice([tmp_path / "spk.wav"])
+    voice.save(tmp_path / "spk.voice")
+    content = (tmp_path / ("spk.wav" if form == "recording" else "spk.voice")).read_bytes()
+    converted = converted_live(client, "consent=yes", content, source)
+    np.testing.assert_allclose(converted, released.stream(voice).push(source), atol=1e-5)
+
+
+def close_of(client, query, **options):
+    with client.websocket_connect(f"/api/live?{query}", **options) as socket:
+        socket.send_bytes(b"no recording")
+        with pytest.raises(WebSocketDisconnect) as closed:
+            socket.receive_bytes()
+    return closed.value.code, closed.value.reason
+
+
+def test_live_needs_consent_a_password_and_a_recording(released):
+    client, _ = client_of(released, auth=("ann", "secret"))
+    right = {"Authorization": "Basic " + base64.b64encode(b"ann:secret").decode()}
+    wrong = {"Authorization": "Basic " + base64.b64encode(b"ann:no").decode()}
+    for header in ({}, wrong, {"Authorization": "Basic ?"}):
+        assert close_of(client, "consent=yes", headers=header) == (1008, "wrong name or password")
+    code, reason = close_of(client, "", headers=right)
+    assert (code, reason.split(":")[0]) == (1008, "consent")
+    code, reason = close_of(client, "consent=yes", headers=right)
+    assert (code, reason.split(":")[0]) == (1003, "target.audio")
+
+
+def test_live_has_places_for_some(monkeypatch, released):
+    monkeypatch.setattr("vcvae.serve.api.LIVE_PER_CORE", 1)
+    monkeypatch.setattr("vcvae.serve.api.os.cpu_count", lambda: 1)
+    client, _ = client_of(released)
+    with client.websocket_connect("/api/live?consent=yes"):
+        assert close_of(client, "consent=yes")[0] == 1013
+    for _ in range(100):  # the place is free again soon after the first has gone
+        if close_of(client, "consent=yes")[0] != 1013:
+            break
+    else:
+        pytest.fail("the place stays taken")
+
+
 @pytest.mark.parametrize("query", ["voice=bob", "voice=ann&rate=1", "voice=ann&pitch_shift=99"])
 def test_live_refuses_what_is_not_there(query):
     client, sessions = client_of(Copies())

@@ -29,6 +29,7 @@ def serve(
     try:
         import uvicorn
 
+        from vcvae.serve.api import MAX_TARGET
         from vcvae.serve.app import make_app
     except ModuleNotFoundError as error:
         raise VcvaeError(f"serve: needs {error.name}; install it with pip install 'vcvae[web]'.") from None
@@ -37,4 +38,4 @@ def serve(
     converter = Converter.from_pretrained(model, device=device)
     app = make_app(converter, max_minutes=max_minutes, auth=(name, password) if auth else None, root_path=root_path)
     say(f"http://{host}:{port}{root_path}; Ctrl-C ends it")
-    uvicorn.run(app, host=host, port=port, log_level="warning", ws_max_size=2**20)
+    uvicorn.run(app, host=host, port=port, log_level="warning", ws_max_size=MAX_TARGET)

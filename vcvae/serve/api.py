@@ -2,15 +2,20 @@
 
     curl -F source=@src.wav -F target=@spk.wav -F consent=yes -o converted.wav http://127.0.0.1:7860/api/convert
 
-The websocket `/api/live?session=TOKEN&voice=NAME` takes binary messages of float32 samples (little-endian, mono, at
-22,050 Hz or at `rate`) of any size, and gives the converted samples likewise.
+The websocket `/api/live?consent=yes` takes the target first, as one binary message that holds a recording or a .voice
+file; then messages of float32 samples (little-endian, mono, at 22,050 Hz or at `rate`) of any size, and answers each
+with converted samples. The page itself gives a voice of its session instead: `?session=TOKEN&voice=NAME`.
 """
 
 from __future__ import annotations
 
 import asyncio
+import base64
+import binascii
+import os
 import secrets
 import tempfile
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -31,7 +36,9 @@ from vcvae.serve.limits import Limits
 from vcvae.serve.session import Sessions
 
 LIVE_RATES = (8000, 192_000)  # Hz
-MAX_MESSAGE = 2**20  # bytes of a websocket's message
+MAX_MESSAGE = 2**20  # bytes of a websocket's message of samples
+MAX_TARGET = 2**23  # bytes of the message that holds a target
+LIVE_PER_CORE = 2  # live conversions at once; each takes about a third of a core
 PLAYABLE = ("source.wav", "target.wav", "converted.wav")  # the files of a session that the page plays
 
 
@@ -100,30 +107,51 @@ def add_api(
             raise HTTPException(404)
         return FileResponse(session.folder / name, media_type="audio/wav", headers={"Cache-Control": "no-store"})
 
+    places = threading.BoundedSemaphore(LIVE_PER_CORE * (os.cpu_count() or 1))
+
     @app.websocket("/api/live")
-    async def live(socket: WebSocket, session: str, voice: str, rate: int = 22050, pitch_shift: float = 0.0) -> None:
+    async def live(
+        socket: WebSocket,
+        session: str = "",
+        voice: str = "",
+        consent: str = "",
+        rate: int = 22050,
+        pitch_shift: float = 0.0,
+    ) -> None:
         await socket.accept()
         owner = sessions.find(session)
-        owned_voice = owner.voices.get(voice) if owner else None
-        fits = LIVE_RATES[0] <= rate <= LIVE_RATES[1] and abs(pitch_shift) <= 24
-        if owned_voice is None or not fits:
+        chosen = owner.voices.get(voice) if owner else None
+        if not (LIVE_RATES[0] <= rate <= LIVE_RATES[1] and abs(pitch_shift) <= 24) or (session and chosen is None):
             await socket.close(1008, "no such voice, rate or pitch_shift")
-            return
+        elif chosen is None and not _is_allowed(socket.headers.get("authorization", ""), auth):
+            await socket.close(1008, "wrong name or password")
+        elif chosen is None and consent != "yes":
+            await socket.close(1008, "consent: say yes if you have the right to use the target's voice")
+        elif not places.acquire(blocking=False):
+            await socket.close(1013, "too many live conversions at once; try again later")
+        else:
+            try:
+                await run_live(socket, chosen, rate, pitch_shift)
+            except WebSocketDisconnect:
+                pass
+            except VcvaeError as error:
+                await socket.close(1003, without_folder(error)[:120])
+            finally:
+                places.release()
+
+    async def run_live(socket: WebSocket, voice: Voice | None, rate: int, pitch_shift: float) -> None:
         loop = asyncio.get_running_loop()
-        push = await loop.run_in_executor(workers, _live_function, converter, owned_voice, rate, pitch_shift)
-        try:
-            while True:
-                message = await socket.receive_bytes()
-                if len(message) % 4 or len(message) > MAX_MESSAGE:
-                    await socket.close(1003, "send float32 samples, at most 1 MB at a time")
-                    return
-                samples = np.frombuffer(message, "<f4").astype(np.float32)
-                converted = await loop.run_in_executor(workers, push, samples)
-                await socket.send_bytes(converted.astype("<f4").tobytes())
-        except WebSocketDisconnect:
-            pass
-        except VcvaeError as error:
-            await socket.close(1003, str(error)[:120])
+        if voice is None:
+            target = await socket.receive_bytes()
+            voice = await loop.run_in_executor(workers, _voice_of_bytes, converter, target, limits)
+        push = await loop.run_in_executor(workers, _live_function, converter, voice, rate, pitch_shift)
+        while True:
+            message = await socket.receive_bytes()
+            if len(message) % 4 or len(message) > MAX_MESSAGE:
+                raise VcvaeError("samples: send float32, at most 1 MB at a time.")
+            samples = np.frombuffer(message, "<f4").astype(np.float32)
+            converted = await loop.run_in_executor(workers, push, samples)
+            await socket.send_bytes(converted.astype("<f4").tobytes())
 
 
 def read_voice(converter: Converter, paths: list[Path]) -> Voice:
@@ -137,6 +165,16 @@ def read_voice(converter: Converter, paths: list[Path]) -> Voice:
             raise VcvaeError("target: a voice stands alone; give one, or recordings.")
         return converter.fitted(Voice.load(paths[0]))
     return converter.learn(paths, steps=0)
+
+
+def _voice_of_bytes(converter: Converter, content: bytes, limits: Limits) -> Voice:
+    """The voice of a recording or of a .voice file, which starts with the length of its header as safetensors do."""
+    is_safetensors = content[8:9] == b"{"
+    with tempfile.TemporaryDirectory(prefix="vcvae-page-") as folder:
+        path = Path(folder) / ("target.voice" if is_safetensors else "target.audio")
+        path.write_bytes(content)
+        limits.check(path)
+        return read_voice(converter, [path])
 
 
 def without_folder(error: VcvaeError) -> str:
@@ -171,11 +209,25 @@ def _password_check(auth: tuple[str, str] | None) -> Callable:
         return lambda: None
 
     def check(given: Annotated[HTTPBasicCredentials, Depends(HTTPBasic())]) -> None:
-        right = [
-            secrets.compare_digest(a.encode(), b.encode())
-            for a, b in zip((given.username, given.password), auth, strict=True)
-        ]
-        if not all(right):
+        if not _same((given.username, given.password), auth):
             raise HTTPException(401, "wrong name or password", {"WWW-Authenticate": "Basic"})
 
     return check
+
+
+def _is_allowed(authorization: str, auth: tuple[str, str] | None) -> bool:
+    """Whether a header `Authorization: Basic …` has the name and the password; always, where none are asked for."""
+    if auth is None:
+        return True
+    scheme, _, credentials = authorization.partition(" ")
+    try:
+        name, _, password = base64.b64decode(credentials, validate=True).decode().partition(":")
+    except (binascii.Error, UnicodeDecodeError):
+        return False
+    return scheme.lower() == "basic" and _same((name, password), auth)
+
+
+def _same(given: tuple[str, str], auth: tuple[str, str]) -> bool:
+    """In a time that does not tell how much of it is right."""
+    right = [secrets.compare_digest(a.encode(), b.encode()) for a, b in zip(given, auth, strict=True)]
+    return all(right)
