@@ -98,7 +98,7 @@ def read(
 def from_array(samples: ArrayLike, rate: float, sample_rate: int, *, trim: bool = False) -> np.ndarray:
     """Samples (samples,) at `rate` Hz, checked and trimmed as a file is → (samples,) float32 at `sample_rate` Hz.
 
-    What an array may be is told in `vcvae.arrays.as_samples`.
+    `vcvae.arrays.as_samples` states what an array may be.
 
     Raises:
         VcvaeError: an array or a rate that cannot be audio, or silence.
@@ -131,8 +131,8 @@ def blocks(path: str | Path, sample_rate: int, seconds: float) -> Iterator[np.nd
 def find(folder: str | Path) -> list[Path]:
     """The audio files in a folder and below it, sorted; links are followed, hidden files left out.
 
-    They are told by their endings, `AUDIO_ENDINGS` and `OTHER_ENDINGS`: what cannot be read is found, too, so that
-    reading it says why.
+    Those whose endings are `AUDIO_ENDINGS` or `OTHER_ENDINGS`: formats that cannot be read are among them, so that
+    reading them reports why.
 
     Raises:
         VcvaeError: it is not a folder, a folder in it cannot be read, or there is no audio file in it.

@@ -144,15 +144,17 @@ def read(folder: Path, seconds: float) -> list[torch.Tensor]:
 @torch.inference_mode()
 def rate_distortion(console: Console, speech: Speech, coders: dict[int, AutoEncoder]) -> np.ndarray:
     """(bottlenecks, 3): kbit/s at 8 bits a value, and the L1 of auto-encoder and of PCA."""
-    # PCA of the same size: 4 frames, as in a place of the code, as one vector.
+    # PCA of the same size: 4 frames, as in a position of the code, as one vector.
     stacked = [torch.cat([f for m in mels for f in stack(m)]) for mels in (speech.learned, speech.mels)]
     rows = []
     for k, coder in coders.items():
-        autoencoder_l1 = torch.cat([(coder.copy(mel) - mel).abs().flatten() for mel in speech.mels]).mean().item()
+        autoencoder_l1 = (
+            torch.cat([(coder.reconstruct(mel) - mel).abs().flatten() for mel in speech.mels]).mean().item()
+        )
         pca = PCA(k).fit(stacked[0].numpy())
         pca_l1 = np.abs(pca.inverse_transform(pca.transform(stacked[1].numpy())) - stacked[1].numpy()).mean()
         rows.append([k * MEL.frame_rate / 4 * 8 / 1000, autoencoder_l1, pca_l1])
-    table = Table("values per place", "kbit/s", "auto-encoder", "PCA", title="mel L1 of unseen recordings, nepers")
+    table = Table("values per position", "kbit/s", "auto-encoder", "PCA", title="mel L1 of unseen recordings, nepers")
     for k, (rate, autoencoder_l1, pca_l1) in zip(coders, rows, strict=True):
         table.add_row(str(k), f"{rate:.2f}", f"{autoencoder_l1:.3f}", f"{pca_l1:.3f}")
     console.print(table)
@@ -160,7 +162,7 @@ def rate_distortion(console: Console, speech: Speech, coders: dict[int, AutoEnco
 
 
 def stack(mel: torch.Tensor) -> list[torch.Tensor]:
-    """A mel (1, n_mels, frames) → [(places, 4 · n_mels)]."""
+    """A mel (1, n_mels, frames) → [(positions, 4 · n_mels)]."""
     frames = mel.shape[2] // 4 * 4
     return [mel[0, :, :frames].T.reshape(-1, 4 * mel.shape[1])]
 
@@ -178,11 +180,11 @@ def denoising(console: Console, speech: Speech, denoiser: AutoEncoder, plain: Au
         noisy = [spectrogram(corrupt(x, config, sample_rate=MEL.sample_rate)) for x in speech.samples]
         rows = [
             torch.cat([(f(a) - b).abs().flatten() for a, b in zip(noisy, speech.mels, strict=True)]).mean().item()
-            for f in (lambda x: x, plain.copy, denoiser.copy)
+            for f in (lambda x: x, plain.reconstruct, denoiser.reconstruct)
         ]
         table.add_row(f"{snr:.0f} dB", *(f"{row:.3f}" for row in rows))
         if snr == 5.0:
-            shown = [noisy[0], denoiser.copy(noisy[0]), speech.mels[0]]
+            shown = [noisy[0], denoiser.reconstruct(noisy[0]), speech.mels[0]]
     console.print(table)
     return shown
 
@@ -224,7 +226,7 @@ def draw(output, speech, distortion, densities, denoised, vae, mixture) -> None:
     show(axes[0, 3], vae.sample(torch.Size([1, MEL.n_mels, 100]))[0], "a mel drawn from the VAE")
     for axis, mel, title in zip(axes[1], denoised, ("noisy, 5 dB", "denoised", "clean"), strict=False):
         show(axis, mel[0], title)
-    show(axes[1, 3], vae.copy(speech.mels[0])[0], "the VAE's copy")
+    show(axes[1, 3], vae.reconstruct(speech.mels[0])[0], "reconstructed by the VAE")
     a, b = two(speech)
     for axis, share in zip(axes[2], (0.0, 0.33, 0.67, 1.0), strict=True):
         show(axis, vae.interpolate(a, b, share)[0], f"between two utterances: {share:.2f}")

@@ -67,7 +67,7 @@ def main() -> None:
         )
         noisy_mel = spectrogram(noisy)
         for name, model in systems.items():
-            estimate = model.copy(noisy_mel) if model else noisy_mel
+            estimate = model.reconstruct(noisy_mel) if model else noisy_mel
             error = (estimate - clean_mel).abs().mean(dim=(1, 2))
             row = [f"{snr:.0f} dB", name, f"{error[:half].mean():.3f}", f"{error[half:].mean():.3f}"]
             if rating or arguments.output:

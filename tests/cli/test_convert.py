@@ -139,7 +139,7 @@ def test_convert_takes_a_voice_beside_recordings_only_in_a_table(convert, voices
     for name, other in (("1", "src.to-ann"), ("2", "src.to-spk")):
         assert (voices / f"{name}.wav").read_bytes() == (voices / f"{other}.wav").read_bytes()
     code, _, err = convert(src, "--target", ann, "--target", spk, "-o", voices / "out.wav")
-    assert (code, err.count("\n"), "a voice stands alone" in err) == (2, 1, True)
+    assert (code, err.count("\n"), "a .voice is not combined" in err) == (2, 1, True)
 
 
 def test_convert_refuses_a_voice_that_does_not_fit(convert, vcvae, voices):

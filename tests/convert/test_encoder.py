@@ -132,6 +132,6 @@ def test_voice_says_where_there_is_little_speech_and_refuses_less(encoder, caplo
     assert not caplog.records
     encoder.voice([speech[:RATE]])
     (record,) = caplog.records
-    assert record.getMessage() == "the speaker: 1.0 s of speech says little of a voice; give 10 s or more."
+    assert record.getMessage() == "the speaker: 1.0 s of speech is little for a voice; give 10 s or more."
     encoder.voice([speech[:RATE], speech[RATE:]])
     assert len(caplog.records) == 1

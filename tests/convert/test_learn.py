@@ -91,7 +91,7 @@ def test_learn_takes_at_most_some_minutes(small, target, monkeypatch, tmp_path):
 def test_learn_takes_at_most_so_many_reference_frames(small, monkeypatch):
     recordings = [speak("aiu", seconds=1.0, seed=i) for i in range(5)]
     whole = small.learn(recordings, steps=0)
-    monkeypatch.setattr("vcvae.convert.encoder.MAX_EXEMPLARS", 50)
+    monkeypatch.setattr("vcvae.convert.encoder.MAX_REFERENCE_FRAMES", 50)
     limited = small.learn(recordings, steps=0)
     assert limited.reference.keys.shape[1] == limited.reference.values.shape[1] == 50 < whole.reference.keys.shape[1]
     assert torch.equal(limited.reference.embedding, whole.reference.embedding)

@@ -9,7 +9,7 @@ from vcvae.features.f0 import F0Contour, yin
 from vcvae.features.mel import MelConfig, MelSpectrogram
 from vcvae.features.stft import minimum_phase, moving_average
 from vcvae.vocoder import SourceFilterVocoder, SourceFilterVocoderConfig, load_vocoder
-from vcvae.vocoder.source_filter import CORRECTION_FRAMES, SMOOTHING_BAND
+from vcvae.vocoder.filters import CORRECTION_FRAMES, SMOOTHING_BAND
 
 SMALL = SourceFilterVocoderConfig(channels=16, blocks=2, f0_channels=8, f0_blocks=1)
 

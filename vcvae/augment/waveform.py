@@ -94,6 +94,6 @@ def _random_interval(mel: Tensor, dim: int) -> Tensor:
     size = mel.shape[dim]
     width = torch.randint(1, max(2, size // 5), (len(mel), 1))
     start = (torch.rand(len(mel), 1) * (size - width)).long()
-    place = torch.arange(size)
-    inside = ((place >= start) & (place < start + width)).to(mel.device)
+    position = torch.arange(size)
+    inside = ((position >= start) & (position < start + width)).to(mel.device)
     return inside[:, None, :] if dim == 2 else inside[:, :, None]

@@ -61,7 +61,7 @@ def show_table(title: str, columns: tuple[str, ...], rows: Iterable[tuple]) -> N
 def progress_bars(*, shown: bool = True) -> Iterator[Callable[[str], Progress]]:
     """A function that adds a bar with a description, and gives the callback that moves it.
 
-    Bars are on a terminal only, and if they are to be `shown`. A bar without a total moves to and fro.
+    Bars are on a terminal only, and if they are to be `shown`. A bar without a total only shows that work goes on.
     """
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
     from rich.progress import Progress as Bars

@@ -28,7 +28,9 @@ def live(
         ),
     ] = None,
     input: Annotated[str | None, typer.Option(help="Microphone: a number or a part of a name of --list.")] = None,
-    output: Annotated[str | None, typer.Option(help="Where the conversion is played; likewise.")] = None,
+    output: Annotated[
+        str | None, typer.Option(help="Loudspeaker, or virtual microphone: likewise a number or a part of a name.")
+    ] = None,
     list_devices: Annotated[bool, typer.Option("--list", help="List the sound devices, and end.")] = False,
     block: Annotated[
         float, typer.Option(min=1, max=500, help="Milliseconds that a device gives or takes at a time.")
@@ -50,7 +52,7 @@ def live(
         typer.Option("-o", help="With --simulate: the file that the conversion is written to.", parser=non_empty_path),
     ] = None,
     quick: Annotated[
-        bool, typer.Option("--quick", help="Take the voice of recordings in one pass, without learning it first.")
+        bool, typer.Option("--quick", help="Make the voice of recordings in one pass, without learning it first.")
     ] = False,
     model: Model = None,
     device: Device = "cpu",

@@ -11,7 +11,7 @@ import typer
 
 from vcvae.errors import VcvaeError
 
-PATIENCE = timedelta(days=30)  # how long a process that is done waits for the others
+WAIT_LIMIT = timedelta(days=30)  # for the other processes
 
 Result = TypeVar("Result")
 
@@ -19,7 +19,7 @@ Result = TypeVar("Result")
 class Processes:
     """The processes of `accelerate launch -m vcvae …`; without a launcher, this one alone.
 
-    A context: at its end the processes part.
+    A context manager: at its end the process group is closed.
     """
 
     def __init__(self, device: str) -> None:
@@ -33,7 +33,7 @@ class Processes:
 
             from vcvae.environment import find_device
 
-            self._state = PartialState(cpu=find_device(device).type == "cpu", timeout=PATIENCE)
+            self._state = PartialState(cpu=find_device(device).type == "cpu", timeout=WAIT_LIMIT)
             self.count, self.index = self._state.num_processes, self._state.process_index
 
     @property

@@ -52,7 +52,7 @@ def vocode(
     seed: VocoderSeed = 0,
     force: Force = False,
 ) -> None:
-    """Copy synthesis: compute the mel of SOURCE and synthesize it, to judge the vocoder alone."""
+    """Copy synthesis: compute the mel of SOURCE and synthesize it, to test the vocoder alone."""
     batch = read_batch(source, output, "copy")
     batch.check_output(force)
     from vcvae.convert.copy_synthesis import vocode_pieces

@@ -105,7 +105,9 @@ class ToTargets:
         """
         if any(map(is_voice, targets)):
             if len(targets) > 1:
-                raise VcvaeError(f"--target {targets[0]}: a voice stands alone; give one, or recordings.")
+                raise VcvaeError(
+                    f"--target {targets[0]}: a .voice is not combined with others; give one, or recordings."
+                )
             return self._converter.fitted(Voice.load(targets[0]))
         recordings = [file for target in targets for file in self._left_out.find_readable(target)]
         if self._learning is None:

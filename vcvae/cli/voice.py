@@ -49,7 +49,7 @@ def voice(
     """Learn the voice of RECORDINGS once, and write it to a file that `vcvae convert --target` takes."""
     if list_kept or clear:
         if recordings or output or (list_kept and clear):
-            raise VcvaeError("--list, --clear: each stands alone; give nothing beside it.")
+            raise VcvaeError("--list, --clear: give one of them, and nothing beside it.")
         _clear() if clear else _list()
         return
     if not recordings:

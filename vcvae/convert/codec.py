@@ -25,7 +25,7 @@ from vcvae.models.classic.autoencoder import AutoEncoder
 from vcvae.models.hub import fingerprint
 
 BITS = (8, 16)
-FRAMES_PER_PLACE = 4
+FRAMES_PER_POSITION = 4
 ARRAYS = {  # of a file, with the number of their dimensions and the kinds of their types
     "code": (2, "fu"),
     "step": (2, "f"),
@@ -37,7 +37,7 @@ ARRAYS = {  # of a file, with the number of their dimensions and the kinds of th
 
 @dataclass(frozen=True)
 class Code:
-    """The code (latent, places) of `frames` mel frames, float32, made by the model of this `fingerprint`."""
+    """The code (latent, positions) of `frames` mel frames, float32, made by the model of this `fingerprint`."""
 
     values: NDArray[np.float32]
     frames: int
@@ -71,7 +71,7 @@ def encode_recording(model: AutoEncoder, path: str | Path) -> Code:
         count(recording_blocks(path, config)), chunks.PIECE_FRAMES * config.hop, chunks.OVERLAP_FRAMES * config.hop
     )
     encoded = ((_encode(model, padded_mel(spectrogram, piece)[0]), is_last) for piece, is_last in pieces)
-    values = np.concatenate(list(chunks.cut_pieces(encoded, *_piece_places())), axis=1)
+    values = np.concatenate(list(chunks.cut_pieces(encoded, *_piece_positions())), axis=1)
     return Code(values, -(-samples // config.hop), fingerprint(model))
 
 
@@ -98,20 +98,20 @@ def decode_pieces(model: AutoEncoder, code: Code) -> Iterator[tuple[NDArray[np.f
     """
     if code.fingerprint != fingerprint(model):
         raise VcvaeError("the code was made by another model; give the one that made it with --model.")
-    expected = (model.config.latent, -(-code.frames // FRAMES_PER_PLACE))
+    expected = (model.config.latent, -(-code.frames // FRAMES_PER_POSITION))
     if code.values.shape != expected:
         raise VcvaeError(f"the code is {code.values.shape} and should be {expected}; encode the recording again.")
     remaining = code.frames
-    for values, is_last in chunks.split_pieces([code.values], *_piece_places()):
+    for values, is_last in chunks.split_pieces([code.values], *_piece_positions()):
         frames = remaining if is_last else chunks.PIECE_FRAMES + chunks.OVERLAP_FRAMES
         shape = torch.Size([1, model.config.inputs, frames])
         yield model.decode(torch.from_numpy(values)[None], shape).mean[0].numpy(), is_last
         remaining -= chunks.PIECE_FRAMES
 
 
-def _piece_places() -> tuple[int, int]:
+def _piece_positions() -> tuple[int, int]:
     """The values of a piece, and of the overlap of two."""
-    return chunks.PIECE_FRAMES // FRAMES_PER_PLACE, chunks.OVERLAP_FRAMES // FRAMES_PER_PLACE
+    return chunks.PIECE_FRAMES // FRAMES_PER_POSITION, chunks.OVERLAP_FRAMES // FRAMES_PER_POSITION
 
 
 def bits_per_second(code: Code, bits: int, frame_rate: float) -> float:

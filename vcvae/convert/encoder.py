@@ -32,7 +32,7 @@ from vcvae.torch_state import own_torch_state
 
 MAX_MINUTES = 30.0  # of a target's speech that are used; the rest is not read
 MAX_SOURCES = 32  # recordings that fine-tuning draws from; in a few hundred steps, more would rarely be drawn
-MAX_EXEMPLARS = 4096  # reference frames (190 s) of a voice: more change little and cost as much again
+MAX_REFERENCE_FRAMES = 4096  # content frames (190 s) of a voice: more change little and cost as much again
 
 # Embeddings of pieces of 0.1, 0.3, 1 and 2 s have cosines of .42, .66, .87 and .95 with that of the whole recording
 # (medians of 128 pieces; .44 with those of other recordings).
@@ -91,7 +91,7 @@ class Encoder:
 
     @cached_property
     def fingerprint(self) -> str:
-        """The model's, by which voices are told that are for another one."""
+        """That of the model; a voice that was made with another model has another."""
         return fingerprint(self.model)
 
     @own_torch_state()
@@ -233,25 +233,29 @@ class Encoder:
 
 
 def warn_of_little_speech(card: VoiceCard) -> None:
-    """Log a warning where the speech that a voice is made from says little of it."""
+    """Log a warning where a voice is made from too little speech to be like the speaker's."""
     if card.seconds < FEW_VOICE_SECONDS:
         name = card.name or "the speaker"
-        _log.warning("%s: %.1f s of speech says little of a voice; give 10 s or more.", name, card.seconds)
+        _log.warning("%s: %.1f s of speech is little for a voice; give 10 s or more.", name, card.seconds)
 
 
 def average_voice(model: DisentanglingVAE, references: Sequence[ReferenceMel], *, seed: int = 0) -> Voice:
     """The voice of one speaker's utterances: their frames as the reference, all else averaged.
 
-    Of more than `MAX_EXEMPLARS` frames, as many of random utterances are the reference; the rest is of all.
+    The reference has at most `MAX_REFERENCE_FRAMES`, those of random utterances where there are more; embedding, F0
+    statistics and valid bands are of all.
     """
     voices = [model.voice(reference.mel, valid_bands=reference.valid_bands) for reference in references]
     voice = Voice.join(voices).average()
-    if voice.reference.keys.shape[1] <= MAX_EXEMPLARS:
+    if voice.reference.keys.shape[1] <= MAX_REFERENCE_FRAMES:
         return voice
     random.Random(seed).shuffle(voices)
-    exemplars = Voice.join(voices).average().reference
-    keys, values, mask = (x[:, :MAX_EXEMPLARS] for x in (exemplars.keys, exemplars.values, exemplars.mask))
-    return replace(voice, reference=SpeakerReference(voice.reference.embedding, keys, values, mask))
+    shuffled = Voice.join(voices).average().reference
+    chosen = slice(MAX_REFERENCE_FRAMES)
+    reference = SpeakerReference(
+        voice.reference.embedding, shuffled.keys[:, chosen], shuffled.values[:, chosen], shuffled.mask[:, chosen]
+    )
+    return replace(voice, reference=reference)
 
 
 def recording_blocks(path: str | Path, config: MelConfig) -> Iterator[np.ndarray]:

@@ -60,14 +60,14 @@ def limit(samples: np.ndarray, sample_rate: int) -> np.ndarray:
     def power(values: np.ndarray) -> np.ndarray:
         return scipy.ndimage.uniform_filter1d(np.square(values, dtype=float), round(LEVEL_SECONDS * sample_rate))
 
-    wanted = power(samples) + 1e-12
+    target_power = power(samples) + 1e-12
     gain = np.ones(len(samples))
     for _ in range(LIMITER_ROUNDS):
         limited = _reduce_peaks(samples * gain, sample_rate)
-        loss = wanted / (power(limited) + 1e-12)
-        if loss.max() < 1.01:
+        deficit = target_power / (power(limited) + 1e-12)
+        if deficit.max() < 1.01:
             break
-        gain = (gain * loss).clip(min=1)  # twice the loss in decibels: most of what is added is lost again
+        gain = (gain * deficit).clip(min=1)  # twice the loss in decibels: most of what is added is lost again
     return limited.astype(np.float32)
 
 

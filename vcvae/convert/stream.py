@@ -37,7 +37,7 @@ RECOUNTS = (0.5, 1.0, 2.0, 4.0, 8.0)  # seconds of speech after which all that h
 MAX_HISTORY = 2048  # mel frames that are kept for this, pauses included
 TYPICAL = 4  # every so many of the sentences that come with the package give the statistics to begin with
 LEVEL_MEMORY = 5.0  # seconds of speech after which the source's level is forgotten
-FIRST_LEVEL = -3.0  # nepers (-26 dB) relative to typical speech: even of quiet speech the beginning is not lost
+FIRST_LEVEL = -3.0  # nepers (-26 dB) relative to typical speech; low, so that the beginning of quiet speech counts
 LOUDNESS_PRIOR = 1.0  # seconds of speech that equal loudness counts for, before any is compared
 HOLD = 43  # mel frames after speech that still count in statistics, as pauses of speech do: half a second
 MAX_GAIN = 2.0  # of the match of the conversion's loudness to the source's, and its inverse
@@ -48,7 +48,7 @@ class Activity:
     """Which frames of a source are speech, and their level in nepers, from what has arrived."""
 
     def __init__(self, first_level: float, *, frame_rate: float) -> None:
-        """`first_level` decides, until the first speech is found, from where on it is speech."""
+        """`first_level` is the level that is assumed before the first speech."""
         self.level = first_level
         self._energy = RunningMoments(torch.zeros(1), torch.zeros(1), prior=0.0, memory=LEVEL_MEMORY * frame_rate)
         self._hold = 0
@@ -122,7 +122,7 @@ class Stream:
         self._margin = -(-((self.config.n_fft - self.config.hop) // 2) // self.config.hop) * self.config.hop
         self._after = (self.config.n_fft - self.config.hop) // 2  # samples after a frame that its mel depends on
         self._samples = np.zeros(self._margin, np.float32)  # of the source, from `margin` before the next step's first
-        self._taken = self._given = 0  # samples of the source that came, and converted ones that went
+        self._taken = self._given = 0  # samples that were pushed, and converted ones that were returned
         with torch.inference_mode():
             references = converter.load_references(audio.find(SENTENCES)[::TYPICAL])
             self._model = RunningModel(converter.model, voice, [reference.mel for reference in references])
@@ -168,7 +168,7 @@ class Stream:
 
     @torch.inference_mode()
     def finish(self) -> np.ndarray:
-        """The rest of the conversion, (samples,): as many samples went out then as came in."""
+        """The rest of the conversion, (samples,): with it, as many samples are returned as were pushed."""
         pieces = []
         step = np.zeros(STEP * self.config.hop, np.float32)
         while self._given < self._taken:

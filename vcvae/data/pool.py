@@ -35,8 +35,8 @@ def map_in_processes(function: Callable, *arguments: Iterable, jobs: int, chunk:
 def follow_parent(*ignored: signal.Signals) -> None:
     """Called first in a child process: it ends when its parent has ended, however that was, and not by these signals.
 
-    A killed parent tells nobody; its child would wait for work from it without end. Ctrl-C reaches the whole process
-    group, and there the parent decides what is still done.
+    A parent that is killed notifies no child, which would then wait for work without end. Ctrl-C reaches the whole
+    process group; the parent decides what is still done.
     """
     for number in ignored:
         signal.signal(number, signal.SIG_IGN)

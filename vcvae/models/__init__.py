@@ -15,7 +15,7 @@ def load_model(source: str | Path | None = None) -> DisentanglingVAE:
     """The model saved in a folder or a Hugging Face repository, or, where none is named, the one that ships.
 
     Raises:
-        VcvaeError: nothing is found there, or something else than a converter's model.
+        VcvaeError: nothing is found there, or something other than a conversion model.
     """
     return DisentanglingVAE.from_pretrained(str(source or CONVERSION))
 
@@ -24,7 +24,7 @@ def load_autoencoder(source: str | Path | None, *, denoising: bool = False) -> A
     """The auto-encoder, of whichever kind, that is saved in a folder or a Hugging Face repository.
 
     Raises:
-        VcvaeError: nothing is found there, or something else, or, where a denoising one is asked for, another kind.
+        VcvaeError: nothing is found there, or no auto-encoder, or, with `denoising`, one of another kind.
     """
     if source is None:
         raise VcvaeError("--model: name an auto-encoder; none ships, and 'vcvae train recipes/family/…' makes one.")

@@ -48,7 +48,7 @@ class F0Classifier(nn.Module):
 
         This resolves F0 more finely than one bin, and scores an octave away do not shift it.
         """
-        place = torch.arange(F0_BINS, device=scores.device)
-        near = (place - scores.argmax(dim=-1, keepdim=True)).abs() <= 3
+        bins = torch.arange(F0_BINS, device=scores.device)
+        near = (bins - scores.argmax(dim=-1, keepdim=True)).abs() <= 3
         weight = scores.masked_fill(~near, -torch.inf).softmax(dim=-1)
-        return F0Contour(from_bins((weight * place).sum(dim=-1)), voiced.sigmoid())
+        return F0Contour(from_bins((weight * bins).sum(dim=-1)), voiced.sigmoid())

@@ -139,13 +139,14 @@ class CrossAttention(nn.Module):
         self.value = nn.Linear(values, channels)
         self.project = nn.Linear(channels, channels)
 
-    def forward(self, x: Tensor, mask: Mask, keys: Tensor, values: Tensor, exists: Mask = None) -> Tensor:
-        """x (batch, frames, channels); of the reference, keys and values (batch, others, …), and its mask → like x."""
+    def forward(self, x: Tensor, mask: Mask, keys: Tensor, values: Tensor, reference_mask: Mask = None) -> Tensor:
+        """x (batch, frames, channels); keys, values and mask of the reference (batch, reference frames, …) → like x."""
         heads = [
             y.unflatten(-1, (self.heads, -1)).transpose(1, 2)
             for y in (self.query(self.norm(x)), self.key(keys), self.value(values))
         ]
-        attended = F.scaled_dot_product_attention(*heads, None if exists is None else exists.mT[:, None] > 0)
+        attention_mask = None if reference_mask is None else reference_mask.mT[:, None] > 0
+        attended = F.scaled_dot_product_attention(*heads, attention_mask)
         return masked(x + self.project(attended.transpose(1, 2).flatten(2)), mask)
 
 

@@ -162,7 +162,7 @@ def read_voice(converter: Converter, paths: list[Path]) -> Voice:
     """
     if any(map(is_voice, paths)):
         if len(paths) > 1:
-            raise VcvaeError("target: a voice stands alone; give one, or recordings.")
+            raise VcvaeError("target: a .voice is not combined with others; give one, or recordings.")
         return converter.fitted(Voice.load(paths[0]))
     return converter.learn(paths, steps=0)
 

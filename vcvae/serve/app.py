@@ -38,13 +38,13 @@ class Page:
         self.limits = limits
         self._tabs: dict[str | None, str] = {}  # the framework's name of an open tab → token of its session
 
-    def convert(self, token, source, target, voice_name, consent, shift, polish, progress=gradio.Progress()):  # noqa: B008
+    def convert(self, token, source, target, voice_name, consent, shift, learn_first, progress=gradio.Progress()):  # noqa: B008
         """→ the players, the picture, the figures, and the file to download."""
         with _sentences():
             session = self._session(token)
             if not source:
                 raise VcvaeError("source: missing; record one or drop a file.")
-            voice = self._take_voice(session, target, voice_name, consent, polish, progress)
+            voice = self._take_voice(session, target, voice_name, consent, learn_first, progress)
             progress(0.9, "converting")
             source = Path(source)
             self.limits.check(source)
@@ -86,14 +86,14 @@ class Page:
             shutil.rmtree(folder)
             return str(archive), rows
 
-    def make_voice(self, token, recordings, name, consent, polish, progress=gradio.Progress()):  # noqa: B008
+    def make_voice(self, token, recordings, name, consent, learn_first, progress=gradio.Progress()):  # noqa: B008
         """→ the lists of voices, and the file to download."""
         with _sentences():
             session = self._session(token)
             name = (name or "").strip()
             if not name or name == RECORDINGS:
                 raise VcvaeError("name: missing; give the voice a name.")
-            voice = self._take_voice(session, recordings, RECORDINGS, consent, polish, progress, name=name)
+            voice = self._take_voice(session, recordings, RECORDINGS, consent, learn_first, progress, name=name)
             session.voices[name] = voice
             path = session.folder / f"voice-{len(session.voices)}.voice"
             voice.save(path)
@@ -128,7 +128,7 @@ class Page:
             raise VcvaeError("the page was opened too long ago; load it again.")
         return session
 
-    def _take_voice(self, session, target, voice_name, consent, polish, progress, name="") -> Voice:
+    def _take_voice(self, session, target, voice_name, consent, learn_first, progress, name="") -> Voice:
         if not consent:
             raise VcvaeError("consent: tick that you have the right to use this voice.")
         if voice_name and voice_name != RECORDINGS:
@@ -140,8 +140,8 @@ class Page:
         paths = [Path(path) for path in (target if isinstance(target, list) else [target])]
         for path in paths:
             self.limits.check(path)
-        if not polish or paths[0].suffix == ".voice":
-            progress(0.1, "taking the voice")
+        if not learn_first or paths[0].suffix == ".voice":
+            progress(0.1, "making the voice")
             return read_voice(self.converter, paths)
 
         def learning(done: int, total: int | None, description: str) -> None:
@@ -168,7 +168,7 @@ def build(page: Page, *, concurrency: int) -> gradio.Blocks:
         token = gradio.State("")
         token_text = gradio.Textbox(visible="hidden", elem_id="token")
         rights = "I have the right to use the target's voice"
-        polish_label = f"Polish: learn the voice in {VOICE_STEPS} steps; closer, but minutes"
+        learn_label = f"Learn the voice first, in {VOICE_STEPS} steps: closer, but takes minutes"
         queued = {"concurrency_id": "conversion", "concurrency_limit": concurrency}
         with gradio.Tab("Convert"):
             gradio.Markdown(limits)
@@ -182,7 +182,7 @@ def build(page: Page, *, concurrency: int) -> gradio.Blocks:
             with gradio.Row():
                 voice = gradio.Dropdown([RECORDINGS], value=RECORDINGS, label="Voice")
                 shift = gradio.Slider(-12, 12, 0, step=0.5, label="Pitch shift (semitones)")
-            polish = gradio.Checkbox(label=polish_label)
+            learn_first = gradio.Checkbox(label=learn_label)
             consent = gradio.Checkbox(label=rights, elem_id="consent")
             convert = gradio.Button("Convert", variant="primary", elem_id="convert")
             players = gradio.HTML()
@@ -208,7 +208,7 @@ def build(page: Page, *, concurrency: int) -> gradio.Blocks:
                 elem_id="recordings",
             )
             name = gradio.Textbox(label="Name", max_length=60, elem_id="voice-name")
-            voice_polish = gradio.Checkbox(label=polish_label)
+            voice_learn_first = gradio.Checkbox(label=learn_label)
             voice_consent = gradio.Checkbox(label=rights, elem_id="voice-consent")
             make = gradio.Button("Make the voice", variant="primary", elem_id="make")
             voice_file = gradio.File(label="Download", interactive=False, elem_id="voice-file")
@@ -224,14 +224,14 @@ def build(page: Page, *, concurrency: int) -> gradio.Blocks:
         blocks.load(page.open, None, [token, token_text], api_visibility="private")
         blocks.unload(page.leave)
         private = {"api_visibility": "private"}
-        inputs = [token, source, target, voice, consent, shift, polish]
+        inputs = [token, source, target, voice, consent, shift, learn_first]
         convert.click(page.convert, inputs, [players, picture, rows, download], **queued, **private)
         many_inputs = [token, many, many_target, many_voice, many_consent, many_shift]
         many_convert.click(page.convert_folder, many_inputs, [archive, many_rows], **queued, **private)
         lists = [voice, many_voice, kept, live_voice]
         make.click(
             page.make_voice,
-            [token, recordings, name, voice_consent, voice_polish],
+            [token, recordings, name, voice_consent, voice_learn_first],
             [*lists, voice_file],
             **queued,
             **private,

@@ -17,7 +17,7 @@ from vcvae.convert.stream import Stream
 
 RESERVE = 0.06  # seconds of converted samples that wait to be played, beside a step's, so that none comes too late
 CAPACITY = 1.0  # seconds that a player's buffer holds
-BACKLOG = 0.3  # seconds of the source that may wait to be converted; what comes then is lost, lest the delay grows
+BACKLOG = 0.3  # seconds of the source that may wait to be converted; more is dropped, so that the delay does not grow
 TOO_SLOW = 5  # blocks dropped in one report from which the machine counts as too slow
 
 
@@ -134,7 +134,7 @@ class LiveConversion:
         self._most = round(stream.step * input_rate)  # samples that are converted at a time
         self._arrived = threading.Event()
         self._stopped = False
-        self._lost = 0  # blocks of the input that found no room
+        self._lost = 0  # blocks of the input that were dropped, as the buffer was full
         self._error: Exception | None = None
         self._clear_sums()
         self._thread = threading.Thread(target=self._run, name="live conversion", daemon=True)

@@ -1,4 +1,4 @@
-"""What one visitor of the page has: files in a folder of their own, which is gone when they leave."""
+"""What one visitor of the page has: voices, and files in a folder that is deleted when they leave."""
 
 from __future__ import annotations
 

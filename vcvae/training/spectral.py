@@ -27,7 +27,7 @@ class MultiResolutionSpectrum(nn.Module):
             self.register_buffer(f"filters{window}", torch.from_numpy(filters), persistent=False)
 
     def forward(self, samples: Tensor) -> list[Tensor]:
-        """Samples (batch, samples) → log spectra (batch, bands or bins, frames): mel and linear by turns."""
+        """Samples (batch, samples) → log spectra (batch, bands or bins, frames): mel and linear alternately."""
         spectra = []
         for length, _ in RESOLUTIONS:
             window, filters = getattr(self, f"window{length}"), getattr(self, f"filters{length}")

@@ -17,9 +17,9 @@ def fundamental(log_f0: Tensor, *, hop: int) -> Tensor:
     """Contours in log2 Hz (batch, frames), frame t centred on sample t · hop + hop / 2 → F0 in Hz, (batch, samples)."""
     before = torch.cat([log_f0[:, :1], log_f0[:, :-1]], dim=1)
     after = torch.cat([log_f0[:, 1:], log_f0[:, -1:]], dim=1)
-    place = (torch.arange(hop, device=log_f0.device) + 0.5) / hop - 0.5
-    neighbour = torch.where(place < 0, before[..., None], after[..., None])
-    return torch.exp2(torch.lerp(log_f0[..., None], neighbour, place.abs().to(log_f0))).flatten(1)
+    position = (torch.arange(hop, device=log_f0.device) + 0.5) / hop - 0.5
+    neighbour = torch.where(position < 0, before[..., None], after[..., None])
+    return torch.exp2(torch.lerp(log_f0[..., None], neighbour, position.abs().to(log_f0))).flatten(1)
 
 
 def phase(f0: Tensor, *, sample_rate: int, hop: int) -> Tensor:

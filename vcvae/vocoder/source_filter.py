@@ -1,8 +1,8 @@
 """The released vocoder: a source-filter model whose filters a network predicts from the mel.
 
-The sources are pulses at F0, aspiration noise in phase with the pulses, and stationary noise. A network at the mel's
-frame rate predicts F0, unless it is given, and one filter per source and hop, as short-time spectra. The spectra of the
-sources are multiplied by the filters, summed, and transformed back.
+The sources are pulses at F0, aspiration noise in phase with the pulses, and stationary noise. Networks at the mel's
+frame rate predict F0, unless it is given, and one filter per source and hop, as short-time spectra (`filters.py`). The
+spectra of the sources are multiplied by the filters, summed, and transformed back.
 
 The ConvNeXt backbone and the inverse transform follow Vocos (Siuzdak 2023, arXiv:2306.00814) and iSTFTNet (Kaneko et
 al. 2022, arXiv:2203.02395); the sources follow NSF (Wang et al. 2019, arXiv:1904.12088) and DDSP (Engel et al. 2020,
@@ -18,37 +18,30 @@ are resolved.
 from __future__ import annotations
 
 import copy
-import math
 
 import numpy as np
 import torch
 from pydantic import Field, model_validator
-from torch import Tensor, nn
-from torch.nn import functional as F
+from torch import Tensor
 
 from vcvae.config import Config
 from vcvae.errors import VcvaeError
 from vcvae.features.f0 import F0Contour
 from vcvae.features.mel import MelConfig, MelSpectrogram
-from vcvae.features.mel_scale import mel_frequencies
-from vcvae.features.stft import MAX_MEL_CORRECTION, inverse, minimum_phase, moving_average, toward_mel, transform
+from vcvae.features.stft import inverse, toward_mel, transform
 from vcvae.models.f0_classifier import F0Classifier
 from vcvae.models.hub import PretrainedModel
 from vcvae.vocoder import excitation
 from vcvae.vocoder.base import Vocoder
+from vcvae.vocoder.filters import CORRECTION_FRAMES, Backbone, FilterHead, Filters
 
-MAX_LOG_GAIN = 8.0  # ln; gains are limited so that no mel causes an overflow
 NOISE_SAMPLES = 2**17  # the noise repeats after these: 6 s
-SMOOTHING_BAND = (1500.0, 4500.0)  # Hz; the pulses' gains are smoothed in full below, not at all above
-CORRECTION_FRAMES = 5  # mel frames (58 ms) over which gain errors are averaged before they are corrected
 CHUNK_FRAMES = 2048  # mel frames (24 s) that are synthesized at once, so that memory stays bounded
 # Mean and standard deviation by which this network's log-mel input, which keeps its level, is standardized.
 INPUT_MEAN, INPUT_STD = -5.0, 2.0
 
-# Log-gains of pulses, aspiration and noise, and the phase of the first two filters: (batch, …, bins) each.
-Filters = tuple[Tensor, Tensor, Tensor, Tensor]
 # Complex spectra of pulses, aspiration and noise, with as many frames: (batch, …, bins) each.
-Sources = tuple[Tensor, Tensor, Tensor]
+SourceSpectra = tuple[Tensor, Tensor, Tensor]
 
 
 class PostProcessing(Config):
@@ -99,109 +92,6 @@ class SourceFilterVocoderConfig(Config):
         return self
 
 
-class ConvNeXtBlock(nn.Module):
-    """x + γ · W₂ GELU(W₁ norm(depthwise convolution)), on (batch, frames, channels).
-
-    Liu et al. 2022 (arXiv:2201.03545).
-    """
-
-    def __init__(self, channels: int, *, kernel: int, expansion: int, scale: float) -> None:
-        super().__init__()
-        # A 2-D convolution: on CPUs it is eight times as fast as the 1-D one.
-        self.depthwise = nn.Conv2d(channels, channels, (kernel, 1), padding=(kernel // 2, 0), groups=channels)
-        self.norm = nn.LayerNorm(channels)
-        self.expand = nn.Linear(channels, expansion * channels)
-        self.project = nn.Linear(expansion * channels, channels)
-        self.scale = nn.Parameter(torch.full((channels,), scale))
-
-    def forward(self, x: Tensor) -> Tensor:
-        y = self.depthwise(x.transpose(1, 2).unsqueeze(3)).squeeze(3).transpose(1, 2)
-        return x + self.scale * self.project(F.gelu(self.expand(self.norm(y))))
-
-
-class Backbone(nn.Module):
-    """(batch, frames, inputs) → (batch, frames, channels)."""
-
-    def __init__(self, inputs: int, config: SourceFilterVocoderConfig) -> None:
-        super().__init__()
-        c = config
-        self.stem = nn.Conv1d(inputs, c.channels, c.kernel, padding=c.kernel // 2)
-        self.norm = nn.LayerNorm(c.channels)
-        self.blocks = nn.ModuleList(
-            ConvNeXtBlock(c.channels, kernel=c.kernel, expansion=c.expansion, scale=1 / c.blocks)
-            for _ in range(c.blocks)
-        )
-        self.last = nn.LayerNorm(c.channels)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.norm(self.stem(x.transpose(1, 2)).transpose(1, 2))
-        for block in self.blocks:
-            x = block(x)
-        return self.last(x)
-
-
-class FilterHead(nn.Module):
-    """The backbone's features and the mel → the filters of the three sources.
-
-    The gains are the mel, interpolated between the centres of its bands, plus the network's output; the phases are
-    those of the minimum-phase filter plus the network's output. So even an untrained network synthesizes speech.
-    """
-
-    def __init__(self, config: SourceFilterVocoderConfig) -> None:
-        super().__init__()
-        mel, self.bins, self.parts = config.mel, config.n_fft // 2 + 1, config.mel.hop // config.hop
-        self.linear = nn.Linear(config.channels, self.parts * 4 * self.bins)
-        bound = 0.01 * math.sqrt(3)  # a standard deviation of 0.01
-        nn.init.uniform_(self.linear.weight, -bound, bound)
-        nn.init.zeros_(self.linear.bias)
-        edges = mel_frequencies(mel.n_mels + 2, f_min=mel.f_min, f_max=mel.f_max)
-        frequencies = np.linspace(0, mel.sample_rate / 2, self.bins)
-        band_to_bin = np.stack([np.interp(frequencies, edges[1:-1], row) for row in np.eye(mel.n_mels)])
-        # The ln-mel of the sum of the three sources, each of unit power.
-        bands = MelSpectrogram(mel).filters.sum(dim=1).numpy()
-        power = torch.hann_window(mel.window, device="cpu").square().sum().item() * 3
-        white_mel = np.log(bands.clip(min=1e-9) * math.sqrt(power))
-        self.register_buffer("band_to_bin", torch.tensor(band_to_bin, dtype=torch.float32), persistent=False)
-        self.register_buffer("white_mel", torch.tensor(white_mel, dtype=torch.float32), persistent=False)
-        smoothing_weight = np.interp(frequencies, SMOOTHING_BAND, (1, 0))
-        self.register_buffer("smoothing_weight", torch.tensor(smoothing_weight, dtype=torch.float32), persistent=False)
-
-    def forward(self, features: Tensor, mel: Tensor, *, gain_smoothing: int = 1) -> Filters:
-        """Features (batch, frames, channels), ln-mel (batch, n_mels, frames) → (batch, parts · frames, bins) each.
-
-        With `gain_smoothing` > 1, the pulses' log-gains at low frequencies, and the direction of the phases that the
-        network adds, are averaged over as many filters: fluctuations of single harmonics sound rough. At higher
-        frequencies and in noise such detail belongs to the voice.
-        """
-        predicted = self.linear(features).reshape(len(mel), -1, 4, self.bins)
-        mel_gain = self._to_bins(mel - self.white_mel[:, None])
-        pulses, aspiration, noise = (mel_gain[:, :, None] + predicted[:, :, :3]).clamp(max=MAX_LOG_GAIN).unbind(2)
-        phase = predicted[:, :, 3]
-        if gain_smoothing > 1:
-            mean_gain = moving_average(pulses.mT, gain_smoothing).mT
-            mean_cosine = moving_average(phase.cos().mT, gain_smoothing).mT
-            mean_sine = moving_average(phase.sin().mT, gain_smoothing).mT
-            pulses = torch.lerp(pulses, mean_gain, self.smoothing_weight)
-            phase = torch.atan2(mean_sine, mean_cosine)
-        return pulses, aspiration, noise, minimum_phase(pulses) + phase
-
-    def correct_gains(self, filters: Filters, mel_error: Tensor) -> Filters:
-        """Filters whose log-gains are increased by the slow part of a ln-mel error (batch, n_mels, frames)."""
-        limit = math.log(MAX_MEL_CORRECTION)
-        correction = self._to_bins(moving_average(mel_error.clamp(-limit, limit), CORRECTION_FRAMES))
-        pulses, aspiration, noise, phase = filters
-        return (
-            (pulses + correction).clamp(max=MAX_LOG_GAIN),
-            (aspiration + correction).clamp(max=MAX_LOG_GAIN),
-            (noise + correction).clamp(max=MAX_LOG_GAIN),
-            phase,
-        )
-
-    def _to_bins(self, mel: Tensor) -> Tensor:
-        """Mel (batch, n_mels, frames) → (batch, parts · frames, bins), interpolated between the bands' centres."""
-        return F.interpolate(mel, scale_factor=self.parts, mode="linear").transpose(1, 2) @ self.band_to_bin
-
-
 class SourceFilterVocoder(Vocoder, PretrainedModel, config=SourceFilterVocoderConfig):
     """Ln-mels to waveforms. The same mel gives the same samples, alone or in a batch.
 
@@ -218,8 +108,10 @@ class SourceFilterVocoder(Vocoder, PretrainedModel, config=SourceFilterVocoderCo
         self.mel_config = c.mel
         self.post_processing = c.ground_truth
         self.f0 = F0Classifier(c.mel.n_mels, channels=c.f0_channels, blocks=c.f0_blocks, kernel=3)
-        self.backbone = Backbone(c.mel.n_mels + 2, c)
-        self.head = FilterHead(c)
+        self.backbone = Backbone(
+            c.mel.n_mels + 2, channels=c.channels, blocks=c.blocks, kernel=c.kernel, expansion=c.expansion
+        )
+        self.head = FilterHead(c.mel, channels=c.channels, n_fft=c.n_fft, hop=c.hop)
         self.analysis = MelSpectrogram(c.mel)
         noise = np.random.default_rng(0).standard_normal((2, NOISE_SAMPLES), dtype=np.float32)
         self.register_buffer("noise", torch.from_numpy(noise), persistent=False)
@@ -285,7 +177,7 @@ class SourceFilterVocoder(Vocoder, PretrainedModel, config=SourceFilterVocoderCo
         features = self.backbone(torch.cat([(mel - INPUT_MEAN) / INPUT_STD, f0_input], dim=1).transpose(1, 2))
         return self.head(features, mel, gain_smoothing=self.post_processing.gain_smoothing)
 
-    def random_sources(self, contour: F0Contour) -> Sources:
+    def random_sources(self, contour: F0Contour) -> SourceSpectra:
         """Sources at an F0 contour, a value per mel frame, with random noise and initial phase."""
         c = self.mel_config
         f0 = excitation.fundamental(contour.log_f0, hop=c.hop)
@@ -293,28 +185,28 @@ class SourceFilterVocoder(Vocoder, PretrainedModel, config=SourceFilterVocoderCo
         start = torch.rand_like(phase[:, :1])
         return self.make_sources(f0, phase + start, torch.randn(2, *f0.shape, device=f0.device))
 
-    def make_sources(self, f0: Tensor, phase: Tensor, noise: Tensor) -> Sources:
+    def make_sources(self, f0: Tensor, phase: Tensor, noise: Tensor) -> SourceSpectra:
         """F0 in Hz and its phase in cycles, (batch, samples), and white noise (2, batch, samples) → the sources."""
         pulses = excitation.pulses(f0, phase, sample_rate=self.mel_config.sample_rate)
         sources = pulses, excitation.aspiration(noise[0], phase), noise[1]
         return tuple(transform(source, self.window, self.config.hop) for source in sources)
 
-    def filter_sources(self, filters: Filters, sources: Sources) -> Tensor:
+    def filter_sources(self, filters: Filters, sources: SourceSpectra) -> Tensor:
         """Sources through filters → samples (batch, samples)."""
         return inverse(self.filtered_spectra(filters, sources), self.window, self.config.hop)
 
-    def filtered_spectra(self, filters: Filters, sources: Sources) -> Tensor:
+    def filtered_spectra(self, filters: Filters, sources: SourceSpectra) -> Tensor:
         """Sources through filters → the spectra of their sum, (batch, frames, bins)."""
         pulse_gain, aspiration_gain, noise_gain, phase = filters
         pulses, aspiration, noise = sources
         voice = torch.polar(pulse_gain.exp(), phase) * pulses + torch.polar(aspiration_gain.exp(), phase) * aspiration
         return voice + noise_gain.exp() * noise
 
-    def render(self, mel: Tensor, f0: F0Contour, sources: Sources) -> Tensor:
+    def render(self, mel: Tensor, f0: F0Contour, sources: SourceSpectra) -> Tensor:
         """Mel (batch, n_mels, frames), F0 per mel frame and sources → samples (batch, samples), fully corrected."""
         return self.correct_magnitudes(self.synthesize_corrected(mel, f0, sources), mel)
 
-    def synthesize_corrected(self, mel: Tensor, f0: F0Contour, sources: Sources) -> Tensor:
+    def synthesize_corrected(self, mel: Tensor, f0: F0Contour, sources: SourceSpectra) -> Tensor:
         """`render` with corrected gains, but without Griffin-Lim iterations."""
         filters = self.predict_filters(mel, f0)
         samples = self.filter_sources(filters, sources)

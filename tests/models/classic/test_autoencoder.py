@@ -11,25 +11,25 @@ SHAPES = {"frames": (2, 80, 37), "image": (2, 1, 13, 10), "vector": (2, 7)}
 CODES = {"frames": (2, 3, 10), "image": (2, 3, 4, 3), "vector": (2, 3)}
 
 
-def make(kind, body="frames", **changes):
+def make(kind, backbone="frames", **changes):
     torch.manual_seed(0)
-    return kind(AutoEncoderConfig(body=body, inputs=SHAPES[body][1], **SIZES, **changes)).eval()
+    return kind(AutoEncoderConfig(backbone=backbone, inputs=SHAPES[backbone][1], **SIZES, **changes)).eval()
 
 
 @pytest.mark.parametrize("kind", [AutoEncoder, DenoisingAutoEncoder, VAE])
-@pytest.mark.parametrize("body", SHAPES)
-def test_autoencoders_take_frames_images_and_vectors(kind, body):
-    model, x = make(kind, body), torch.randn(SHAPES[body])
+@pytest.mark.parametrize("backbone", SHAPES)
+def test_autoencoders_take_frames_images_and_vectors(kind, backbone):
+    model, x = make(kind, backbone), torch.randn(SHAPES[backbone])
     posterior = model.encode(x)
     assert isinstance(posterior, Gaussian if kind is VAE else Point)
-    assert posterior.mean.shape == CODES[body]
+    assert posterior.mean.shape == CODES[backbone]
     likelihood = model.decode(posterior.sample(), x.shape)
-    assert likelihood.mean.shape == likelihood.log_scale.shape == model.copy(x).shape == x.shape
+    assert likelihood.mean.shape == likelihood.log_scale.shape == model.reconstruct(x).shape == x.shape
 
 
 @pytest.mark.parametrize("frames", [1, 2, 3, 4, 5])
 def test_autoencoder_keeps_any_length(frames):
-    assert make(AutoEncoder).copy(torch.randn(1, 80, frames)).shape == (1, 80, frames)
+    assert make(AutoEncoder).reconstruct(torch.randn(1, 80, frames)).shape == (1, 80, frames)
 
 
 @pytest.mark.parametrize("kind", [AutoEncoder, DenoisingAutoEncoder])
@@ -38,16 +38,16 @@ def test_autoencoder_is_the_principal_component_analysis_before_training(kind):
     x = torch.randn(4, 6, 80).cumsum(dim=2) + torch.randn(6, 1)
     model = kind(AutoEncoderConfig(inputs=6, latent=5, channels=16, blocks=1))
     model.initialize(x)
-    places = x.mT.reshape(-1, 24).numpy()
-    analysis = PCA(5).fit(places)
-    expected = analysis.inverse_transform(analysis.transform(places)).reshape(4, 80, 6)
-    torch.testing.assert_close(model.copy(x).mT, torch.from_numpy(expected), atol=1e-3, rtol=1e-4)
+    positions = x.mT.reshape(-1, 24).numpy()
+    analysis = PCA(5).fit(positions)
+    expected = analysis.inverse_transform(analysis.transform(positions)).reshape(4, 80, 6)
+    torch.testing.assert_close(model.reconstruct(x).mT, torch.from_numpy(expected), atol=1e-3, rtol=1e-4)
 
 
 def test_autoencoder_with_a_full_width_code_starts_as_the_identity():
     model, x = AutoEncoder(AutoEncoderConfig(inputs=2, latent=11, channels=16, blocks=1)), torch.randn(3, 2, 40)
     model.initialize(x)
-    torch.testing.assert_close(model.copy(x), x, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(model.reconstruct(x), x, atol=1e-4, rtol=1e-4)
 
 
 def test_likelihood_scale_is_fixed_at_std_and_learned_in_the_vae():
@@ -92,8 +92,8 @@ def test_vae_samples_and_interpolates_mels():
     samples = model.sample(torch.Size([3, 80, 21]))
     assert samples.shape == (3, 80, 21)
     assert not torch.allclose(samples[0], samples[1])
-    torch.testing.assert_close(model.interpolate(a, b, 0.0), model.copy(a))
-    torch.testing.assert_close(model.interpolate(a, b, 1.0), model.copy(b))
+    torch.testing.assert_close(model.interpolate(a, b, 0.0), model.reconstruct(a))
+    torch.testing.assert_close(model.interpolate(a, b, 1.0), model.reconstruct(b))
 
 
 def test_autoencoder_is_the_same_after_saving_and_loading(tmp_path):
@@ -101,7 +101,7 @@ def test_autoencoder_is_the_same_after_saving_and_loading(tmp_path):
     for kind in (AutoEncoder, DenoisingAutoEncoder, VAE):
         model = make(kind)
         model.save_pretrained(tmp_path / kind.__name__)
-        torch.testing.assert_close(kind.from_pretrained(tmp_path / kind.__name__).copy(x), model.copy(x))
+        torch.testing.assert_close(kind.from_pretrained(tmp_path / kind.__name__).reconstruct(x), model.reconstruct(x))
     with pytest.raises(VcvaeError, match="holds VAE, where AutoEncoder is needed"):
         AutoEncoder.from_pretrained(tmp_path / "VAE")
 

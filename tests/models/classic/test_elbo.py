@@ -84,7 +84,7 @@ def test_log_likelihood_of_more_samples_closes_the_gap(case):
 
 def test_bound_of_the_training_loss_is_the_reported_one():
     torch.manual_seed(0)
-    model = VAE(AutoEncoderConfig(body="vector", inputs=6, latent=2, channels=8, blocks=1, mean=0.0, std=1.0))
+    model = VAE(AutoEncoderConfig(backbone="vector", inputs=6, latent=2, channels=8, blocks=1, mean=0.0, std=1.0))
     x = torch.randn(3, 6)
     posterior = model.encode(x)
     draws = [model.decode(posterior.sample(), x.shape).log_probability(x).sum(1) for _ in range(4000)]

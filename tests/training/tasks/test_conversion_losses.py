@@ -124,9 +124,11 @@ def test_frozen_networks_and_f0_encoder_are_not_trained_nor_saved(config, batch)
 
 
 def test_reference_of_few_frames_keeps_the_embedding(config, batch):
-    task = ConversionLossesTask(config.model_copy(update={"few_frames": 1.0, "few": 3}), speakers=2)
+    task = ConversionLossesTask(
+        config.model_copy(update={"short_reference": 1.0, "short_reference_frames": 3}), speakers=2
+    )
     mel = task.segment_batch.prepare(batch)[1]
     reference = task.model.reference(mel, task.model.content(mel).mean)
-    few = task._few_frames(reference)
+    few = task._shorten(reference)
     assert few.keys.shape[1] == few.values.shape[1] == few.mask.shape[1] == 3
     assert few.embedding is reference.embedding

@@ -17,7 +17,7 @@ from torch import Tensor
 from vcvae.config import Config
 from vcvae.errors import VcvaeError
 from vcvae.features.mel import MEL_MEAN, MEL_STD, MelConfig
-from vcvae.models.classic.backbones import BODIES, initialize_with_principal_components
+from vcvae.models.classic.backbones import BACKBONES, initialize_with_principal_components
 from vcvae.models.distributions import LIKELIHOODS, Gaussian, Likelihood, Point
 from vcvae.models.hub import PretrainedModel
 
@@ -28,7 +28,9 @@ class AutoEncoderConfig(Config):
     """Sizes of an auto-encoder. The defaults are for log-mels."""
 
     mel: MelConfig = MelConfig()
-    body: Literal["frames", "image", "vector"] = Field("frames", description="the shape of x: frames, image or vector")
+    backbone: Literal["frames", "image", "vector"] = Field(
+        "frames", description="the shape of x: frames, image or vector"
+    )
     inputs: int = Field(80, gt=0, le=8192, description="values of a frame, channels of an image, or values of a vector")
     latent: int = Field(
         16, gt=0, le=1024, description="values of the code per position: per 4 frames, or per 4 × 4 pixels"
@@ -49,7 +51,7 @@ class AutoEncoder(PretrainedModel, config=AutoEncoderConfig):
         >>> model, mel = AutoEncoder(), torch.randn(2, 80, 101)
         >>> model.encode(mel).mean.shape
         torch.Size([2, 16, 26])
-        >>> model.copy(mel).shape
+        >>> model.reconstruct(mel).shape
         torch.Size([2, 80, 101])
     """
 
@@ -59,7 +61,7 @@ class AutoEncoder(PretrainedModel, config=AutoEncoderConfig):
     def __init__(self, config: AutoEncoderConfig | None = None) -> None:
         super().__init__()
         self.config = c = config or AutoEncoderConfig()
-        encoder, decoder = BODIES[c.body]
+        encoder, decoder = BACKBONES[c.backbone]
         sizes = {"channels": c.channels, "blocks": c.blocks, "kernel": c.kernel}
         self.encoder = encoder(c.inputs, self.encoder_outputs * c.latent, **sizes)
         self.decoder = decoder(c.inputs, c.latent, self.decoder_outputs, **sizes)
@@ -69,7 +71,7 @@ class AutoEncoder(PretrainedModel, config=AutoEncoderConfig):
 
         Images and vectors have no such path; for them this does nothing.
         """
-        if self.config.body == "frames":
+        if self.config.backbone == "frames":
             initialize_with_principal_components(self.encoder, self.decoder, self._standardize(x))
 
     def encode(self, x: Tensor) -> Point | Gaussian:
@@ -81,14 +83,14 @@ class AutoEncoder(PretrainedModel, config=AutoEncoderConfig):
         mean, *_ = self.decoder(code, shape)
         return self._likelihood(mean, torch.zeros_like(mean))
 
-    def copy(self, x: Tensor) -> Tensor:
+    def reconstruct(self, x: Tensor) -> Tensor:
         """x, reconstructed from the mean of its code."""
         return self.decode(self.encode(x).mean, x.shape).mean
 
     def _standardize(self, x: Tensor) -> Tensor:
         c = self.config
-        if x.ndim != DIMENSIONS[c.body] or x.shape[1] != c.inputs or not x.numel():
-            axes = {"frames": "frames", "image": "height, width", "vector": ""}[c.body]
+        if x.ndim != DIMENSIONS[c.backbone] or x.shape[1] != c.inputs or not x.numel():
+            axes = {"frames": "frames", "image": "height, width", "vector": ""}[c.backbone]
             raise VcvaeError(f"x must be (batch, {c.inputs}{axes and ', ' + axes}), not {tuple(x.shape)}.")
         if not x.isfinite().all():
             raise VcvaeError("x holds values that are not finite; check how it was computed.")
@@ -109,7 +111,7 @@ class DenoisingAutoEncoder(AutoEncoder, config=AutoEncoderConfig):
     @torch.inference_mode()
     def denoise(self, mel: Tensor) -> Tensor:
         """A noisy log-mel (n_mels, frames) → the estimate of the clean one."""
-        return self.copy(mel[None])[0]
+        return self.reconstruct(mel[None])[0]
 
 
 class VAE(AutoEncoder, config=AutoEncoderConfig):

@@ -1,7 +1,7 @@
 """The backbones of auto-encoders, for frames, images and vectors.
 
-Each kind is an encoder body and a decoder body. An encoder body maps x to `outputs` statistics for every place of the
-code; a decoder body maps a code to `outputs` statistics for every element of an x of a given shape.
+Each kind is an encoder and a decoder. An encoder maps x to `outputs` statistics for every position of the code; a
+decoder maps a code to `outputs` statistics for every element of an x of a given shape.
 """
 
 from __future__ import annotations
@@ -65,9 +65,9 @@ def initialize_with_principal_components(encoder: FrameEncoder, decoder: FrameDe
 
     By gradient descent, the last components of a wide code take longer to learn than most trainings last.
     """
-    places = x[:, :, : x.shape[2] // 4 * 4].mT.reshape(-1, 4 * x.shape[1]).cpu().double()
-    mean = places.mean(dim=0)
-    axes = torch.linalg.eigh(torch.cov(places.T)).eigenvectors.flip(1)  # by falling variance
+    positions = x[:, :, : x.shape[2] // 4 * 4].mT.reshape(-1, 4 * x.shape[1]).cpu().double()
+    mean = positions.mean(dim=0)
+    axes = torch.linalg.eigh(torch.cov(positions.T)).eigenvectors.flip(1)  # by falling variance
     analysis, synthesis = encoder.linear.linear, decoder.linear
     kept = axes[:, : analysis.out_features].to(x)
     for layer in (encoder.layers[-1], decoder.head, synthesis):
@@ -141,7 +141,7 @@ def _perceptron(inputs: int, outputs: int, channels: int, blocks: int) -> nn.Seq
     return nn.Sequential(*layers, nn.Linear(width, outputs))
 
 
-BODIES = {
+BACKBONES = {
     "frames": (FrameEncoder, FrameDecoder),
     "image": (ImageEncoder, ImageDecoder),
     "vector": (VectorEncoder, VectorDecoder),

@@ -248,7 +248,7 @@ class RunningModel:
     def recount(self, mel: Tensor, window: Window) -> None:
         """Take all statistics anew, from a window (1, n_mels, frames) that holds all that has arrived.
 
-        Statistics of a layer, counted while those of the layers below it were still poor, are poor themselves.
+        Statistics of a layer are inaccurate where they were counted while those of earlier layers still were.
         """
         for module in self.model.modules():
             if isinstance(module, RunningNorm):

@@ -435,30 +435,3 @@ class DisentanglingVAE(PretrainedModel, config=DisentanglingConfig):
         log_floor = math.log(self.config.mel.floor)
         converted = (decoded + gain).clamp(min=log_floor)
         return converted if mask is None else converted.masked_fill(mask.transpose(1, 2) == 0, log_floor)
-
-
-@torch.no_grad()
-def grow(model: DisentanglingVAE, config: DisentanglingConfig) -> DisentanglingVAE:
-    """A model of the sizes `config` that computes what `model` does, except that its content has more dimensions.
-
-    The decoder's weights of new inputs are zero, as in Net2Net (Chen et al. 2016, arXiv:1511.05641); the content
-    encoder's of new dimensions are drawn. Only `content_latent` may differ.
-    """
-    grown = DisentanglingVAE(config)
-    before, after = model.config.content_latent, config.content_latent
-    state = grown.state_dict()
-    for name, weight in model.state_dict().items():
-        new = state[name]
-        if new.shape == weight.shape:
-            new.copy_(weight)
-        elif name.startswith("content.head."):  # means, then log-variances
-            new[:before] = weight[:before]
-            new[after : after + before] = weight[before:]
-            new[after + before :] = weight[before:].mean(dim=0)
-        elif name == "content.scale":
-            new.fill_(weight.abs().mean())
-            new[:before] = weight
-        else:  # a convolution of content: (outputs, kernel · latent)
-            new.zero_()
-            new.unflatten(1, (-1, after))[:, :, :before] = weight.unflatten(1, (-1, before))
-    return grown

@@ -110,7 +110,7 @@ class AutoEncoderTask(Task):
             mel = self.spectrogram(samples)
             valid_bands = valid_band_mask(batch["bandwidth"].flatten(), self.config.model.mel)
             encoder_input = self.encoder_input(samples)
-            reconstructed = self.released.copy(encoder_input)
+            reconstructed = self.released.reconstruct(encoder_input)
             values["input_l1"].append(losses.reconstruction(encoder_input, mel, valid_bands))
             values["reconstruction_l1"].append(losses.reconstruction(reconstructed, mel, valid_bands))
         figures = {name: torch.stack(x).mean().item() for name, x in values.items()}

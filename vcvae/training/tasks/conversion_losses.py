@@ -22,7 +22,7 @@ from vcvae.conversion_losses import ConversionLosses, load_losses, spec_augment
 from vcvae.errors import VcvaeError
 from vcvae.features.f0 import F0Contour
 from vcvae.features.mel import level
-from vcvae.models.conversion.vae import DisentanglingConfig, DisentanglingVAE, grow
+from vcvae.models.conversion.vae import DisentanglingConfig, DisentanglingVAE
 from vcvae.models.conversion.voice import SpeakerReference
 from vcvae.training import losses
 from vcvae.training.config import OptimizerConfig, RunConfig, Speeds
@@ -58,8 +58,8 @@ class ConversionLossesConfig(RunConfig):
     speaker_scale: float = Field(20.0, gt=0, le=1000, description="scale of the cosines in the speaker loss")
     conversions: int = Field(4, gt=0, le=65_536, description="segments of a batch that are converted and scored")
     own_share: float = Field(0.25, ge=0, le=1, description="share of these that is converted to its own speaker")
-    few_frames: float = Field(0.15, ge=0, le=1, description="probability of a reference of `few` frames only")
-    few: int = Field(16, gt=0, le=4096, description="frames of such a reference")
+    short_reference: float = Field(0.15, ge=0, le=1, description="probability of a reference of a few frames only")
+    short_reference_frames: int = Field(16, gt=0, le=4096, description="content frames of such a reference")
     content_input: PerturbationConfig = PerturbationConfig(warp=0.25, noise=0.3)
     optimizer: OptimizerConfig = OptimizerConfig(learning_rate=2e-4, betas=(0.9, 0.98))
     segments: int = Field(4, gt=1, le=64, description="segments per speaker; a reference is made from the other three")
@@ -92,8 +92,8 @@ class ConversionLossesConfig(RunConfig):
 class ConversionLossesTask(Task):
     """The conversion model, its EMA, and the frozen networks.
 
-    `bank` holds for each training voice the running mean of the frozen speaker network's statistics, of which the
-    speaker loss tells the target's from all others'.
+    `bank` holds for each training voice the running mean of the frozen speaker network's statistics; the speaker loss
+    classifies conversions among them.
     """
 
     def __init__(self, config: ConversionLossesConfig, speakers: int) -> None:
@@ -141,7 +141,7 @@ class ConversionLossesTask(Task):
             f0 = model.f0(mel)
             keys = model.content(mel).mean
         own_reference = model.reference(mel, keys, valid_bands=valid_bands)
-        reference = self._few_frames(self.segment_batch.leave_one_out(own_reference))
+        reference = self._shorten(self.segment_batch.leave_one_out(own_reference))
 
         posterior = model.content(self.content_perturbation(mel))
         decoded = model.decoder(posterior.sample(), reference, f0, frames=mel.shape[2])
@@ -211,11 +211,13 @@ class ConversionLossesTask(Task):
             is_new = not self.bank[speaker].any()
             self.bank[speaker].lerp_(mean, 1.0 if is_new else BANK_MOMENTUM)
 
-    def _few_frames(self, reference: SpeakerReference) -> SpeakerReference:
+    def _shorten(self, reference: SpeakerReference) -> SpeakerReference:
         """The reference, or at random one of a few frames: voices that are mixed or drawn have no more."""
-        if torch.rand(()) >= self.config.few_frames:
+        if torch.rand(()) >= self.config.short_reference:
             return reference
-        kept = torch.randperm(reference.keys.shape[1], device=reference.keys.device)[: self.config.few]
+        kept = torch.randperm(reference.keys.shape[1], device=reference.keys.device)[
+            : self.config.short_reference_frames
+        ]
         return SpeakerReference(
             reference.embedding,
             reference.keys[:, kept],
@@ -264,3 +266,30 @@ class ConversionLossesTask(Task):
                 )
         figures = {name: torch.stack(x).mean().item() for name, x in values.items()}
         return ValidationResult(figures, {"source": mel[0], "converted": converted[0]})
+
+
+@torch.no_grad()
+def grow(model: DisentanglingVAE, config: DisentanglingConfig) -> DisentanglingVAE:
+    """A model of the sizes `config` that computes what `model` does, except that its content has more dimensions.
+
+    The decoder's weights of new inputs are zero, as in Net2Net (Chen et al. 2016, arXiv:1511.05641); the content
+    encoder's of new dimensions are drawn. Only `content_latent` may differ.
+    """
+    grown = DisentanglingVAE(config)
+    before, after = model.config.content_latent, config.content_latent
+    state = grown.state_dict()
+    for name, weight in model.state_dict().items():
+        new = state[name]
+        if new.shape == weight.shape:
+            new.copy_(weight)
+        elif name.startswith("content.head."):  # means, then log-variances
+            new[:before] = weight[:before]
+            new[after : after + before] = weight[before:]
+            new[after + before :] = weight[before:].mean(dim=0)
+        elif name == "content.scale":
+            new.fill_(weight.abs().mean())
+            new[:before] = weight
+        else:  # a convolution of content: (outputs, kernel · latent)
+            new.zero_()
+            new.unflatten(1, (-1, after))[:, :, :before] = weight.unflatten(1, (-1, before))
+    return grown

@@ -1,0 +1,88 @@
+"""Reading in blocks: the same samples as the whole file, in bounded memory."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import soundfile
+
+from tests.audio.files import cached_speech, cut, put, refused, sine
+from tests.synthetic import RATE
+from vcvae import audio
+
+
+@pytest.mark.parametrize("name", ["a.wav", "a.flac", "a.mp3", "a.ogg"])
+@pytest.mark.parametrize("rate", [RATE, 44100])
+@pytest.mark.parametrize("seconds", [0.1, 0.7])
+def test_blocks_join_to_the_file(tmp_path, monkeypatch, name, rate, seconds):
+    loud = np.stack(
+        [cached_speech("aiue", seconds=1, sample_rate=rate), cached_speech("uuaa", seconds=1, sample_rate=rate)], axis=1
+    )
+    path = put(tmp_path / name, loud, rate)
+    whole, _ = soundfile.read(str(path), always_2d=True)  # in one piece
+    monkeypatch.setattr(audio, "CHUNK", 3001)  # many joints, at odd places
+    pieces = list(audio.blocks(path, RATE, seconds))
+    assert {len(piece) for piece in pieces[:-1]} == {round(seconds * RATE)}
+    assert 0 < len(pieces[-1]) <= round(seconds * RATE)
+    streamed = np.concatenate(pieces)
+    np.testing.assert_array_equal(streamed, audio.read(path, RATE))
+    monkeypatch.undo()
+    np.testing.assert_allclose(streamed, audio.read(path, RATE), atol=1e-6)
+    if rate == RATE:
+        np.testing.assert_allclose(streamed, whole.mean(axis=1), atol=1e-5)
+
+
+def test_blocks_are_read_only_when_asked_for(tmp_path, monkeypatch):
+    decoded = []
+    monkeypatch.setattr(audio, "CHUNK", 4410)
+    chunks = audio._Stream.chunks
+    monkeypatch.setattr(audio._Stream, "chunks", lambda self: (decoded.append(len(c)) or c for c in chunks(self)))
+    stream = audio.blocks(put(tmp_path / "a.wav", sine(300, 4.0)), RATE, 0.5)
+    assert decoded == []
+    next(stream)
+    assert sum(decoded) < RATE
+    stream.close()
+
+
+def test_blocks_of_a_whole_number_have_no_empty_last_one(tmp_path):
+    assert [len(b) for b in audio.blocks(put(tmp_path / "a.wav", sine(300, 2.0)), RATE, 0.5)] == [11025] * 4
+
+
+def test_blocks_check_the_whole_at_the_end(tmp_path, monkeypatch):
+    monkeypatch.setattr(audio, "CHUNK", 4096)
+    silent = audio.blocks(put(tmp_path / "a.wav", np.zeros(RATE)), RATE, 0.25)
+    assert not next(silent).any()
+    refused(lambda: list(silent), "a.wav", "silent")
+    damaged = audio.blocks(cut(put(tmp_path / "a.flac", sine(300, 4.0))), RATE, 0.25)
+    assert next(damaged).any()
+    refused(lambda: list(damaged), "a.flac", "cut short")
+
+
+def test_blocks_of_a_long_file_need_bounded_memory(tmp_path):
+    path = tmp_path / "long.wav"
+    with soundfile.SoundFile(str(path), "w", 16000, 1, "PCM_16") as file:
+        for _ in range(120):
+            file.write(sine(300, 10, 16000))
+    program = (
+        "import resource, sys; from vcvae import audio\n"
+        "def peak(): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024\n"
+        "before = peak()\n"
+        "with audio.Writer(sys.argv[2], 16000) as writer:\n"
+        "    for block in audio.blocks(sys.argv[1], 16000, 10): writer.append(block)\n"
+        "print(peak() - before)"
+    )
+    args = [sys.executable, "-c", program, str(path), str(tmp_path / "out.wav")]
+    grown = float(subprocess.run(args, capture_output=True, text=True, check=True).stdout)
+    assert soundfile.info(tmp_path / "out.wav").duration == 1200
+    assert grown < 40  # MiB; the samples alone are 73
+
+
+def test_read_stops_after_the_largest_length(tmp_path, caplog):
+    path = tmp_path / "long.wav"
+    with soundfile.SoundFile(str(path), "w", 16000, 1, "PCM_16") as file:
+        for _ in range(12):
+            file.write(sine(300, 10, 16000))
+    samples = audio.read(path, 16000, max_seconds=30)
+    np.testing.assert_array_equal(samples, audio.read(path, 16000)[: 30 * 16000])
+    assert "the first 0.5 minutes are used" in caplog.text
