@@ -81,7 +81,7 @@ def test_batch_sets_aside_what_cannot_be_done(tmp_path):
     assert not (tmp_path / "new").exists()
 
 
-def test_a_table_of_many_failures_takes_little_time_memory_and_paper(tmp_path):
+def test_pairs_with_many_failures_take_little_time_memory_and_output(tmp_path):
     table = pairs(tmp_path, *(f"@/none-{i}.wav\t@/none.wav\t@/out/{i}.wav" for i in range(20_000)))
     code = (
         "import resource, sys, time; from pathlib import Path\n"
@@ -127,7 +127,7 @@ def test_job_has_no_targets_by_default(tmp_path):
     assert Job(tmp_path, tmp_path).targets == ()
 
 
-def test_a_dash_is_standard_input_and_output(vcvae, voices):
+def test_dash_is_standard_input_and_output(vcvae, voices):
     """A pipe through another process gives what the command writes from file to file."""
     command = ("vocode", "-", "--vocoder", "griffin-lim")
     source = (voices / "src.wav").read_bytes()
@@ -183,7 +183,7 @@ COMMANDS = [
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=[" ".join(words) for words in COMMANDS])
-def test_what_is_no_file_is_one_sentence_in_every_argument(vcvae, voices, monkeypatch, command):
+def test_argument_that_is_no_file_is_refused_in_one_sentence(vcvae, voices, monkeypatch, command):
     monkeypatch.chdir(voices)
     os.mkfifo("fifo")
     os.symlink("loop", "loop")

@@ -246,7 +246,7 @@ def test_find_recipe_asks_for_a_clone_where_the_package_is_installed_without_one
         recipe.find_recipe(Path("recipes/mini"))
 
 
-def test_recipes_that_use_recordings_of_the_repository_run_from_any_folder(tmp_path, monkeypatch, called):
+def test_recipe_with_recordings_of_the_repository_runs_from_any_folder(tmp_path, monkeypatch, called):
     monkeypatch.chdir(tmp_path)
     lines = []
     run(Path("recipes/mini"), lines.append, last="prepare")
@@ -255,7 +255,7 @@ def test_recipes_that_use_recordings_of_the_repository_run_from_any_folder(tmp_p
     assert f"vcvae prepare folder {voices} exp/mini/prepared " in lines[1]
 
 
-def test_a_recipe_without_the_recordings_of_the_repository_asks_for_a_clone(tmp_path, called):
+def test_recipe_without_the_recordings_of_the_repository_asks_for_a_clone(tmp_path, called):
     (tmp_path / "mini").mkdir()
     text = (recipe.CLONE / "recipes" / "mini" / "recipe.yaml").read_text()
     (tmp_path / "mini" / "recipe.yaml").write_text(text)

@@ -6,7 +6,9 @@ import torch
 
 from tests.corpus import TINY
 from tests.synthetic import RATE, speak
+from vcvae.convert.converter import Converter
 from vcvae.models.conversion.vae import DisentanglingConfig, DisentanglingVAE
+from vcvae.vocoder import GriffinLim
 
 
 @pytest.fixture
@@ -14,6 +16,12 @@ def model():
     """An untrained model of the smallest sizes."""
     torch.manual_seed(0)
     return DisentanglingVAE(DisentanglingConfig(**TINY)).eval()
+
+
+@pytest.fixture
+def small(model):
+    """A converter with the tiny model and the fastest vocoder."""
+    return Converter(model, GriffinLim(iterations=2))
 
 
 @pytest.fixture(scope="session")

@@ -22,11 +22,6 @@ def decibels(x):
     return 10 * np.log10(np.mean(np.square(x)))
 
 
-@pytest.fixture
-def small(model):
-    return Converter(model, GriffinLim(iterations=2))
-
-
 @pytest.fixture(scope="module")
 def source():
     return speak("aisoeufa uio", f0=110, seconds=3.0)

@@ -22,11 +22,6 @@ from vcvae.vocoder import GriffinLim
 STEPS = 2
 
 
-@pytest.fixture
-def small(model):
-    return Converter(model, GriffinLim(iterations=2))
-
-
 @pytest.fixture(scope="module")
 def source():
     return speak("aisoe", f0=110, seconds=1.0)

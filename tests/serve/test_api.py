@@ -67,7 +67,7 @@ def test_convert_needs_consent(upload):
     assert client.post("/api/convert", files=upload()).status_code == 403
 
 
-def test_a_bad_file_is_one_sentence_without_the_servers_folders(upload, voices):
+def test_convert_answers_a_bad_file_in_one_sentence_without_the_servers_folders(upload, voices):
     client, _ = client_of(Copies())
     (voices / "bad").write_bytes(b"nothing")
     form = upload("bad", "../../<script>.exe")
@@ -76,20 +76,20 @@ def test_a_bad_file_is_one_sentence_without_the_servers_folders(upload, voices):
     assert answer.json()["detail"] == "source.audio: not audio of a known format; convert it to WAV."
 
 
-def test_recordings_that_are_too_long_are_refused(upload, voices):
+def test_convert_refuses_recordings_that_are_too_long(upload, voices):
     client, _ = client_of(Copies(), max_minutes=0.01)
     answer = client.post("/api/convert", files=upload(), data={"consent": "yes"})
     assert answer.status_code == 422
     assert "at most 0.01" in answer.json()["detail"]
 
 
-def test_requests_that_are_too_large_are_refused_before_they_are_read(upload):
+def test_convert_refuses_large_requests_before_they_are_read(upload):
     client, _ = client_of(Copies())
     big = [("source", ("a.wav", b"\0" * (3 * Limits(1.0).max_bytes))), ("target", ("b.wav", b"\0"))]
     assert client.post("/api/convert", files=big, data={"consent": "yes"}).status_code == 413
 
 
-def test_fifty_clients_at_once_all_get_their_conversion(upload):
+def test_convert_answers_fifty_clients_at_once(upload):
     client, _ = client_of(Copies())
     forms = [upload() for _ in range(50)]
     with ThreadPoolExecutor(50) as pool:
@@ -98,7 +98,7 @@ def test_fifty_clients_at_once_all_get_their_conversion(upload):
     assert len({answer.content for answer in answers}) == 1
 
 
-def test_a_password_is_asked_for(upload):
+def test_password_is_required_of_every_request(upload):
     client, _ = client_of(Copies(), auth=("ann", "secret"))
     assert client.post("/api/convert", files=upload(), data={"consent": "yes"}).status_code == 401
     wrong = {"Authorization": "Basic " + base64.b64encode(b"ann:no").decode()}
@@ -107,7 +107,7 @@ def test_a_password_is_asked_for(upload):
     assert client.post("/api/convert", files=upload(), data={"consent": "yes"}, headers=right).status_code == 200
 
 
-def test_only_the_files_of_an_open_session_are_served(tmp_path):
+def test_session_serves_its_files_while_it_is_open(tmp_path):
     client, sessions = client_of(Copies())
     session = sessions.open()
     (session.folder / "source.wav").write_bytes(b"RIFF")
@@ -121,7 +121,7 @@ def test_only_the_files_of_an_open_session_are_served(tmp_path):
     assert not session.folder.exists()
 
 
-def test_a_session_takes_uploads_with_it(tmp_path):
+def test_session_deletes_uploads_when_it_closes(tmp_path):
     sessions = Sessions()
     session = sessions.open()
     copy = tmp_path / "copy.wav"
@@ -210,5 +210,5 @@ def test_live_refuses_what_is_not_there(query):
         socket.receive_bytes()
 
 
-def test_sentences_lose_their_folders():
+def test_without_folder_shortens_paths_in_sentences():
     assert without_folder(VcvaeError("/tmp/x/y.wav: too short; give 1 / 2.")) == "y.wav: too short; give 1 / 2."

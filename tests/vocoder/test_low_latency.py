@@ -24,7 +24,7 @@ def stream_all(vocoder, mel, f0, *, step, look_ahead):
 
 
 @pytest.mark.parametrize("step", [1, 4, 7])
-def test_with_enough_look_ahead_it_is_that_of_the_whole(vocoder, step):
+def test_low_latency_stream_with_enough_look_ahead_equals_the_whole(vocoder, step):
     torch.manual_seed(1)
     mel = torch.randn(1, 80, 60) - 6
     f0 = F0Contour(7 + torch.linspace(0, 0.5, 60)[None], torch.ones(1, 60))
@@ -37,7 +37,7 @@ def test_with_enough_look_ahead_it_is_that_of_the_whole(vocoder, step):
     assert error < 1e-4
 
 
-def test_a_short_look_ahead_changes_little(vocoder):
+def test_low_latency_stream_with_a_short_look_ahead_differs_little(vocoder):
     torch.manual_seed(1)
     mel = torch.randn(1, 80, 1).expand(1, 80, 60) - 6 + 0.1 * torch.randn(1, 80, 60)
     f0 = F0Contour(torch.full((1, 60), 7.0), torch.ones(1, 60))

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
 
 from vcvae.training.config import RunConfig
 
@@ -60,3 +61,19 @@ class Task(nn.Module):
     def released(self) -> nn.Module:
         """The model that `vcvae export` writes."""
         raise NotImplementedError
+
+
+class EmaTask(Task):
+    """A task that trains `model`, and whose exported model is an exponential moving average of it, `ema`."""
+
+    model: nn.Module
+    ema: AveragedModel
+
+    @property
+    def released(self) -> nn.Module:
+        """The model that `vcvae export` writes: the EMA."""
+        return self.ema.module
+
+    def after_step(self) -> None:
+        """Update the EMA."""
+        self.ema.update_parameters(self.model)

@@ -72,7 +72,7 @@ def test_convert_of_one_window_without_prior_is_that_of_the_model(model, mels, m
         torch.testing.assert_close(converted, model.convert(mel, voice, target_f0=target_f0), atol=1e-3, rtol=0)
 
 
-def test_the_statistics_of_typical_speech_suffice(model, mels):
+def test_running_statistics_of_typical_speech_suffice(model, mels):
     with torch.inference_mode():
         voice, mel = model.voice(mels[0]), mels[1]
         runner = RunningModel(model, voice, [mel])
@@ -82,7 +82,7 @@ def test_the_statistics_of_typical_speech_suffice(model, mels):
         torch.testing.assert_close(converted, model.convert(mel, voice, target_f0=target_f0), atol=1e-3, rtol=0)
 
 
-def test_the_model_itself_is_unchanged(model, mels):
+def test_running_model_leaves_the_model_unchanged(model, mels):
     with torch.inference_mode():
         voice, mel = model.voice(mels[0]), mels[1]
         before = model.convert(mel, voice)

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from tests.synthetic import speak
+from tests.corpus import NO_FILES, speech_batch
 from vcvae.models.classic.autoencoder import VAE, AutoEncoder, DenoisingAutoEncoder
 from vcvae.models.classic.elbo import bound
 from vcvae.training.tasks.autoencoders import (
@@ -13,7 +13,6 @@ from vcvae.training.tasks.autoencoders import (
     VAETask,
 )
 
-WHERE = {"output": "", "data": {"train": "", "dev": ""}}
 MEMBERS = {
     AutoEncoder: (AutoEncoderRun, AutoEncoderTask),
     DenoisingAutoEncoder: (DenoisingRun, DenoisingTask),
@@ -23,22 +22,14 @@ MEMBERS = {
 
 @pytest.fixture
 def batch():
-    samples = [
-        [torch.from_numpy(speak("aiueo", f0=100 + 50 * k, seconds=0.75, seed=i))[:16384] for i in range(2)]
-        for k in range(2)
-    ]
-    bandwidth = torch.tensor([[8000.0, 8000.0], [5500.0, 8000.0]])
-    return {
-        "samples": torch.stack([torch.stack(s) for s in samples]),
-        "bandwidth": bandwidth,
-        "speaker": torch.arange(2),
-    }
+    return speech_batch([[8000.0, 8000.0], [5500.0, 8000.0]], seconds=0.75, f0_step=50)
 
 
 def make(kind, **changes):
     torch.manual_seed(0)
     run, task = MEMBERS[kind]
-    return task(run.parse(WHERE | {"model": {"channels": 16, "blocks": 1, "latent": 4}} | changes, context="test"), 2)
+    values = NO_FILES | {"model": {"channels": 16, "blocks": 1, "latent": 4}} | changes
+    return task(run.parse(values, context="test"), 2)
 
 
 @pytest.mark.parametrize("kind", MEMBERS)

@@ -1,15 +1,12 @@
 import pytest
 import torch
 
-from tests.corpus import TINY
-from tests.synthetic import speak
+from tests.corpus import NO_FILES, TINY, speech_batch
 from vcvae.errors import VcvaeError
 from vcvae.features.f0 import F0Statistics
 from vcvae.models.conversion.voice import Voice
 from vcvae.models.distributions import Gaussian
 from vcvae.training.tasks.conversion import ConversionConfig, ConversionTask, speaker_figures
-
-WHERE = {"output": "", "data": {"train": "", "dev": ""}}
 
 PARTS = ("content_fast", "content_slow", "speaker", "decoder_slow", "decoder_fast")
 
@@ -17,21 +14,14 @@ PARTS = ("content_fast", "content_slow", "speaker", "decoder_slow", "decoder_fas
 @pytest.fixture
 def batch():
     """Three speakers, four segments each."""
-    samples = [
-        [torch.from_numpy(speak("aiueo", f0=100 + 50 * k, seconds=0.75, seed=i))[:16384] for i in range(4)]
-        for k in range(3)
-    ]
-    return {
-        "samples": torch.stack([torch.stack(pair) for pair in samples]),
-        "bandwidth": torch.tensor([[8000.0] * 4, [5500.0, 8000.0] * 2, [4000.0] * 4]),
-        "speaker": torch.tensor([4, 7, 9]),
-    }
+    bandwidth = [[8000.0] * 4, [5500.0, 8000.0] * 2, [4000.0] * 4]
+    return speech_batch(bandwidth, seconds=0.75, f0_step=50) | {"speaker": torch.tensor([4, 7, 9])}
 
 
 def make(**changes):
     torch.manual_seed(0)
     changes = {"voice_augmentation": {"probability": 0}} | changes
-    return ConversionTask(ConversionConfig(**WHERE, model=TINY, **changes), speakers=10)
+    return ConversionTask(ConversionConfig(**NO_FILES, model=TINY, **changes), speakers=10)
 
 
 def test_forward_gives_each_loss_term_gradients_to_its_own_parts(batch):
@@ -191,7 +181,7 @@ def test_init_from_copies_the_weights(tmp_path):
         torch.testing.assert_close(second.released.state_dict()[name], value, atol=1e-3, rtol=1e-3)  # float16
     with pytest.raises(VcvaeError, match=r"init_from: .* has other sizes"):
         ConversionTask(
-            ConversionConfig(**WHERE, model=TINY | {"slow_channels": 24}, init_from=str(tmp_path / "converter")), 2
+            ConversionConfig(**NO_FILES, model=TINY | {"slow_channels": 24}, init_from=str(tmp_path / "converter")), 2
         )
 
 
@@ -201,7 +191,7 @@ def test_init_from_a_shallower_model_starts_with_its_function(tmp_path, batch):
     more = {f"{part}_blocks": getattr(shallow.config.model, f"{part}_blocks") + 1 for part in PARTS}
     sizes = TINY | more
     torch.manual_seed(1)
-    deep = ConversionTask(ConversionConfig(**WHERE, model=sizes, init_from=str(tmp_path / "converter")), speakers=10)
+    deep = ConversionTask(ConversionConfig(**NO_FILES, model=sizes, init_from=str(tmp_path / "converter")), speakers=10)
     assert sum(p.numel() for p in deep.model.parameters()) > sum(p.numel() for p in shallow.model.parameters())
     mel = shallow.segment_batch.prepare(batch)[1][:3]
     with torch.no_grad():
@@ -211,7 +201,7 @@ def test_init_from_a_shallower_model_starts_with_its_function(tmp_path, batch):
     deep.released.save_pretrained(tmp_path / "deeper")
     # A deeper model cannot initialize a shallower one.
     with pytest.raises(VcvaeError, match=r"init_from: .* or more blocks"):
-        ConversionTask(ConversionConfig(**WHERE, model=TINY, init_from=str(tmp_path / "deeper")), 2)
+        ConversionTask(ConversionConfig(**NO_FILES, model=TINY, init_from=str(tmp_path / "deeper")), 2)
 
 
 def test_aam_softmax_leaves_out_augmented_voices(batch):

@@ -1,8 +1,7 @@
 import pytest
 import torch
 
-from tests.corpus import TINY, TINY_ECAPA, TINY_RECOGNIZER
-from tests.synthetic import speak
+from tests.corpus import NO_FILES, TINY, TINY_ECAPA, TINY_RECOGNIZER, speech_batch
 from vcvae.conversion_losses import ConversionLosses
 from vcvae.errors import VcvaeError
 from vcvae.models.conversion.vae import DisentanglingConfig, DisentanglingVAE
@@ -16,21 +15,11 @@ from vcvae.training.tasks.conversion_losses import (
 )
 from vcvae.vocoder import SourceFilterVocoder, SourceFilterVocoderConfig
 
-WHERE = {"output": "", "data": {"train": "", "dev": ""}}
-
 
 @pytest.fixture(scope="module")
 def batch():
     """Two speakers, four segments each."""
-    samples = [
-        [torch.from_numpy(speak("aiueo", f0=100 + 80 * k, seconds=0.5, seed=i))[:10240] for i in range(4)]
-        for k in range(2)
-    ]
-    return {
-        "samples": torch.stack([torch.stack(segments) for segments in samples]),
-        "bandwidth": torch.full((2, 4), 8000.0),
-        "speaker": torch.tensor([0, 1]),
-    }
+    return speech_batch([[8000.0] * 4] * 2, seconds=0.5, f0_step=80)
 
 
 @pytest.fixture
@@ -43,7 +32,7 @@ def config(tmp_path, monkeypatch):
     )
     monkeypatch.setattr(conversion_losses, "load_losses", lambda _: frozen)
     DisentanglingVAE(DisentanglingConfig(**TINY, postfilter_blocks=1, postfilter_channels=16)).save_pretrained(tmp_path)
-    return ConversionLossesConfig(**WHERE, converter=str(tmp_path), content_latent=TINY["content_latent"] + 4)
+    return ConversionLossesConfig(**NO_FILES, converter=str(tmp_path), content_latent=TINY["content_latent"] + 4)
 
 
 def learn(task, batch, steps, *, rate=3e-3):

@@ -3,42 +3,31 @@ import math
 import pytest
 import torch
 
-from tests.corpus import TINY
-from tests.synthetic import speak
+from tests.corpus import NO_FILES, TINY, speech_batch
 from vcvae.errors import VcvaeError
 from vcvae.models.conversion.vae import DisentanglingConfig, DisentanglingVAE
 from vcvae.training.tasks.postfilter import PostfilterConfig, PostfilterTask
-
-WHERE = {"output": "", "data": {"train": "", "dev": ""}}
 
 
 @pytest.fixture
 def batch():
     """Two speakers, four segments each; the second is band-limited."""
-    samples = [
-        [torch.from_numpy(speak("aiueo", f0=100 + 80 * k, seconds=0.5, seed=i))[:10240] for i in range(4)]
-        for k in range(2)
-    ]
-    return {
-        "samples": torch.stack([torch.stack(segments) for segments in samples]),
-        "bandwidth": torch.tensor([[8000.0] * 4, [4000.0] * 4]),
-        "speaker": torch.tensor([0, 1]),
-    }
+    return speech_batch([[8000.0] * 4, [4000.0] * 4], seconds=0.5, f0_step=80)
 
 
 @pytest.fixture
 def task(tmp_path):
     torch.manual_seed(0)
     DisentanglingVAE(DisentanglingConfig(**TINY)).save_pretrained(tmp_path)
-    return PostfilterTask(PostfilterConfig(**WHERE, converter=str(tmp_path), channels=24, blocks=1), speakers=2)
+    return PostfilterTask(PostfilterConfig(**NO_FILES, converter=str(tmp_path), channels=24, blocks=1), speakers=2)
 
 
 def test_model_with_a_postfilter_of_another_size_is_an_error(task, tmp_path):
     task.released.save_pretrained(tmp_path / "with")
-    again = PostfilterConfig(**WHERE, converter=str(tmp_path / "with"), channels=24, blocks=1)
+    again = PostfilterConfig(**NO_FILES, converter=str(tmp_path / "with"), channels=24, blocks=1)
     assert again.model == task.model.config
     with pytest.raises(VcvaeError, match="1 blocks of 24 channels"):
-        PostfilterConfig(**WHERE, converter=str(tmp_path / "with"), channels=16, blocks=1).model  # noqa: B018
+        PostfilterConfig(**NO_FILES, converter=str(tmp_path / "with"), channels=16, blocks=1).model  # noqa: B018
 
 
 def test_forward_trains_the_postfilter_and_its_discriminator_only(task, batch):

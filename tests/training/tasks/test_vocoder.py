@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from tests.corpus import NO_FILES
 from tests.synthetic import speak
 from vcvae.errors import VcvaeError
 from vcvae.features.mel import MelConfig, MelSpectrogram, valid_band_mask
@@ -17,7 +18,6 @@ from vcvae.vocoder.source_filter import SourceFilterVocoderConfig
 
 SMALL = {"channels": 16, "blocks": 1, "f0_channels": 8, "f0_blocks": 1}
 SLIM = {"period_channels": [2, 2], "spectrum_channels": [2, 2], "spectrum_strides": [4, 2]}
-WHERE = {"output": "", "data": {"train": "", "dev": ""}}
 
 
 @pytest.fixture
@@ -33,7 +33,7 @@ def batch():
 def make(**changes):
     torch.manual_seed(0)
     return VocoderTask(
-        VocoderConfig.parse(WHERE | {"model": SMALL, "discriminators": SLIM} | changes, context="test"), speakers=2
+        VocoderConfig.parse(NO_FILES | {"model": SMALL, "discriminators": SLIM} | changes, context="test"), speakers=2
     )
 
 
@@ -122,7 +122,7 @@ def test_conversions_have_the_teachers_synthesis_as_target(batch, converter, mon
     ((generator_mel, f0),) = generator_calls
     assert torch.equal(generator_mel, torch.cat([converted, mel[2:]]))
     torch.testing.assert_close(f0[:2].log_f0, model.target_f0(mel[:2], targets).log_f0)
-    recorded_f0 = task.generator.f0.decode(*task.generator.f0_logits(mel[2:]))
+    recorded_f0 = task.model.f0.decode(*task.model.f0_logits(mel[2:]))
     torch.testing.assert_close(f0[2:].log_f0, recorded_f0.log_f0)
     target_spectra, _, bandwidth = distance_calls[0]
     for spectrum, of_teacher, of_recorded in zip(
@@ -166,7 +166,7 @@ def test_init_from_may_differ_in_post_processing_but_not_in_size(tmp_path):
     saved.save_pretrained(tmp_path)
     task = make(init_from=str(tmp_path), model=SMALL | {"ground_truth": {"griffin_lim_iterations": 0}})
     assert task.released.config.ground_truth.griffin_lim_iterations == 0
-    torch.testing.assert_close(task.generator.backbone.stem.weight, saved.backbone.stem.weight)
+    torch.testing.assert_close(task.model.backbone.stem.weight, saved.backbone.stem.weight)
     with pytest.raises(VcvaeError, match="has other sizes than 'model'"):
         make(init_from=str(tmp_path), model=SMALL | {"channels": 8})
 

@@ -16,7 +16,7 @@ from vcvae.models.classic.autoencoder import VAE, AutoEncoder, AutoEncoderConfig
 from vcvae.training import losses
 from vcvae.training.config import MAX_STEPS, RunConfig
 from vcvae.training.ema import ema
-from vcvae.training.task import Batch, Task, ValidationResult
+from vcvae.training.task import Batch, EmaTask, ValidationResult
 
 
 class AutoEncoderRun(RunConfig):
@@ -52,7 +52,7 @@ class VAERun(AutoEncoderRun):
     )
 
 
-class AutoEncoderTask(Task):
+class AutoEncoderTask(EmaTask):
     """An auto-encoder, its EMA, and the negative log-likelihood of its input."""
 
     model_class: type[AutoEncoder] = AutoEncoder
@@ -68,14 +68,6 @@ class AutoEncoderTask(Task):
 
     def setup(self, batches: Iterator[Batch]) -> None:
         self.model.initialize(torch.cat([self.spectrogram(batch["samples"].flatten(0, 1)) for batch in batches]))
-
-    @property
-    def released(self) -> AutoEncoder:
-        """The model that an export writes: the EMA."""
-        return self.ema.module
-
-    def after_step(self) -> None:
-        self.ema.update_parameters(self.model)
 
     def encoder_input(self, samples: Tensor) -> Tensor:
         """Clean samples (batch, samples) → the log-mels that the encoder gets (batch, n_mels, frames)."""

@@ -22,7 +22,7 @@ from vcvae.training.config import MAX_STEPS, RunConfig, Speeds
 from vcvae.training.discriminators.mel import MelDiscriminator, MelDiscriminatorConfig
 from vcvae.training.ema import ema
 from vcvae.training.segments import SegmentBatch, segment_major
-from vcvae.training.task import Batch, Task, ValidationResult
+from vcvae.training.task import Batch, EmaTask, ValidationResult
 
 # Names of the weights of residual blocks, of which a model may have more than the one it is initialized from.
 BLOCK = re.compile(r"\.(fast|slow|blocks|cross_attention)\.\d+\.")
@@ -99,7 +99,7 @@ class ConversionConfig(RunConfig):
     ] = Field("lowest reconstruction", description="validation figure by which checkpoints are compared")
 
 
-class ConversionTask(Task):
+class ConversionTask(EmaTask):
     """The conversion model, its EMA, the discriminator, and the losses."""
 
     def __init__(self, config: ConversionConfig, speakers: int) -> None:
@@ -149,14 +149,6 @@ class ConversionTask(Task):
             "discriminator": list(self.discriminator.parameters()),
             "model": [*self.model.parameters(), self.prototypes],
         }
-
-    @property
-    def released(self) -> DisentanglingVAE:
-        """The model that an export writes: the EMA."""
-        return self.ema.module
-
-    def after_step(self) -> None:
-        self.ema.update_parameters(self.model)
 
     def forward(self, batch: Batch, step: int) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """The totals of discriminator and model, and the loss terms before weighting."""

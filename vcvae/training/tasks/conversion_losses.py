@@ -28,7 +28,7 @@ from vcvae.training import losses
 from vcvae.training.config import OptimizerConfig, RunConfig, Speeds
 from vcvae.training.ema import ema
 from vcvae.training.segments import SegmentBatch
-from vcvae.training.task import Batch, Task, ValidationResult
+from vcvae.training.task import Batch, EmaTask, ValidationResult
 
 BANK_MOMENTUM = 0.3  # weight of a batch's segments in the running mean of their speaker's statistics
 
@@ -89,7 +89,7 @@ class ConversionLossesConfig(RunConfig):
         return sizes.model_copy(update={"content_latent": self.content_latent or sizes.content_latent})
 
 
-class ConversionLossesTask(Task):
+class ConversionLossesTask(EmaTask):
     """The conversion model, its EMA, and the frozen networks.
 
     `bank` holds for each training voice the running mean of the frozen speaker network's statistics; the speaker loss
@@ -123,14 +123,6 @@ class ConversionLossesTask(Task):
 
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
         return {"model": [p for p in self.model.parameters() if p.requires_grad]}
-
-    @property
-    def released(self) -> DisentanglingVAE:
-        """The model that an export writes: the EMA."""
-        return self.ema.module
-
-    def after_step(self) -> None:
-        self.ema.update_parameters(self.model)
 
     def forward(self, batch: Batch, step: int) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """The total, and the loss terms before weighting."""

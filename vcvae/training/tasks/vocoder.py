@@ -27,7 +27,7 @@ from vcvae.training.discriminators.waveform import WaveformDiscriminatorConfig, 
 from vcvae.training.ema import ema
 from vcvae.training.segments import segment_major
 from vcvae.training.spectral import MultiResolutionSpectrum
-from vcvae.training.task import Batch, Task, ValidationResult
+from vcvae.training.task import Batch, EmaTask, ValidationResult
 from vcvae.vocoder import load_vocoder
 from vcvae.vocoder.source_filter import SourceFilterVocoder, SourceFilterVocoderConfig
 
@@ -84,19 +84,19 @@ class VocoderConfig(RunConfig):
         return self
 
 
-class VocoderTask(Task):
+class VocoderTask(EmaTask):
     """The vocoder (generator), its EMA, the discriminators, and the losses."""
 
     def __init__(self, config: VocoderConfig, speakers: int) -> None:
         super().__init__(config, speakers)
         mel = config.model.mel
         self.spectrogram = MelSpectrogram(mel)
-        self.generator = SourceFilterVocoder(config.model)
+        self.model = SourceFilterVocoder(config.model)
         if config.init_from:
-            self.generator.load_state_dict(self._initial_generator(config.init_from).state_dict())
+            self.model.load_state_dict(self._initial_generator(config.init_from).state_dict())
         self.converter = self._fetch(DisentanglingVAE, config.converter) if config.converter else None
         self.teacher = load_vocoder(config.teacher, mel).requires_grad_(False) if config.teacher else None
-        self.ema = ema(self.generator, config.ema_decay)
+        self.ema = ema(self.model, config.ema_decay)
         self.discriminators = WaveformDiscriminators(config.discriminators)
         self.spectra = MultiResolutionSpectrum(mel.sample_rate)
 
@@ -125,20 +125,12 @@ class VocoderTask(Task):
     def parameter_groups(self) -> dict[str, list[torch.nn.Parameter]]:
         return {
             "discriminator": list(self.discriminators.parameters()),
-            "generator": list(self.generator.parameters()),
+            "generator": list(self.model.parameters()),
         }
 
     def lr_scale(self, group: str) -> float:
         """Discriminators learn faster, as by the two time-scale rule of Heusel et al. 2017 (arXiv:1706.08500)."""
         return self.config.discriminator_lr_scale if group == "discriminator" else 1.0
-
-    @property
-    def released(self) -> SourceFilterVocoder:
-        """The model that an export writes: the EMA of the generator."""
-        return self.ema.module
-
-    def after_step(self) -> None:
-        self.ema.update_parameters(self.generator)
 
     def forward(self, batch: Batch, step: int) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """The totals of discriminators and generator, and the generator's loss terms before weighting."""
@@ -170,8 +162,8 @@ class VocoderTask(Task):
         # Within the range of the mel the silence above a recording's bandwidth is compared, too: the mel shows it.
         bandwidth = recorded_bandwidth.clamp(min=c.model.mel.f_max)
         mel = self.spectrogram(target)
-        f0_scores, voiced = self.generator.f0_logits(mel)
-        predicted_f0 = self.generator.f0.decode(f0_scores, voiced)
+        f0_scores, voiced = self.model.f0_logits(mel)
+        predicted_f0 = self.model.f0.decode(f0_scores, voiced)
         measured_f0 = yin(target, sample_rate=c.model.mel.sample_rate, hop=c.model.mel.hop)
         count = int(c.conversion_share * len(mel)) if self.converter else 0
         f0 = predicted_f0.detach()
@@ -183,7 +175,7 @@ class VocoderTask(Task):
             target = torch.cat([teacher_audio, target[count:]])
             full_bandwidth = torch.full_like(bandwidth[:count], c.model.mel.sample_rate / 2)
             bandwidth = torch.cat([full_bandwidth, bandwidth[count:]])
-        generated = self.generator.synthesize_for_training(mel, f0)
+        generated = self.model.synthesize_for_training(mel, f0)
         terms = {
             "spectrum": self.spectra.distance(self.spectra(target), self.spectra(generated), bandwidth),
             "f0": losses.f0(f0_scores, voiced, measured_f0),
