@@ -39,7 +39,7 @@ class Recognizer:
         return text.lower()
 
 
-class Judge:
+class FakePredictor:
     labels = {"mean": "quality by nobody"}  # noqa: RUF012
 
     def __init__(self, _):
@@ -131,11 +131,11 @@ def test_evaluate_a_corpus(evaluate, shared, tmp_path, monkeypatch):
 def test_evaluate_a_table_and_report_what_is_missing_or_fails(evaluate, shared, tmp_path, monkeypatch):
     monkeypatch.setitem(plugins.VERIFIERS, "fake", Verifier)
     monkeypatch.setitem(plugins.RECOGNIZERS, "fake", Recognizer)
-    monkeypatch.setitem(plugins.QUALITIES, "fake", Judge)
+    monkeypatch.setitem(plugins.QUALITIES, "fake", FakePredictor)
     monkeypatch.setitem(plugins.QUALITIES, "bare", plugins.DNSMOS)
     named = ("--verifier", "fake", "--asr", "fake", "--quality", "fake", "--quality", "bare:/nowhere")
     code, out, _ = evaluate("--cases", shared / "cases.tsv", *named)
-    assert code == 1  # for the judge had no opinion
+    assert code == 1  # for the predictor failed
     report = json.loads((tmp_path / "out" / "report.json").read_text())
     first, second = report["cases"]
     assert first["failed"] == second["failed"] == "mean: no opinion"

@@ -41,6 +41,7 @@ def escape_unprintable() -> None:
 
 
 def say(text: str) -> None:
+    """Print a line on standard output."""
     out.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
@@ -51,6 +52,7 @@ def say_written(path: Path) -> None:
 
 
 def show_table(title: str, columns: tuple[str, ...], rows: Iterable[tuple]) -> None:
+    """Print a table on standard error."""
     table = Table(*columns, title=title)
     for row in rows:
         table.add_row(*(str(cell) for cell in row))

@@ -13,6 +13,7 @@ from vcvae.errors import check_followable
 
 
 def finite(value: float) -> float:
+    """A number that is neither infinite nor NaN."""
     if not math.isfinite(value):
         raise typer.BadParameter("give a finite number.")
     return value

@@ -62,6 +62,7 @@ def tables(report: EvaluationReport) -> dict[str, Table]:
 
 
 def describe_settings(report: EvaluationReport) -> str:
+    """One paragraph: what was evaluated, and how to read the tables."""
     settings = report.settings
     return (
         f"Model {settings['model']}, vocoder {settings['vocoder']}, {settings['steps']} steps of fine-tuning to each "
@@ -70,6 +71,7 @@ def describe_settings(report: EvaluationReport) -> str:
 
 
 def markdown(report: EvaluationReport) -> str:
+    """The tables in Markdown."""
     parts = ["# Evaluation of conversions", describe_settings(report)]
     for title, (columns, rows) in tables(report).items():
         lines = [columns, ("---",) * len(columns), *rows]
