@@ -142,12 +142,12 @@ def test_read_checks_the_length_after_trimming(tmp_path):
 
 def test_read_a_flac_of_unspecified_length(tmp_path, speech):
     path = put(tmp_path / "a.flac", speech)
-    told = audio.read(path, RATE)
+    expected = audio.read(path, RATE)
     header = bytearray(path.read_bytes())
     header[21] &= 0xF0
     header[22:26] = bytes(4)
     path.write_bytes(header)
-    np.testing.assert_array_equal(audio.read(path, RATE), told)
+    np.testing.assert_array_equal(audio.read(path, RATE), expected)
 
 
 @pytest.mark.parametrize("size", [0xFFFFFFFF, 0x7FFFF000])

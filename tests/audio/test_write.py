@@ -45,14 +45,14 @@ def test_read_and_write_unusual_names(tmp_path, monkeypatch, speech, name):
 
 def test_write_keeps_an_existing_file_without_force(tmp_path, speech):
     path = tmp_path / "a.wav"
-    path.write_bytes(b"precious")
+    path.write_bytes(b"earlier")
     for call in (
         lambda: audio.check_output(path),
         lambda: audio.write(path, speech, RATE),
         lambda: audio.Writer(path, RATE).__enter__(),
     ):
         refused(call, path, "--force")
-    assert path.read_bytes() == b"precious"
+    assert path.read_bytes() == b"earlier"
     audio.check_output(path, force=True)
     audio.write(path, speech, RATE, force=True)
     assert len(audio.read(path, RATE)) == len(speech)
@@ -109,14 +109,14 @@ def test_write_on_a_full_disk(tmp_path, name, late):
 
 @pytest.mark.parametrize("where", ["write", "replace"])
 def test_write_failure_keeps_the_old_file(tmp_path, speech, where, monkeypatch):
-    (tmp_path / "a.wav").write_bytes(b"precious")
+    (tmp_path / "a.wav").write_bytes(b"earlier")
 
     def fail(*args, **kwargs):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(os if where == "replace" else soundfile.SoundFile, where, fail)
     refused(lambda: audio.write(tmp_path / "a.wav", speech, RATE, force=True), "a.wav", "No space left on device")
-    assert (tmp_path / "a.wav").read_bytes() == b"precious"
+    assert (tmp_path / "a.wav").read_bytes() == b"earlier"
     assert os.listdir(tmp_path) == ["a.wav"]
 
 
@@ -182,7 +182,7 @@ def test_writer_is_write_in_pieces(tmp_path, speech, monkeypatch):
 def test_writer_leaves_nothing_after_an_exception(tmp_path, speech, exception, existing):
     path = tmp_path / "a.wav"
     if existing:
-        path.write_bytes(b"precious")
+        path.write_bytes(b"earlier")
 
     def interrupted():
         with audio.Writer(path, RATE, force=True) as writer:
@@ -192,4 +192,4 @@ def test_writer_leaves_nothing_after_an_exception(tmp_path, speech, exception, e
     with pytest.raises(exception, match="mine"):
         interrupted()
     assert os.listdir(tmp_path) == (["a.wav"] if existing else [])
-    assert not existing or path.read_bytes() == b"precious"
+    assert not existing or path.read_bytes() == b"earlier"

@@ -80,8 +80,10 @@ def test_read_returns_a_code_or_refuses_whatever_the_bytes(tmp_path, place, nois
         codes.write(tmp_path / "a.npz", codes.encode(make(), torch.randn(80, 40)))
     whole = (tmp_path / "a.npz").read_bytes()
     place %= len(whole)
-    spoilt = whole[:place] + noise + whole[place + len(noise) :]
-    code = read_or_refused(codes.read, tmp_path / "b.npz", spoilt if cut > 0.5 else spoilt[: int(2 * cut * len(whole))])
+    damaged = whole[:place] + noise + whole[place + len(noise) :]
+    code = read_or_refused(
+        codes.read, tmp_path / "b.npz", damaged if cut > 0.5 else damaged[: int(2 * cut * len(whole))]
+    )
     assert code is None or code.values.ndim == 2
 
 

@@ -40,7 +40,7 @@ def test_manifest_rows_equal_lhotses_in_any_order(tmp_path):
 
 def test_manifest_row_takes_little_memory(tmp_path):
     (cut,) = list(CutSet.from_file(make_corpus(tmp_path, speakers=1, utterances=1) / MANIFEST))
-    many = 20_000
+    many = 5000
     with gzip.open(tmp_path / MANIFEST, "wt", compresslevel=1) as file:
         values = cut.to_dict()
         for i in range(many):
@@ -50,7 +50,7 @@ def test_manifest_row_takes_little_memory(tmp_path):
     manifest = Manifest(tmp_path, 22050)
     held, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert manifest.path(many - 1).name == f"p49_{many - 1:06d}.flac"
+    assert manifest.path(many - 1).name == f"p12_{many - 1:06d}.flac"
     assert held / many < 100  # bytes
 
 
@@ -74,12 +74,12 @@ def line(corpus):
     ],
 )
 def test_manifest_names_the_line_that_is_no_cut(tmp_path, line, path, value, message):
-    spoilt = json.loads(json.dumps(line))
-    place = spoilt
+    damaged = json.loads(json.dumps(line))
+    place = damaged
     for key in path[:-1]:
         place = place[key]
     place[path[-1]] = value
-    (tmp_path / MANIFEST).write_bytes(gzip.compress(f"{json.dumps(line)}\n{json.dumps(spoilt)}\n".encode()))
+    (tmp_path / MANIFEST).write_bytes(gzip.compress(f"{json.dumps(line)}\n{json.dumps(damaged)}\n".encode()))
     with pytest.raises(VcvaeError, match=rf"{MANIFEST}: not a manifest of 'vcvae prepare' \({message}"):
         Manifest(tmp_path, 22050)
 

@@ -18,12 +18,12 @@ NAME = "content.head.weight"  # (8, 16) in the smallest model
 
 @pytest.fixture
 def folder(tiny_model, tmp_path):
-    """A copy of the smallest model, to spoil."""
+    """A copy of the smallest model, to damage."""
     return shutil.copytree(tiny_model, tmp_path / "model")
 
 
 @pytest.mark.parametrize(
-    ("spoil", "message"),
+    ("damage", "message"),
     [
         (lambda x: None, rf"'{NAME}' is absent here and \(8, 16\) by config\.json"),
         (lambda x: x.reshape(-1), rf"'{NAME}' is \(128,\) here"),
@@ -34,10 +34,10 @@ def folder(tiny_model, tmp_path):
         (lambda x: x.to(torch.int8), rf"'{NAME}' is of torch\.int8, not torch\.float32"),
     ],
 )
-def test_weights_that_do_not_fit_are_named(folder, spoil, message):
+def test_weights_that_do_not_fit_are_named(folder, damage, message):
     weights = load_file(folder / WEIGHTS)
-    spoilt = spoil(weights.pop(NAME))
-    save_file(weights if spoilt is None else weights | {NAME: spoilt.contiguous()}, folder / WEIGHTS)
+    damaged = damage(weights.pop(NAME))
+    save_file(weights if damaged is None else weights | {NAME: damaged.contiguous()}, folder / WEIGHTS)
     with pytest.raises(VcvaeError, match=rf"model\.safetensors: {message}"):
         load_model(folder)
 
@@ -80,8 +80,8 @@ def test_load_model_refuses_whatever_the_weights(tiny_model, tmp_path, cut, at, 
     whole = (tiny_model / WEIGHTS).read_bytes()
     header = int.from_bytes(whole[:8], "little") + 8
     place = int(at * header)
-    spoilt = whole[:place] + noise + whole[place + len(noise) :]
-    read_or_refused(lambda _: load_model(folder), folder / WEIGHTS, spoilt[: int(cut * len(spoilt))])
+    damaged = whole[:place] + noise + whole[place + len(noise) :]
+    read_or_refused(lambda _: load_model(folder), folder / WEIGHTS, damaged[: int(cut * len(damaged))])
 
 
 def test_read_checkpoint_refuses_a_compressed_archive(tmp_path):

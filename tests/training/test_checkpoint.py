@@ -118,7 +118,7 @@ def test_load_returns_a_checkpoint_or_refuses_whatever_the_file(tmp_path, data):
     torch.save(values, buffer)
     whole = buffer.getvalue()
     place = data.draw(st.integers(0, len(whole)))
-    spoilt = whole[:place] + data.draw(st.binary(max_size=4)) + whole[place:]
+    damaged = whole[:place] + data.draw(st.binary(max_size=4)) + whole[place:]
     path = tmp_path / checkpoint.NAME
-    read = read_or_refused(lambda _: checkpoint.load(tmp_path), path, data.draw(st.sampled_from([whole, spoilt])))
+    read = read_or_refused(lambda _: checkpoint.load(tmp_path), path, data.draw(st.sampled_from([whole, damaged])))
     assert read is None or isinstance(read["step"], int)
