@@ -5,6 +5,8 @@ The first measures the similarity to the target, the second whether the content 
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -90,17 +92,29 @@ def spec_augment(mel: Tensor) -> Tensor:
     return mean + (mel - mean) * kept
 
 
-def load_losses(mel: MelConfig, *, vocoder: SourceFilterVocoder | None = None) -> ConversionLosses | None:
-    """The losses of the released networks; None for a mel that these are not made for.
+def load_losses(
+    mel: MelConfig,
+    *,
+    speaker_net: str | Path | None = None,
+    content_net: str | Path | None = None,
+    vocoder: SourceFilterVocoder | str | Path | None = None,
+) -> ConversionLosses | None:
+    """The losses of saved networks, by default the released ones; None for a mel that these are not made for.
 
     Args:
-        mel: of the model that is fine-tuned.
-        vocoder: the released vocoder, where it is loaded already; else it is loaded, too.
+        mel: of the model that is trained or fine-tuned.
+        speaker_net: folder or repository of a `SpeakerSimilarityNet`.
+        content_net: of a `ContentNet`.
+        vocoder: of a `SourceFilterVocoder`, or one that is loaded already.
+
+    Raises:
+        VcvaeError: a network is not found, or is none of these.
     """
-    if MelConfig(**describe(SPEAKER_SIMILARITY)[1].get("mel", {})) != mel:
+    speaker_net = speaker_net or SPEAKER_SIMILARITY
+    if MelConfig(**describe(speaker_net)[1].get("mel", {})) != mel:
         return None
+    if not isinstance(vocoder, SourceFilterVocoder):
+        vocoder = SourceFilterVocoder.from_pretrained(vocoder or VOCODER)
     return ConversionLosses(
-        SpeakerSimilarityNet.from_pretrained(SPEAKER_SIMILARITY),
-        ContentNet.from_pretrained(CONTENT),
-        vocoder or SourceFilterVocoder.from_pretrained(VOCODER),
+        SpeakerSimilarityNet.from_pretrained(speaker_net), ContentNet.from_pretrained(content_net or CONTENT), vocoder
     )

@@ -3,8 +3,7 @@ import torch
 
 from tests.corpus import NO_FILES, TINY, TINY_ECAPA, TINY_RECOGNIZER, speech_batch
 from vcvae.conversion_losses import ConversionLosses
-from vcvae.errors import VcvaeError
-from vcvae.models.conversion.vae import DisentanglingConfig, DisentanglingVAE
+from vcvae.models.conversion.vae import CENTRE_MOMENTUM, DisentanglingConfig, DisentanglingVAE
 from vcvae.models.frozen.content import ContentNet, ContentNetConfig
 from vcvae.models.frozen.speaker_similarity import SpeakerSimilarityNet, SpeakerSimilarityNetConfig
 from vcvae.training.tasks import conversion_losses
@@ -14,6 +13,8 @@ from vcvae.training.tasks.conversion_losses import (
     ConversionLossWeights,
 )
 from vcvae.vocoder import SourceFilterVocoder, SourceFilterVocoderConfig
+
+TERMS = tuple(ConversionLossWeights.model_fields)
 
 
 @pytest.fixture(scope="module")
@@ -30,9 +31,9 @@ def config(tmp_path, monkeypatch):
         ContentNet(ContentNetConfig(**TINY_RECOGNIZER)),
         SourceFilterVocoder(SourceFilterVocoderConfig(channels=16, blocks=1)),
     )
-    monkeypatch.setattr(conversion_losses, "load_losses", lambda _: frozen)
+    monkeypatch.setattr(conversion_losses, "load_losses", lambda *_, **__: frozen)
     DisentanglingVAE(DisentanglingConfig(**TINY, postfilter_blocks=1, postfilter_channels=16)).save_pretrained(tmp_path)
-    return ConversionLossesConfig(**NO_FILES, converter=str(tmp_path), content_latent=TINY["content_latent"] + 4)
+    return ConversionLossesConfig(**NO_FILES, converter=str(tmp_path))
 
 
 def learn(task, batch, steps, *, rate=3e-3):
@@ -48,30 +49,10 @@ def learn(task, batch, steps, *, rate=3e-3):
     return terms
 
 
-def test_grown_model_decodes_as_before(config, batch):
-    before = DisentanglingVAE.from_pretrained(config.converter)
-    task = ConversionLossesTask(config, speakers=2)
-    mel = task.segment_batch.prepare(batch)[1]
-    released = task.released
-    content = before.content(mel).mean
-    grown_content = released.content(mel).mean
-    assert grown_content.shape[1] == content.shape[1] + 4
-    torch.testing.assert_close(grown_content[:, : content.shape[1]], content)
-    expected = before.decoder(content, before.reference(mel, content), before.f0(mel), frames=mel.shape[2])
-    reference = released.reference(mel, grown_content)
-    decoded = released.decoder(grown_content, reference, released.f0(mel), frames=mel.shape[2])
-    torch.testing.assert_close(decoded, expected, atol=1e-4, rtol=1e-4)
-
-
-def test_model_smaller_than_the_one_to_start_from_is_an_error(config):
-    with pytest.raises(VcvaeError, match="content_latent: 2 is less than"):
-        config.model_copy(update={"content_latent": 2}).model  # noqa: B018
-
-
-@pytest.mark.parametrize("name", ["content", "speaker", "reconstruction", "kl"])
+@pytest.mark.parametrize("name", TERMS)
 def test_step_down_the_gradient_of_a_term_lowers_it(config, batch, name):
-    weights = dict.fromkeys(("content", "speaker", "reconstruction", "kl"), 0.0) | {name: 1.0}
-    update = {"conversions": 8, "weights": ConversionLossWeights(**weights)}
+    weights = dict.fromkeys(TERMS, 0.0) | {name: 1.0}
+    update = {"conversion_share": 1.0, "weights": ConversionLossWeights(**weights)}
     task = ConversionLossesTask(config.model_copy(update=update), speakers=2)
     (parameters,) = task.parameter_groups().values()
 
@@ -121,3 +102,27 @@ def test_reference_of_few_frames_keeps_the_embedding(config, batch):
     few = task._shorten(reference)
     assert few.keys.shape[1] == few.values.shape[1] == few.mask.shape[1] == 3
     assert few.embedding is reference.embedding
+
+
+def test_centre_of_the_speaker_embeddings_is_measured_in_training(config, batch):
+    task = ConversionLossesTask(config, speakers=2)
+    learn(task, batch, 5, rate=0.0)
+    released = task.released
+    mel, valid_bands = task.segment_batch.prepare(batch)[1:3]
+    mean = released.speaker(mel, valid_bands=valid_bands).mean(dim=0)
+    torch.testing.assert_close(released.speaker.centre, (1 - (1 - CENTRE_MOMENTUM) ** 5) * mean)
+
+
+def test_frozen_networks_and_vocoder_may_be_a_runs_own(config, tmp_path, monkeypatch):
+    monkeypatch.undo()
+    for name, network in (
+        ("speaker_net", SpeakerSimilarityNet(SpeakerSimilarityNetConfig(**TINY_ECAPA))),
+        ("content_net", ContentNet(ContentNetConfig(**TINY_RECOGNIZER))),
+        ("vocoder", SourceFilterVocoder(SourceFilterVocoderConfig(channels=16, blocks=1))),
+    ):
+        network.save_pretrained(tmp_path / name)
+        config = config.model_copy(update={name: str(tmp_path / name)})
+    frozen = ConversionLossesTask(config, speakers=2).frozen
+    assert frozen.speaker_net.config.channels == TINY_ECAPA["channels"]
+    assert frozen.content_net.config.channels == TINY_RECOGNIZER["channels"]
+    assert frozen.vocoder.config.channels == 16

@@ -40,6 +40,9 @@ class ConversionLossWeights(Config):
     speaker: float = Field(
         0.15, ge=0, le=1e6, description="speaker loss of the conversions: cross-entropy among all training speakers"
     )
+    cosine: float = Field(
+        0.0, ge=0, le=1e6, description="1 - the cosine of a conversion and its target, with what all speech shares"
+    )
     reconstruction: float = Field(1.0, ge=0, le=1e6, description="L1 distance of log-mels")
     kl: float = Field(0.0002, ge=0, le=1e6, description="KL of the content latent, nats per latent frame")
 
@@ -51,12 +54,20 @@ class ConversionLossesConfig(RunConfig):
         "conversion_losses", description="name of the training task: conversion_losses"
     )
     converter: str = Field(description="folder or repository of the conversion model to start from")
-    content_latent: int = Field(
-        0, ge=0, le=4096, description="dimensions of the content latent, where they are to grow"
+    speaker_net: str | None = Field(
+        None, description="folder or repository of the frozen speaker network; by default the released one"
+    )
+    content_net: str | None = Field(
+        None, description="folder or repository of the frozen recognizer; by default the released one"
+    )
+    vocoder: str | None = Field(
+        None, description="folder or repository of a source-filter vocoder; by default the released one"
     )
     weights: ConversionLossWeights = ConversionLossWeights()
     speaker_scale: float = Field(20.0, gt=0, le=1000, description="scale of the cosines in the speaker loss")
-    conversions: int = Field(4, gt=0, le=65_536, description="segments of a batch that are converted and scored")
+    conversion_share: float = Field(
+        0.25, gt=0, le=1, description="share of the batch that is converted and scored; these cost most"
+    )
     own_share: float = Field(0.25, ge=0, le=1, description="share of these that is converted to its own speaker")
     short_reference: float = Field(0.15, ge=0, le=1, description="probability of a reference of a few frames only")
     short_reference_frames: int = Field(16, gt=0, le=4096, description="content frames of such a reference")
@@ -78,15 +89,9 @@ class ConversionLossesConfig(RunConfig):
         """The sizes of the model that is trained.
 
         Raises:
-            VcvaeError: there is no conversion model, or it is larger already.
+            VcvaeError: there is no conversion model.
         """
-        sizes = DisentanglingVAE.from_pretrained(self.converter).config
-        if self.content_latent and self.content_latent < sizes.content_latent:
-            raise VcvaeError(
-                f"content_latent: {self.content_latent} is less than the {sizes.content_latent} of {self.converter}; "
-                "it can only grow (0 keeps it)."
-            )
-        return sizes.model_copy(update={"content_latent": self.content_latent or sizes.content_latent})
+        return DisentanglingVAE.from_pretrained(self.converter).config
 
 
 class ConversionLossesTask(EmaTask):
@@ -99,18 +104,21 @@ class ConversionLossesTask(EmaTask):
     def __init__(self, config: ConversionLossesConfig, speakers: int) -> None:
         """
         Raises:
-            VcvaeError: the released frozen networks are not made for the model's mel.
+            VcvaeError: the frozen networks are not made for the model's mel.
         """
         super().__init__(config, speakers)
-        frozen = load_losses(config.model.mel)
+        frozen = load_losses(
+            config.model.mel,
+            speaker_net=config.speaker_net,
+            content_net=config.content_net,
+            vocoder=config.vocoder,
+        )
         if frozen is None:
-            raise VcvaeError(
-                f"converter: {config.converter} has another mel than the frozen networks that come with the package."
-            )
+            raise VcvaeError(f"converter: {config.converter} has another mel than the frozen networks.")
         self._frozen = [frozen]  # in a list, so that a checkpoint does not hold their weights
         sizes = config.model
         self.segment_batch = SegmentBatch(sizes, config.segments)
-        self.model = grow(DisentanglingVAE.from_pretrained(config.converter), sizes).train()
+        self.model = DisentanglingVAE.from_pretrained(config.converter).train()
         self.model.f0.requires_grad_(False)
         self.ema = ema(self.model, config.ema_decay)
         self.content_perturbation = Perturbation(config.content_input, sizes.mel)
@@ -151,7 +159,7 @@ class ConversionLossesTask(EmaTask):
         The first of them are converted to their own speaker, the others to the previous speaker of the batch.
         """
         c, model, frozen = self.config, self.model, self.frozen
-        rows = torch.randperm(len(mel), device=mel.device)[: c.conversions]
+        rows = torch.randperm(len(mel), device=mel.device)[: max(1, round(c.conversion_share * len(mel)))]
         own = torch.arange(len(rows), device=mel.device) < round(c.own_share * len(rows))
         previous = self.segment_batch.of_previous_speaker(torch.arange(len(mel), device=mel.device))
         targets = torch.where(own, rows, previous[rows])
@@ -173,10 +181,11 @@ class ConversionLossesTask(EmaTask):
         samples = frozen.synthesize(converted, target_f0)
         with torch.no_grad():
             source_features = frozen.content_net(frozen.synthesize(source_mel, f0[rows]))
-        masked = torch.cat([spec_augment(x[None]) for x in frozen.analysis(samples)])
+        statistics = frozen.speaker_net(torch.cat([spec_augment(x[None]) for x in frozen.analysis(samples)]))
         return {
             "content": frozen.content_net.distance(frozen.content_net(samples), source_features),
-            "speaker": self._speaker_loss(frozen.speaker_net(masked), speakers[targets]),
+            "speaker": self._speaker_loss(statistics, speakers[targets]),
+            "cosine": 1 - torch.cosine_similarity(statistics, self.bank[speakers[targets]]).mean(),
         }
 
     def _speaker_loss(self, statistics: Tensor, targets: Tensor) -> Tensor:
