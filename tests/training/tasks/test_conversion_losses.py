@@ -107,7 +107,7 @@ def test_reference_of_few_frames_keeps_the_embedding(config, batch):
 def test_centre_of_the_speaker_embeddings_is_measured_in_training(config, batch):
     task = ConversionLossesTask(config, speakers=2)
     learn(task, batch, 5, rate=0.0)
-    released = task.released
+    released = task.eval().released
     mel, valid_bands = task.segment_batch.prepare(batch)[1:3]
     mean = released.speaker(mel, valid_bands=valid_bands).mean(dim=0)
     torch.testing.assert_close(released.speaker.centre, (1 - (1 - CENTRE_MOMENTUM) ** 5) * mean)
