@@ -29,7 +29,7 @@ LAUNCH = RECIPES / "accelerate"
 JOINT_DENSITY = RECIPES / "family" / "gmm_conversion.yaml"
 TRAINING = [
     path
-    for path in sorted(RECIPES.glob("*/*.yaml"))
+    for path in sorted(RECIPES.rglob("*.yaml"))
     if path.name != FILE and path.parent != LAUNCH and path != JOINT_DENSITY
 ]
 # Trained in miniature: of the recipes of corpora, which differ in paths and steps only, one.
@@ -61,7 +61,11 @@ def test_configuration_can_be_read(path):
     assert config.data.train != config.data.dev
 
 
-@pytest.mark.parametrize("path", [path for path in TRAINING if path.parent.name in ("folder", "vocoder", "family")])
+@pytest.mark.parametrize(
+    "path",
+    [path for path in TRAINING if path.parent.name in ("folder", "vocoder", "family", "cpu", "gpu")],
+    ids=name_of,
+)
 def test_configuration_states_its_cost_and_expected_figures(path):
     comment = " ".join(line for line in path.read_text().splitlines() if line.startswith("#"))
     assert "Cost" in comment
@@ -143,19 +147,21 @@ STEPS = [(file, step) for file in RECIPE_FILES for step in resolved(file)]
 @pytest.mark.parametrize(("file", "step"), STEPS, ids=[f"{file.parent.name}-{step.name}" for file, step in STEPS])
 def test_step_is_a_command_and_makes_what_other_steps_need(file, step, monkeypatch):
     command, *arguments = step.words
-    commands = get_command(app).commands
-    assert command in commands
-    # Exits if an option or an argument is unknown or missing.
-    commands[command].make_context(command, list(arguments))
     monkeypatch.chdir(RECIPES.parent)
+    if command == recipe.PYTHON:
+        assert Path(arguments[0]).is_file()
+        return
+    # Exits if an option or an argument is unknown or missing.
+    get_command(app).commands[command].make_context(command, list(arguments))
     made = [path for other in resolved(file) if other.name != step.name for path in other.makes]
     if command == "train":
         config = parse(read_yaml(arguments[0]), context=arguments[0])
         assert config.output in step.makes
         for split in (config.data.train, config.data.dev):
             assert f"{split}/{MANIFEST}" in made
-        if config.task == "postfilter":
-            assert f"{config.converter}/model.safetensors" in made
+        for key in ("converter", "speaker_net", "content_net"):
+            if getattr(config, key, None):
+                assert f"{getattr(config, key)}/model.safetensors" in made
     if command == "export":
         assert arguments[0] in made
         assert step.makes == [f"{arguments[1]}/model.safetensors"]
@@ -180,6 +186,7 @@ def test_accelerate_reads_its_configurations(path):
     assert config.mixed_precision == "no"  # the key `precision` of a training's configuration sets it
 
 
-def test_slurm_script_is_valid_bash():
-    script = (LAUNCH / "slurm.sh").read_text()
+@pytest.mark.parametrize("name", ["accelerate/slurm.sh", "release/gpu.sh"])
+def test_script_is_valid_bash(name):
+    script = (RECIPES / name).read_text()
     assert subprocess.run(["bash", "-n"], input=script, text=True).returncode == 0

@@ -1,15 +1,15 @@
 """Makes the frozen networks of the losses (vcvae/pretrained/speaker_similarity, content) from public checkpoints.
 
-    python recipes/release/frozen_networks.py speaker DESTINATION --recordings FOLDER [--checkpoint FOLDER]
-    python recipes/release/frozen_networks.py content DESTINATION [--checkpoint FOLDER]
+    python recipes/release/frozen_networks.py speaker DESTINATION --recordings FOLDER [--factorize]
+    python recipes/release/frozen_networks.py content DESTINATION
 
 The speaker network is SpeechBrain's ECAPA-TDNN (the repository speechbrain/spkrec-ecapa-voxceleb, or a folder with its
 embedding_model.ckpt) without its last layer. Its filter bank is predicted from the log-mel by a linear map, fitted by
-least squares to recordings of many speakers. Its large matrices are then replaced by two factors each, which keep the
-principal components of their outputs for these recordings: two thirds of the size and of the time. The command prints
-the cosine of both networks' outputs for other recordings. The content network is the encoder of Moonshine (the
-repository UsefulSensors/moonshine-tiny, or a folder with its model.safetensors). Weights are stored in int8. Each takes
-minutes on a CPU. Users never need this.
+least squares to recordings of many speakers. With --factorize its large matrices are replaced by two factors each,
+which keep the principal components of their outputs for these recordings: two thirds of the size and of the time. The
+content network is the encoder of Moonshine (the repository UsefulSensors/moonshine-tiny, or a folder with its
+model.safetensors). --checkpoint names another folder or repository. Weights are stored in int8, beside a card, which
+states the cosine of the outputs and of the original network's for other recordings. Each takes minutes on a CPU.
 """
 
 from __future__ import annotations
@@ -30,27 +30,27 @@ from vcvae.errors import VcvaeError
 from vcvae.features.fbank import FBANK_SAMPLE_RATE, filterbank
 from vcvae.features.mel import MelConfig, MelSpectrogram
 from vcvae.models.frozen.content import ContentNet, ContentNetConfig
-from vcvae.models.frozen.ecapa import EcapaTDNN, EcapaTrunk, ReflectConv1d, load_ecapa
-from vcvae.models.frozen.moonshine import MoonshineEncoder, load_moonshine
+from vcvae.models.frozen.ecapa import ECAPA_REPOSITORY, EcapaTDNN, EcapaTrunk, ReflectConv1d, load_ecapa
+from vcvae.models.frozen.moonshine import MOONSHINE_REPOSITORY, MoonshineEncoder, load_moonshine
 from vcvae.models.frozen.speaker_similarity import CONTEXT_FRAMES, SpeakerSimilarityNet, SpeakerSimilarityNetConfig
-from vcvae.models.hub import check_vacant
+from vcvae.models.hub import CARD, check_vacant
 
 MAX_SECONDS = 10.0  # used of each recording, from its beginning
 BLOCK_RANK = 3 / 8  # of the matrices of the blocks, relative to their size: 384 of 1,024
 FACTORIZED = 200  # recordings whose outputs give the factors
 POOLED_RANK = 1 / 4  # of the matrix before the pooling, relative to its size: 768 of 3,072
+HELD_OUT = 40  # other recordings, for which the outputs are compared
 RIDGE = 1e-6  # regularization of the least squares, relative to the mean power of the inputs
 
 
-def make_speaker_network(
-    ecapa: EcapaTDNN, recordings: Iterable[Path], config: SpeakerSimilarityNetConfig | None = None
-) -> SpeakerSimilarityNet:
+def make_speaker_network(ecapa: EcapaTDNN, recordings: Iterable[Path]) -> SpeakerSimilarityNet:
     """The trunk of `ecapa` behind a linear map, log-mel → filter bank, fitted to the recordings.
 
     Raises:
         VcvaeError: a recording that cannot be used.
     """
-    net = SpeakerSimilarityNet(config).eval().requires_grad_(False)
+    sizes = ecapa.config.model_dump(include=set(SpeakerSimilarityNetConfig.model_fields))
+    net = SpeakerSimilarityNet(SpeakerSimilarityNetConfig(**sizes)).eval().requires_grad_(False)
     xx, xy = 0.0, 0.0  # sums of products of inputs with inputs, and of inputs with outputs
     for recording in recordings:
         mel, bands = _mel_and_bands(recording, net.config.mel)
@@ -160,15 +160,124 @@ def _mel_and_bands(recording: Path, config: MelConfig) -> tuple[Tensor, Tensor]:
 
 
 def draw_recordings(folder: Path, *, count: int, held_out: int, seed: int = 0) -> tuple[list[Path], list[Path]]:
-    """`count` recordings of a folder to fit to, and `held_out` others to measure on, or as many as remain.
+    """`count` recordings of a folder to fit to, and `held_out` others to measure on; of few, a tenth.
 
     Raises:
-        VcvaeError: no folder with recordings.
+        VcvaeError: no folder with recordings, or only one.
     """
     paths = audio.find(folder)
+    if len(paths) < 2:
+        raise VcvaeError(f"{folder}: holds one recording; give a folder of recordings by many speakers.")
     order = np.random.default_rng(seed).permutation(len(paths))
-    drawn = [paths[i] for i in order[: count + held_out]]
-    return drawn[:count], drawn[count:]
+    fitted = min(count, len(paths) - min(held_out, max(1, len(paths) // 10)))
+    drawn = [paths[i] for i in order[: fitted + held_out]]
+    return drawn[:fitted], drawn[fitted:]
+
+
+SPEAKER_CARD = """---
+license: apache-2.0
+library_name: vcvae
+pipeline_tag: audio-classification
+language: en
+tags: [speaker-verification, voice-conversion]
+---
+
+# vcvae: the speaker encoder of the speaker similarity loss
+
+Log-mel (22.05 kHz, 80 bands to 8 kHz, HiFi-GAN's convention; `config.json`) → speaker embedding of unit length,
+{outputs:,} values: an ECAPA-TDNN without its last layer ({parameters:.1f} M weights, int8), whose filter bank is
+predicted from the mel by a linear layer. `vcvae convert` uses it as a loss while it fine-tunes the decoder on a target:
+the embedding of the conversion should be that of the target. For speaker verification itself, use the original network.
+
+| | |
+|---|---|
+| network | {checkpoint} (SpeechBrain's is under Apache-2.0, trained on VoxCeleb 1 and 2){factors} |
+| linear layer | least squares, on the first ten seconds of {fitted} recordings |
+| cosine | {cosine:.3f} of its output and of the original network's, in the mean over {held_out} other recordings |
+| made by | `recipes/release/frozen_networks.py` in the project's repository |
+
+B. Desplanques, J. Thienpondt, K. Demuynck, "ECAPA-TDNN", 2020 (arXiv:2005.07143); M. Ravanelli et al., "SpeechBrain",
+2021 (arXiv:2106.04624).
+
+## Limits, and consent
+
+English read speech, and conversions of it. Do not use it to identify or to find people. It is a training loss: a high
+similarity by this network does not prove that other networks agree.
+"""
+
+CONTENT_CARD = """---
+license: mit
+library_name: vcvae
+pipeline_tag: feature-extraction
+language: en
+tags: [speech-recognition, voice-conversion]
+---
+
+# vcvae: the ASR encoder of the content loss
+
+Samples (22.05 kHz) → features, {channels} values 41.7 times per second: the encoder of the speech recognizer Moonshine
+({parameters:.1f} M weights, int8; sizes in `config.json`). `vcvae convert` uses it as a loss while it fine-tunes the
+decoder on a target: the features of the conversion should be those of the source. It gives no text; for that, use the
+whole recognizer.
+
+| | |
+|---|---|
+| network | {checkpoint}, rounded to int8 with a float16 scale per row |
+| made by | `recipes/release/frozen_networks.py` in the project's repository |
+
+N. Jeffries et al., "Moonshine: Speech Recognition for Live Transcription and Voice Commands", 2024 (arXiv:2410.15608).
+Moonshine is under the MIT licence, Copyright (c) 2025 Useful Sensors, Inc.
+
+## Limits
+
+English read speech, and conversions of it.
+"""
+
+
+def write_speaker_network(
+    destination: Path, recordings: Path, *, checkpoint: str | None, count: int, factors: bool
+) -> None:
+    """Make the speaker network, and save it with its card.
+
+    Raises:
+        VcvaeError: no checkpoint, or no recordings.
+    """
+    ecapa = load_ecapa(checkpoint)
+    fitted, held_out = draw_recordings(recordings, count=count, held_out=HELD_OUT)
+    net = make_speaker_network(ecapa, fitted)
+    if factors:
+        net = factorize(net, fitted[:FACTORIZED], block_rank=BLOCK_RANK, pooled_rank=POOLED_RANK)
+    net.release(destination, small=True)
+    cosine = mean_cosine(SpeakerSimilarityNet.from_pretrained(destination), ecapa, held_out)
+    card = SPEAKER_CARD.format(
+        outputs=net.outputs,
+        parameters=_millions(net),
+        checkpoint=checkpoint or ECAPA_REPOSITORY,
+        factors="; its large matrices in two factors" if factors else "",
+        fitted=len(fitted),
+        cosine=cosine,
+        held_out=len(held_out),
+    )
+    (destination / CARD).write_text(card, encoding="utf-8")
+    print(f"mean cosine for {len(held_out)} other recordings: {cosine:.3f}")
+
+
+def write_content_network(destination: Path, *, checkpoint: str | None) -> None:
+    """Make the content network, and save it with its card.
+
+    Raises:
+        VcvaeError: no checkpoint.
+    """
+    net = make_content_network(load_moonshine(checkpoint))
+    card = CONTENT_CARD.format(
+        channels=net.config.channels, parameters=_millions(net), checkpoint=checkpoint or MOONSHINE_REPOSITORY
+    )
+    net.release(destination, small=True)
+    (destination / CARD).write_text(card, encoding="utf-8")
+
+
+def _millions(net: torch.nn.Module) -> float:
+    return sum(x.numel() for x in net.parameters()) / 1e6
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -180,6 +289,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--checkpoint", help="a folder or a repository with the public checkpoint")
     parser.add_argument("--recordings", type=Path, help="a folder of recordings by many speakers (speaker)")
     parser.add_argument("--count", type=int, default=2000, help="recordings to fit to")
+    parser.add_argument("--factorize", action="store_true", help="replace large matrices by two factors (speaker)")
     parser.add_argument("--force", action="store_true", help="overwrite a model in the destination")
     options = parser.parse_args(arguments)
     if options.network == "speaker" and options.recordings is None:
@@ -187,16 +297,15 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         check_vacant(options.destination, options.force)
         if options.network == "content":
-            make_content_network(load_moonshine(options.checkpoint)).release(options.destination, small=True)
+            write_content_network(options.destination, checkpoint=options.checkpoint)
         else:
-            ecapa = load_ecapa(options.checkpoint)
-            fitted, held_out = draw_recordings(options.recordings, count=options.count, held_out=40)
-            whole = make_speaker_network(ecapa, fitted)
-            net = factorize(whole, fitted[:FACTORIZED], block_rank=BLOCK_RANK, pooled_rank=POOLED_RANK)
-            net.release(options.destination, small=True)
-            if held_out:
-                released = SpeakerSimilarityNet.from_pretrained(options.destination)
-                print(f"mean cosine for {len(held_out)} other recordings: {mean_cosine(released, ecapa, held_out):.3f}")
+            write_speaker_network(
+                options.destination,
+                options.recordings,
+                checkpoint=options.checkpoint,
+                count=options.count,
+                factors=options.factorize,
+            )
         print(f"{options.destination}: written")
     except VcvaeError as error:
         sys.exit(f"frozen_networks.py: {error}")

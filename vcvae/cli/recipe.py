@@ -1,4 +1,4 @@
-"""Running a recipe: its steps one after another, each a `vcvae` command; finished steps are skipped.
+"""Running a recipe: its steps one after another, each a `vcvae` command or a script; finished steps are skipped.
 
 Paths in a recipe are relative to the current folder, or begin with {recipe}, the recipe's own folder, or with
 {repository}, two levels above it: so recipes that use recordings of the repository run from any folder.
@@ -15,18 +15,20 @@ import shlex
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
-from pydantic import Field, TypeAdapter
+from pydantic import BeforeValidator, Field, TypeAdapter
 
 import vcvae
-from vcvae.config import Config, read_yaml
+from vcvae.config import Config, override, read_yaml
 from vcvae.errors import VcvaeError, check_file, check_folder, disk_errors, replacing
 
 FILE = "recipe.yaml"
 FINISHED = "steps.json"
+PYTHON = "python"  # begins a step that is a script, not a command of vcvae
 _FINISHED = TypeAdapter(dict[str, str])  # what it holds
 CLONE = Path(vcvae.__file__).parents[1]  # the repository, where the package is installed editable
 
@@ -35,7 +37,7 @@ class Step(Config):
     """One command of a recipe."""
 
     name: str = Field(description="name of the step, for --from and --to")
-    command: str = Field(description="what comes after `vcvae`")
+    command: str = Field(description="what comes after `vcvae`; or `python`, a script and its arguments")
     makes: list[str] = Field(min_length=1, description="files and folders that exist once the step is finished")
 
 
@@ -51,23 +53,28 @@ class ResolvedStep:
 class Recipe(Config):
     """The steps from a corpus to a model, as recipe.yaml has them.
 
-    In commands and outputs, {corpus}, {source} and {output} stand for the values of these keys; {recipe} and
-    {repository}, also in `source`, for the folders of the recipe and of the repository.
+    In commands and outputs, {corpus}, {source} and {output} stand for the values of these keys, and the name of an
+    option for its value; {recipe} and {repository}, also in `source`, for the folders of the recipe and of the
+    repository.
     """
 
     about: str = Field(description="what the recipe makes, in one sentence")
     corpus: str = Field(description="name of the corpus for `vcvae prepare`")
     source: str = Field(description="folder of the corpus; --source replaces it")
     output: str = Field(description="folder of all outputs, and of the list of finished steps")
+    options: dict[str, Annotated[str, BeforeValidator(str)]] = Field(
+        {}, description="more names in braces, and what each stands for"
+    )
     steps: list[Step] = Field(min_length=1, description="in order")
 
     def resolved(self, folder: Path, source: Path) -> list[ResolvedStep]:
         """The steps, with the names in braces replaced.
 
         Raises:
-            VcvaeError: a step with an unknown name in braces, an unbalanced quotation mark, or no `vcvae` command.
+            VcvaeError: a step with an unknown name in braces, an unbalanced quotation mark, or no command.
         """
         names = {"corpus": self.corpus, "source": str(source), "output": self.output, **_folders(folder)}
+        names = self.options | names
         resolved = []
         for step in self.steps:
             context = f"{folder / FILE}: the step '{step.name}'"
@@ -76,8 +83,10 @@ class Recipe(Config):
             except ValueError as error:
                 raise VcvaeError(f"{context}: '{step.command}' is no command ({str(error).lower()}).") from None
             words = [_fill_in(word, names, context) for word in written]
-            if not words or words[0] not in _commands():
-                raise VcvaeError(f"{context}: '{step.command}' is no command; begin it with {', '.join(_commands())}.")
+            if not words or words[0] not in (PYTHON, *_commands()):
+                raise VcvaeError(
+                    f"{context}: '{step.command}' is no command; begin it with {', '.join(_commands())} or {PYTHON}."
+                )
             outputs = [_fill_in(made, names, context) for made in step.makes]
             if not all(outputs):
                 raise VcvaeError(f"{context}: 'makes' holds an empty name; name what exists once it is finished.")
@@ -85,13 +94,20 @@ class Recipe(Config):
         return resolved
 
     @classmethod
-    def read(cls, file: Path) -> Recipe:
-        """The recipe that a YAML file holds.
+    def read(cls, file: Path, assignments: Sequence[str] = ()) -> Recipe:
+        """The recipe that a YAML file holds, with assignments such as `corpus=folder` applied.
 
         Raises:
-            VcvaeError: it cannot be read, or is no recipe.
+            VcvaeError: it cannot be read, or is no recipe; or an assignment is none.
         """
-        recipe = cls.parse(read_yaml(file), context=str(file))
+        values = read_yaml(file)
+        recipe = cls.parse(override(values, list(assignments)), context=str(file))
+        unknown = recipe.options.keys() - cls.parse(values, context=str(file)).options.keys()
+        if unknown:
+            raise VcvaeError(
+                f"--set options.{min(unknown)}: {file} has no such option; it has "
+                f"{', '.join(values.get('options') or ['none'])}."
+            )
         names = [step.name for step in recipe.steps]
         if len(set(names)) < len(names):
             raise VcvaeError(f"{file}: two steps have the same name; each needs its own.")
@@ -106,6 +122,7 @@ def run(
     last: str | None = None,
     source: Path | None = None,
     launch: Path | None = None,
+    assignments: Sequence[str] = (),
 ) -> None:
     """Run the steps of a recipe, `first` to `last`, except the finished ones.
 
@@ -117,13 +134,14 @@ def run(
             that the package is installed from.
         source: folder of the corpus, where it is not the one that the recipe names.
         launch: an accelerate configuration, with which the training steps are launched.
+        assignments: `key=value`, each of which replaces a key of the recipe, such as `options.machine=gpu`.
 
     Raises:
         VcvaeError: no such recipe or step, or a step that failed: the same call resumes there.
     """
     file = find_recipe(recipe)
     folder = file.parent
-    values = Recipe.read(file)
+    values = Recipe.read(file, assignments)
     source = source or _source_of(values, folder, recipe)
     steps = _between(values.resolved(folder, source), first, last, recipe)
     output = Path(values.output)
@@ -140,7 +158,7 @@ def run(
             say(f"{title}: finished before")
             continue
         must_run = True
-        say(f"{title}: vcvae {shlex.join(step.words)}")
+        say(f"{title}: {shlex.join(step.words if step.words[0] == PYTHON else ['vcvae', *step.words])}")
         if is_finished and step.words[0] == "train":
             say(f"{step.makes[0]}: is a finished run and stays as it is; remove it to train again")
         _write_finished(output, {name: mark for name, mark in finished.items() if name != step.name})
@@ -228,10 +246,10 @@ def _between(steps: list[ResolvedStep], first: str | None, last: str | None, rec
 
 
 def _call(words: list[str], launch: Path | None) -> int:
-    python = [sys.executable]
+    command = words[1:] if words[0] == PYTHON else ["-m", "vcvae", *words]
     if launch and words[0] == "train":
-        python += ["-m", "accelerate.commands.launch", "--config_file", str(launch)]
-    process = subprocess.Popen([*python, "-m", "vcvae", *words])
+        command = ["-m", "accelerate.commands.launch", "--config_file", str(launch), *command]
+    process = subprocess.Popen([sys.executable, *command])
 
     def terminate(*_signal) -> None:  # Ctrl-C reaches both processes, SIGTERM only this one
         process.terminate()

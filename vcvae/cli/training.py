@@ -90,11 +90,17 @@ def run(
             help="An accelerate configuration, with which training steps are launched.", parser=non_empty_path
         ),
     ] = None,
+    assignments: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", help="key=value, which replaces the recipe's, such as options.machine=gpu; may be repeated."
+        ),
+    ] = None,
 ) -> None:
     """Run all steps of a recipe, from the corpus to conversions; finished steps are skipped."""
     from vcvae.cli.recipe import run
 
-    run(recipe, say, first=first, last=last, source=source, launch=launch)
+    run(recipe, say, first=first, last=last, source=source, launch=launch, assignments=assignments or [])
 
 
 def export(

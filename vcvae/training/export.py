@@ -10,7 +10,7 @@ from vcvae.errors import VcvaeError, shorten
 from vcvae.models.hub import CONFIG, check_vacant
 from vcvae.training import checkpoint
 from vcvae.training.config import RunConfig
-from vcvae.training.run_folder import last_checkpoint, load_task
+from vcvae.training.run_folder import last_checkpoint, load_task, saved_config
 
 
 def export(run: Path, destination: Path, *, best: bool = False, small: bool = False, force: bool = False) -> int:
@@ -41,42 +41,42 @@ def export(run: Path, destination: Path, *, best: bool = False, small: bool = Fa
 
 def model_card(kind: str, model: Any, saved: dict[str, Any], config: RunConfig, run: Path) -> str:
     """A model card in Markdown: how the weights were trained, and what their author has to add."""
-    validation = saved["validation"]
-    figures = "".join(f"| {name} | {value:.4g} |\n" for name, value in validation["figures"].items())
-    environment = _environment(run)
-    versions = ", ".join(f"{name} {environment[name]}" for name in ("vcvae", "torch", "python") if name in environment)
-    if "git_commit" in environment:
-        versions += f"; commit {environment['git_commit'][:12]}" + (
-            " with changes" if environment.get("git_dirty") == "yes" else ""
-        )
     return (
         "---\nlibrary_name: vcvae\npipeline_tag: audio-to-audio\n---\n"
         f"# {kind}\n\n"
         f"{sum(p.numel() for p in model.parameters()) / 1e6:.2f} M parameters; "
         f"the sizes and the mel are in {CONFIG}.\n\n"
-        "## Training\n\n| | |\n|---|---|\n"
-        f"| data | {saved['corpus']} ({config.data.train}) |\n"
-        f"| command | `vcvae train config.yaml`, with the configuration below |\n"
-        f"| length | {saved['step']:,} of {config.steps:,} steps |\n"
-        f"| made with | {versions or 'unknown'} |\n\n"
-        "## Validation\n\n"
-        + (
-            f"On the validation speakers ({config.data.dev}), at step {validation['step']:,}:\n\n"
-            "| figure | value |\n|---|---|\n"
-            f"{figures}"
-            if figures
-            else "None yet.\n"
-        )
-        + "\n## Licence, limits, use\n\n"
+        f"## Training\n\nMade with {environment(run) or 'unknown versions'}.\n\n{training_section(saved)}\n"
+        "## Licence, limits, use\n\n"
         "For its author to add: its licence, the source of its data, what it was not tested on, and whose consent its "
-        "use needs.\n\n"
-        f"## Configuration\n\n```yaml\n{saved['config']}```\n"
+        "use needs.\n"
     )
 
 
-def _environment(run: Path) -> dict[str, str]:
+def training_section(saved: dict[str, Any]) -> str:
+    """What a card says of the run of a checkpoint, in Markdown: data, length, validation, and its configuration."""
+    config, validation = saved_config(saved), saved["validation"]
+    figures = ", ".join(f"{name} {value:.4g}" for name, value in validation["figures"].items())
+    on_speakers = f"on the speakers of {config.data.dev}, at step {validation['step']:,}: {figures}"
+    return (
+        "| | |\n|---|---|\n"
+        f"| data | {saved['corpus']} ({config.data.train}) |\n"
+        "| command | `vcvae train config.yaml`, with the configuration below |\n"
+        f"| length | {saved['step']:,} of {config.steps:,} steps |\n"
+        f"| validation | {on_speakers if figures else 'none yet'} |\n\n"
+        f"```yaml\n{saved['config']}```\n"
+    )
+
+
+def environment(run: Path) -> str:
+    """The versions and the commit that a run was made with; empty where they are not known."""
     try:
         values = read_json(run / "environment.json", advice="remove it")
     except VcvaeError:  # missing or damaged: the card leaves it out
-        return {}
-    return {name: shorten(str(value), 200) for name, value in values.items()}
+        return ""
+    known = {name: shorten(str(value), 200) for name, value in values.items()}
+    versions = ", ".join(f"{name} {known[name]}" for name in ("vcvae", "torch", "python") if name in known)
+    if "git_commit" in known:
+        changed = " with changes" if known.get("git_dirty") == "yes" else ""
+        versions += f"; commit {known['git_commit'][:12]}{changed}"
+    return versions
