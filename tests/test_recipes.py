@@ -113,7 +113,7 @@ def test_mini_runs_from_corpus_to_conversion(tmp_path, monkeypatch, vcvae):
     copy = tmp_path / "recipes" / "mini"
     shutil.copytree(RECIPES, tmp_path / "recipes")
     (tmp_path / "egs").symlink_to(RECIPES.parent / "egs")
-    for name in ("conversion", "postfilter"):
+    for name in ("conversion", "postfilter", "conversion_losses"):
         path = copy / f"{name}.yaml"
         path.write_text(yaml.safe_dump(yaml.safe_load(path.read_text()) | {"steps": 2, "workers": 0}))
     monkeypatch.chdir(tmp_path)
@@ -122,7 +122,7 @@ def test_mini_runs_from_corpus_to_conversion(tmp_path, monkeypatch, vcvae):
     lines = []
     recipe.run(copy, lines.append)
     assert lines[-1].endswith("recipes/mini: finished")
-    assert len(lines) == 2 + 7
+    assert len(lines) == 2 + 9
     source = sf.info("egs/convert/source.flac").duration
     assert sf.info("exp/mini/converted.wav").duration == pytest.approx(source, abs=1e-3)
     page = Path("exp/mini/evaluation/report.html")
@@ -131,7 +131,7 @@ def test_mini_runs_from_corpus_to_conversion(tmp_path, monkeypatch, vcvae):
     assert all((page.parent / name).is_file() for name in recordings)
     lines.clear()
     recipe.run(copy, lines.append)
-    assert sum(line.endswith(": finished before") for line in lines) == 7
+    assert sum(line.endswith(": finished before") for line in lines) == 9
 
 
 def resolved(file):
