@@ -59,6 +59,7 @@ def called(monkeypatch):
     return call
 
 
+@pytest.mark.slow
 def test_run_calls_the_commands(place, capfd):
     lines = []
     run(place, lines.append, last="mel")

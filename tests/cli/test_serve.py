@@ -1,7 +1,5 @@
 import pytest
 
-pytest.importorskip("gradio", reason="the extra web is not installed")
-
 
 @pytest.mark.parametrize("auth", ["ann", ":x", "ann:"])
 def test_serve_refuses_a_name_without_a_password(vcvae, auth):
@@ -11,6 +9,7 @@ def test_serve_refuses_a_name_without_a_password(vcvae, auth):
 
 
 def test_serve_builds_the_page_with_its_options(vcvae, tiny_model, monkeypatch):
+    pytest.importorskip("gradio", reason="the extra web is not installed")
     import uvicorn
 
     started = {}

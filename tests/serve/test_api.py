@@ -7,7 +7,7 @@ import soundfile as sf
 
 from tests.synthetic import RATE, speak
 
-pytest.importorskip("gradio", reason="the extra web is not installed")
+pytest.importorskip("fastapi", reason="the extra web is not installed")
 
 from fastapi import FastAPI
 from fastapi.testclient import TestClient

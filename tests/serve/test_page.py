@@ -5,6 +5,7 @@ import shutil
 import socket
 import threading
 import time
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,8 @@ import soundfile as sf
 
 from tests.synthetic import RATE
 
-pytest.importorskip("gradio", reason="the extra web is not installed")
+if not find_spec("gradio"):  # its import takes three seconds
+    pytest.skip("the extra web is not installed", allow_module_level=True)
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 CHROMIUM = shutil.which("chromium")
 if not CHROMIUM:
