@@ -11,6 +11,7 @@ from typer.main import get_command
 from vcvae.cli import app
 from vcvae.convert import converter
 from vcvae.convert.finetune import finetune
+from vcvae.pretrained import SENTENCES
 
 ROOT = Path(__file__).parents[1]
 SKIPPED = {".venv", ".git", ".pytest_cache", "exp", "node_modules"}
@@ -41,8 +42,11 @@ def anchors(text: str) -> set[str]:
 
 @pytest.mark.parametrize("page", [name for name, text in PAGES.items() if PYTHON.search(text)])
 def test_python_of_a_page_runs(page, monkeypatch, tmp_path):
-    """From the root of a clone, one block after another, with at most two steps of fine-tuning."""
+    """From the root of a clone, one block after another, with at most two steps of fine-tuning and three sentences."""
     monkeypatch.chdir(ROOT)
+    for sentence in sorted(SENTENCES.glob("*.ogg"))[:3]:
+        (tmp_path / sentence.name).symlink_to(sentence)
+    monkeypatch.setattr("vcvae.convert.encoder.SENTENCES", tmp_path)
     monkeypatch.setattr(
         converter, "finetune", lambda *args, steps, **options: finetune(*args, steps=min(steps, 2), **options)
     )

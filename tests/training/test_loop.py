@@ -1,6 +1,7 @@
 import multiprocessing
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -28,11 +29,10 @@ MINIMAL = {"task": "conversion", "output": "x", "data": {"train": "a", "dev": "b
 TRAIN = [sys.executable, "-c", "from vcvae.cli import main; main()", "train"]
 
 
-@pytest.fixture
-def values(corpus, tmp_path):
+def make_values(corpus, output):
     return {
         "task": "conversion",
-        "output": str(tmp_path / "run"),
+        "output": str(output),
         "data": {"train": str(corpus), "dev": str(corpus)},
         "steps": 6,
         "batch_speakers": 2,
@@ -48,9 +48,26 @@ def values(corpus, tmp_path):
     }
 
 
+@pytest.fixture
+def values(corpus, tmp_path):
+    return make_values(corpus, tmp_path / "run")
+
+
 def run(values, **changes):
     """Train a copy of `values` with `changes`; returns the folder of the run."""
     return train(parse({**values, **changes}, context="test"), Console(quiet=True))
+
+
+@pytest.fixture(scope="module")
+def whole(corpus, tmp_path_factory):
+    """The folder of an uninterrupted run of `values`. Tests must not change it."""
+    return run(make_values(corpus, tmp_path_factory.mktemp("whole") / "run"))
+
+
+@pytest.fixture(scope="module")
+def two_steps(corpus, tmp_path_factory):
+    """The folder of a run of two steps, to copy."""
+    return run(make_values(corpus, tmp_path_factory.mktemp("two") / "run"), steps=2)
 
 
 def weights(folder):
@@ -103,9 +120,8 @@ def test_train_saves_a_checkpoint_and_exits_on_ctrl_c(values, tmp_path):
     assert 0 < checkpoint.load(tmp_path / "run")["step"] < 100_000
 
 
-def test_train_raises_stopped_after_sigterm_and_then_equals_an_uninterrupted_run(values, tmp_path, monkeypatch):
+def test_train_raises_stopped_after_sigterm_and_then_equals_an_uninterrupted_run(whole, values, tmp_path, monkeypatch):
     """If it returned, a caller would go on with a partly trained model."""
-    whole = run(values, output=str(tmp_path / "whole"))
     take_step = Trainer._take_step
 
     def interrupted(self, batches):
@@ -123,8 +139,7 @@ def test_train_raises_stopped_after_sigterm_and_then_equals_an_uninterrupted_run
 
 
 @pytest.mark.parametrize("damage", ["cut off", "a wrong byte", "not there"])
-def test_train_goes_on_from_the_checkpoint_before_a_torn_one(values, tmp_path, caplog, damage):
-    whole = run(values, output=str(tmp_path / "whole"))
+def test_train_goes_on_from_the_checkpoint_before_a_torn_one(whole, values, tmp_path, caplog, damage):
     last = run(values, steps=4) / checkpoint.NAME
     data = bytearray(last.read_bytes())
     if damage == "cut off":
@@ -152,7 +167,7 @@ def test_train_removes_what_a_killed_process_did_not_finish_writing(values):
 
 
 @pytest.mark.parametrize(
-    ("spoil", "message"),
+    ("damage", "message"),
     [
         (
             lambda saved: saved["task"].pop("prototypes"),
@@ -170,10 +185,10 @@ def test_train_removes_what_a_killed_process_did_not_finish_writing(values):
         ),
     ],
 )
-def test_train_names_what_does_not_fit_in_a_checkpoint(values, spoil, message):
-    folder = run(values, steps=2)
+def test_train_names_what_does_not_fit_in_a_checkpoint(two_steps, values, tmp_path, damage, message):
+    folder = shutil.copytree(two_steps, tmp_path / "run")
     saved = torch.load(folder / checkpoint.NAME, weights_only=True)
-    spoil(saved)
+    damage(saved)
     torch.save(saved, folder / checkpoint.NAME)
     with pytest.raises(VcvaeError, match=rf"checkpoint\.pt: {message}.*; remove it to start the run again\.$"):
         run(values)
@@ -195,7 +210,7 @@ def test_train_reduces_the_loss_and_writes_figures_mels_and_audio(values, tmp_pa
     torch.manual_seed(0)
     # With so few steps the model learns from reconstruction alone, and from unchanged voices.
     values |= {"weights": {"adversarial": 0.0, "feature_matching": 0.0}, "speeds": [1.0]}
-    folder = run(values, steps=60, optimizer={"learning_rate": 0.005, "warmup": 5})
+    folder = run(values, steps=40, optimizer={"learning_rate": 0.005, "warmup": 5})
     logged = events(folder)
     losses = [event.value for event in logged.Scalars("train/reconstruction")]
     assert sum(losses[-5:]) / 5 < 0.9 * losses[0]
@@ -289,8 +304,7 @@ def test_train_ends_on_a_full_disk_and_keeps_its_checkpoint(values):
     assert checkpoint.load(folder)["step"] == 6
 
 
-def test_train_ends_when_a_worker_is_killed_and_resumes(values, tmp_path, monkeypatch):
-    whole = run(values, output=str(tmp_path / "whole"))
+def test_train_ends_when_a_worker_is_killed_and_resumes(whole, values, tmp_path, monkeypatch):
     take_step = Trainer._take_step
 
     def kill_workers(self, batches):

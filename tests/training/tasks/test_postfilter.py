@@ -90,7 +90,7 @@ def test_postfilter_learns_the_deltas_of_noise(task, batch):
     task.train()
     torch.manual_seed(0)
     before = task.validate([batch]).figures
-    for step in range(60):
+    for step in range(40):
         totals, _ = task(batch, step)
         for name, optimizer in optimizers.items():
             optimizer.zero_grad()
