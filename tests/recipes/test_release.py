@@ -43,10 +43,12 @@ RUN = {"steps": 2, "batch_speakers": 2, "segment_frames": 48, "workers": 0, "val
 
 @pytest.mark.parametrize("machine", MACHINES)
 def test_sizes_are_those_that_ship(machine):
-    folder = RECIPES / "release" / machine
-    conversion, postfilter, vocoder = (
-        parse(read_yaml(folder / f"{name}.yaml"), context=name) for name in ("conversion", "postfilter", "vocoder")
-    )
+    def config(name):
+        return parse(read_yaml(RECIPES / "release" / machine / f"{name}.yaml"), context=name)
+
+    conversion = config("conversion")
+    postfilter = config("postfilter")
+    vocoder = config("vocoder")
     sizes = conversion.model.model_dump() | {
         "postfilter_channels": postfilter.channels,
         "postfilter_blocks": postfilter.blocks,
