@@ -44,7 +44,7 @@ def main() -> None:
     parser.add_argument("--sources", type=int, default=2, help="conversions to each target")
     parser.add_argument("--asr", help="a recognizer, as for vcvae evaluate")
     arguments = parser.parse_args()
-    measures, missing = load_measures(verifiers=["campplus"], asr=arguments.asr)
+    measures, missing = load_measures(verifiers=["campplus"], recognizers=[arguments.asr] if arguments.asr else [])
     for name, reason in missing.items():
         print(f"{name}: {reason}")
     converter = Converter.from_pretrained(arguments.model)

@@ -65,7 +65,7 @@ def main() -> None:
     parser.add_argument("--runs", type=Path, default=Path("exp/curve"), help="folder of the trainings")
     parser.add_argument("-o", "--output", type=Path, default=HERE / "curve.png")
     arguments = parser.parse_args()
-    measures, missing = load_measures(verifiers=["campplus"], asr=arguments.asr)
+    measures, missing = load_measures(verifiers=["campplus"], recognizers=[arguments.asr] if arguments.asr else [])
     for name, reason in missing.items():
         print(f"{name}: {reason}")
     cases = (

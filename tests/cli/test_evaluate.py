@@ -113,6 +113,12 @@ def test_evaluate_a_corpus(evaluate, shared, tmp_path, monkeypatch):
         "probe_content",
         "probe_covariance",
     }
+    verified = report["verification"]["fake"]
+    assert verified["same_speaker"]["count"] == 4 * 3  # each utterance with the others of its speaker
+    assert verified["strangers"]["count"] == 4 * 3
+    assert 0 < verified["equal_error_rate"] < 1
+    assert 0 <= verified["accepted"]["mean"] <= 1
+    assert "| fake | " in out
     assert report["speakers"]["probe_content"]["chance"] == pytest.approx(1 / 4)
     assert report["speakers"]["probe_content"]["value"]["count"] == 4  # of three utterances each, one is unseen
     assert "reference" in report["missing"]["mel-cepstral distortion from the reference, dB"]
@@ -183,6 +189,32 @@ def test_evaluate_keeps_finished_conversions(evaluate, shared, tmp_path):
 
 
 @pytest.mark.usefixtures("no_pictures")
+def test_evaluate_measures_conversions_of_another_system_and_compares(evaluate, shared, vcvae, tmp_path, monkeypatch):
+    monkeypatch.setitem(plugins.RECOGNIZERS, "fake", Recognizer)
+    (tmp_path / "other").mkdir()
+    for name in ("first", "second"):
+        sf.write(tmp_path / "other" / f"{name}.flac", speak("aisoe", f0=210, seconds=1.2), 16000)
+    arguments = ("--cases", shared / "cases.tsv", "--converted", tmp_path / "other")
+    code, out, err = evaluate(*arguments, "--asr", "fake", "--asr", "fake:folder/large")
+    assert (code, err) == (0, "")
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert report["settings"] == {"seed": 0, "converted": str(tmp_path / "other")}
+    assert report["speakers"] == {}
+    assert report["summary"]["word_errors"] == report["summary"]["fake_large_word_errors"] | {
+        "label": "word error rate, fake"
+    }
+    assert sf.info(tmp_path / "out" / "conversions" / "first.wav").samplerate == RATE
+    assert "Conversions of another system" in out
+    (tmp_path / "other" / "second.flac").unlink()
+    code, out, _ = evaluate(*arguments, output="less")
+    assert code == 1
+    assert "holds no second.wav, the conversion of" in out
+    code, out, _ = vcvae("compare", tmp_path / "out", tmp_path / "less")
+    assert code == 0
+    assert out.startswith("|  | natural | out | less |")
+
+
+@pytest.mark.usefixtures("no_pictures")
 def test_evaluate_goes_on_past_a_bad_recording(evaluate, shared, tmp_path):
     (tmp_path / "bad.wav").write_text("no audio")
     (tmp_path / "cases.tsv").write_text(
@@ -219,6 +251,8 @@ def test_evaluate_refuses_what_it_cannot_do_in_one_sentence(evaluate, shared, tm
         ((), "--cases, or a prepared folder with --corpus"),
         (("--corpus", tmp_path), "not prepared audio"),
         (("--cases", shared / "cases.tsv", "--asr", "wisper"), "--asr wisper: unknown; use one of: whisper."),
+        (("--cases", shared / "cases.tsv", "--converted", tmp_path, "--cost"), "leave it out with --converted"),
+        (("--cases", shared / "cases.tsv", "--converted", tmp_path / "no"), "no folder with audio files"),
     ):
         code, out, err = evaluate(*arguments)
         assert (code, out, err.count("\n")) == (2, "", 1)

@@ -1,10 +1,12 @@
 """The tables of networks, and the networks themselves where they are installed."""
 
+import warnings
 from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from tests.synthetic import speak
 from vcvae import audio
@@ -45,18 +47,24 @@ def fakes(monkeypatch):
 
 def test_load_measures_loads_what_is_named_and_reports_what_cannot_be_loaded():
     measures, missing = load_measures(
-        verifiers=["working:x", "absent", "working:x"], asr="bare:/nowhere", qualities=["working"]
+        verifiers=["working:x", "absent", "working:x"], recognizers=["bare:/nowhere"], qualities=["working"]
     )
     assert [type(measure) for measure in measures] == [Similarity, Quality]
     assert list(missing) == ["absent", "bare:/nowhere"]
     assert missing["absent"] == "not installed (No module named 'a_package_that_nobody_has'); pip install it"
     assert "No such file or directory: '/nowhere/weights.onnx'" in missing["bare:/nowhere"]
-    assert isinstance(load_measures(asr="working")[0][0], WordErrors)
+    first, second = load_measures(recognizers=["working", "working:folder/base.en"])[0]
+    assert isinstance(first, WordErrors)
+    assert list(first.labels.items()) == [
+        ("word_errors", "word error rate, working"),
+        ("character_errors", "character error rate, working"),
+    ]
+    assert second.labels["working_base.en_word_errors"] == "word error rate, working base.en"
     assert load_measures() == ([], {})
 
 
 @pytest.mark.parametrize(
-    "arguments", [{"verifiers": ["working", "resemblyzr"]}, {"asr": "absent2"}, {"qualities": ["whisper"]}]
+    "arguments", [{"verifiers": ["working", "resemblyzr"]}, {"recognizers": ["absent2"]}, {"qualities": ["whisper"]}]
 )
 def test_load_measures_refuses_an_unknown_name(arguments):
     with pytest.raises(VcvaeError, match=r"^--.* unknown; use one of: .*working"):
@@ -109,3 +117,49 @@ def test_quality_is_lower_in_noise(recording, name, package):
     clean, noisy = predictor.rate(recording), predictor.rate(recording + noise)
     assert set(clean) == set(predictor.labels)
     assert clean[name] > noisy[name] + 0.5
+
+
+def field(number, value):
+    """A field of a protocol buffer: a number, or bytes or text."""
+    if isinstance(value, int):
+        return bytes([number << 3 & 127 | (number > 15) << 7, *([1] * (number > 15)), value])
+    data = value.encode() if isinstance(value, str) else value
+    return bytes([number << 3 & 127 | 2 | (number > 15) << 7, *([1] * (number > 15)), len(data)]) + data
+
+
+def onnx_maximum_over_time():
+    """An ONNX file whose network gives, of features (1, frames, 80), the maximum of each over time."""
+
+    def value_info(name, *sizes):
+        dims = b"".join(field(1, field(1, size) if isinstance(size, int) else field(2, size)) for size in sizes)
+        return field(1, name) + field(2, field(1, field(1, 1) + field(2, dims)))
+
+    axes = field(1, "axes") + field(8, 1) + field(20, 7)
+    keep = field(1, "keepdims") + field(3, 0) + field(20, 2)
+    node = field(1, "feats") + field(2, "embs") + field(4, "ReduceMax") + field(5, axes) + field(5, keep)
+    graph = field(1, node) + field(2, "stub")
+    graph += field(11, value_info("feats", 1, "frames", 80)) + field(12, value_info("embs", 1, 80))
+    return field(1, 8) + field(7, graph) + field(8, field(2, 13))
+
+
+def test_wespeaker_reads_a_local_checkpoint(tmp_path):
+    (tmp_path / plugins.WeSpeaker.file).write_bytes(onnx_maximum_over_time())
+    embed = network("wespeaker", plugins.VERIFIERS, "onnxruntime", argument=str(tmp_path)).embed
+    embedding = embed(SPEECH)
+    assert embedding.shape == (80,)
+    np.testing.assert_allclose(embed(0.5 * SPEECH), embedding, atol=0.05)  # the level is subtracted
+    assert not np.allclose(embed(SPEECH[::-1].copy()), embed(SPEECH[::2].copy()), atol=0.05)
+    _, missing = load_measures(verifiers=[f"wespeaker:{tmp_path / 'nowhere'}"])
+    assert "cannot be loaded" in next(iter(missing.values()))
+
+
+def test_utmos_reads_a_local_checkpoint(tmp_path):
+    class Level(torch.nn.Module):
+        def forward(self, samples: torch.Tensor) -> torch.Tensor:
+            return samples.abs().amax(dim=1)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.jit.save(torch.jit.trace(Level(), torch.zeros(1, 100)), tmp_path / plugins.UTMOS.file)
+    predictor = plugins.UTMOS(str(tmp_path))
+    assert predictor.rate(SPEECH) == {"utmos": pytest.approx(float(np.abs(SPEECH).max()))}

@@ -22,7 +22,8 @@ app = typer.Typer(
 COMMANDS = (
     *(convert.convert, voice.voice, live.live, serve.serve),
     *(synthesis.vocode, synthesis.encode, synthesis.decode, synthesis.denoise),
-    *(data.prepare, training.train, training.export, training.fit, evaluate.evaluate, training.run),
+    *(data.prepare, training.train, training.export, training.fit, training.run),
+    *(evaluate.evaluate, evaluate.compare),
     *(info.info, info.env),
 )
 for command in COMMANDS:  # in the order of --help

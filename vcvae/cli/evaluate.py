@@ -1,4 +1,4 @@
-"""The command that measures a conversion model."""
+"""The commands that measure conversion models."""
 
 from __future__ import annotations
 
@@ -41,11 +41,26 @@ def evaluate(
     ] = None,
     count: Annotated[int, typer.Option(min=1, help="Number of conversions that are drawn from --corpus.")] = 24,
     verifier: Annotated[
-        list[str] | None, typer.Option(help="Speaker verifier: resemblyzer or campplus; may be repeated.")
+        list[str] | None,
+        typer.Option(help="Speaker verifier: campplus, resemblyzer, wespeaker[:FOLDER], ecapa; may be repeated."),
     ] = None,
-    asr: Annotated[str | None, typer.Option(help="Recognizer, such as whisper:tiny.en or whisper:FOLDER.")] = None,
+    asr: Annotated[
+        list[str] | None,
+        typer.Option(help="Recognizer, such as whisper:tiny.en or whisper:FOLDER; may be repeated."),
+    ] = None,
     quality: Annotated[
-        list[str] | None, typer.Option(help="Quality predictor: dnsmos, dnsmos:FOLDER or distillmos; may be repeated.")
+        list[str] | None,
+        typer.Option(help="Quality predictor: dnsmos[:FOLDER], distillmos, utmos[:FOLDER]; may be repeated."),
+    ] = None,
+    cost: Annotated[
+        bool, typer.Option("--cost", help="Also measure the seconds and the memory of the first conversion.")
+    ] = False,
+    converted: Annotated[
+        Path | None,
+        typer.Option(
+            help="A folder of conversions that another system made, ID.wav, which are measured instead.",
+            parser=non_empty_path,
+        ),
     ] = None,
     vocoder: Vocoder = None,
     steps: Annotated[int, typer.Option(min=0, help="Steps of fine-tuning on each target first.")] = VOICE_STEPS,
@@ -56,6 +71,8 @@ def evaluate(
     """Convert, measure the conversions and the latents, and write a report with tables, pictures and audio."""
     if not (cases or corpus):
         raise VcvaeError("evaluate: give a table with --cases, or a prepared folder with --corpus, or both.")
+    if cost and converted:
+        raise VcvaeError("--cost: is of conversions that are made here; leave it out with --converted.")
     from vcvae.convert.converter import Converter
     from vcvae.data.manifest import Manifest
     from vcvae.evaluate import draw_cases, load_measures, read_cases
@@ -65,13 +82,22 @@ def evaluate(
         chosen = read_cases(cases, root=root) if cases else []
         converter = Converter.from_pretrained(model, vocoder=vocoder, device=device, seed=seed)
         utterances = Manifest(corpus, converter.mel_config.sample_rate).utterances() if corpus else []
-        measures, missing = load_measures(verifiers=verifier or [], asr=asr, qualities=quality or [])
+        measures, missing = load_measures(verifiers=verifier or [], recognizers=asr or [], qualities=quality or [])
+        chosen = chosen or draw_cases(utterances, count, seed=seed)
+        if cost:
+            from vcvae.evaluate.cost import measure_cost
+
+            given = {"--model": model, "--vocoder": vocoder, "--device": device}
+            options = [word for name, value in given.items() if value for word in (name, value)]
+            measured_cost = measure_cost(converter, chosen[0], options=options, quick=not steps)
         report = evaluate_converter(
             converter,
-            chosen or draw_cases(utterances, count, seed=seed),
+            chosen,
             output,
             measures=measures,
             missing=missing,
+            cost=measured_cost if cost else None,
+            converted=converted,
             corpus=utterances,
             steps=steps,
             seed=seed,
@@ -82,3 +108,14 @@ def evaluate(
     say(f"{output / 'report.html'}: written")
     if report.failed:
         raise typer.Exit(1)
+
+
+def compare(
+    folders: Annotated[
+        list[Path], typer.Argument(help="Output folders of `vcvae evaluate`, one for each system.", parser=Path)
+    ],
+) -> None:
+    """Print the reports of several systems side by side, with the natural recordings."""
+    from vcvae.evaluate.comparison import compare
+
+    say(compare(folders))

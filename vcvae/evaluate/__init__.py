@@ -6,9 +6,11 @@ from importlib import import_module
 _MODULES = {
     "Case": "cases",
     "EvaluationReport": "report",
+    "compare": "comparison",
     "draw_cases": "cases",
     "evaluate": "report",
     "load_measures": "plugins",
+    "measure_cost": "cost",
     "plot_mels": "pictures",
     "plot_speakers": "pictures",
     "read_cases": "cases",

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from vcvae import audio
 from vcvae.convert.converter import Converter
 from vcvae.documents import read_json
 from vcvae.errors import VcvaeError, check_folder, disk_errors, replacing
@@ -51,6 +52,39 @@ class Conversions:
         if not output.exists():
             voice = self.converter.learn(case.targets, sources=[case.source], steps=self.steps)
             self.converter.convert_file(case.source, voice, output)
+        return output
+
+
+class OtherConversions:
+    """Conversions that another system has made: recordings named by the ids of cases, in any format."""
+
+    def __init__(self, made: Path, cases: Sequence[Case], folder: Path, *, sample_rate: int) -> None:
+        """The recordings in `made`, of which `folder` gets copies at `sample_rate` for the page.
+
+        Raises:
+            VcvaeError: no recordings in `made`, or `folder` cannot be written.
+        """
+        self.sample_rate = sample_rate
+        self.cases = cases
+        self.folder = folder
+        self.made = made
+        self.recordings = {path.stem: path for path in audio.find(made)}
+        self.settings = {"converted": str(made)}
+        check_folder(folder)
+        with disk_errors(folder, "made"):
+            (folder / "conversions").mkdir(parents=True, exist_ok=True)
+
+    def make(self, case: Case) -> Path:
+        """The converted recording, copied to where the page plays it.
+
+        Raises:
+            VcvaeError: there is none for the case, or it cannot be read.
+        """
+        if case.id not in self.recordings:
+            raise VcvaeError(f"{self.made}: holds no {case.id}.wav, the conversion of {case.source}.")
+        output = _output_path(self.folder, case)
+        samples = audio.read(self.recordings[case.id], self.sample_rate)
+        audio.write(output, samples, self.sample_rate, force=True)
         return output
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import ClassVar, NamedTuple, Protocol
 
@@ -82,6 +82,7 @@ class Similarity:
 
     def __init__(self, name: str, embed: Callable[[NDArray[np.float32]], NDArray[np.floating]]) -> None:
         """`embed` maps samples (samples,) at `NETWORK_SAMPLE_RATE` to an embedding (values,)."""
+        self.name = name
         self.to_target = f"{name}_target"
         self.to_source = f"{name}_source"
         self.labels = {
@@ -91,13 +92,15 @@ class Similarity:
         self._embed = functools.cache(lambda path: _unit_length(embed(_read(path))))
 
     def __call__(self, case: Case, conversion: Path) -> dict[str, Value]:
-        target = _unit_length(np.mean([self._embed(path) for path in case.targets], axis=0))
-        source = self._embed(case.source)
-        converted = self._embed(conversion)
         return {
-            self.to_target: Value(float(converted @ target), float(source @ target)),
-            self.to_source: Value(float(converted @ source), 1.0),
+            self.to_target: Value(self.cosine(conversion, case.targets), self.cosine(case.source, case.targets)),
+            self.to_source: Value(self.cosine(conversion, [case.source]), 1.0),
         }
+
+    def cosine(self, recording: Path, others: Sequence[Path]) -> float:
+        """The cosine of a recording's embedding with the mean of those of others."""
+        mean = _unit_length(np.mean([self._embed(path) for path in others], axis=0))
+        return float(self._embed(recording) @ mean)
 
 
 class WordErrors:
@@ -106,10 +109,23 @@ class WordErrors:
     Errors are counted against the transcript; without one, against what the recognizer transcribes of the source.
     """
 
-    labels: ClassVar = {"word_errors": "word error rate", "character_errors": "character error rate"}
-
-    def __init__(self, transcribe: Callable[[NDArray[np.float32]], str], normalize: Callable[[str], str]) -> None:
-        """`transcribe` maps samples (samples,) at `NETWORK_SAMPLE_RATE` to text; `normalize` removes its formatting."""
+    def __init__(
+        self,
+        name: str,
+        transcribe: Callable[[NDArray[np.float32]], str],
+        normalize: Callable[[str], str],
+        *,
+        prefix: str = "",
+    ) -> None:
+        """
+        Args:
+            name: of the recognizer, for the labels.
+            transcribe: maps samples (samples,) at `NETWORK_SAMPLE_RATE` to text.
+            normalize: removes the formatting of a text.
+            prefix: of the keys, where several recognizers measure.
+        """
+        self.words, self.characters = f"{prefix}word_errors", f"{prefix}character_errors"
+        self.labels = {self.words: f"word error rate, {name}", self.characters: f"character error rate, {name}"}
         self.normalize = normalize
         self._transcribe = functools.cache(lambda path: transcribe(_read(path)))
 
@@ -132,7 +148,7 @@ class WordErrors:
             own = errors(count, of_source) if case.transcript else math.nan
             return Value(errors(count, of_conversion), own)
 
-        return {"word_errors": value(jiwer.process_words), "character_errors": value(jiwer.process_characters)}
+        return {self.words: value(jiwer.process_words), self.characters: value(jiwer.process_characters)}
 
 
 class Quality:

@@ -44,6 +44,20 @@ def tables(report: EvaluationReport) -> dict[str, Table]:
                 for key, (conversions, sources) in report.summary.items()
             ],
         ),
+        "Natural recordings by the verifiers": (
+            ("verifier", "same speaker", "strangers", "equal error rate", "at threshold", "conversions accepted there"),
+            [
+                (
+                    name,
+                    _interval(verified.same_speaker),
+                    _interval(verified.strangers),
+                    f"{verified.equal_error_rate:.3g}",
+                    f"{verified.threshold:.3g}",
+                    _interval(verified.accepted),
+                )
+                for name, verified in report.verification.items()
+            ],
+        ),
         "Speakers in the latents": (
             ("metric, on unseen utterances", "value", "chance"),
             [
@@ -55,6 +69,7 @@ def tables(report: EvaluationReport) -> dict[str, Table]:
                 for metric in report.speakers.values()
             ],
         ),
+        "Cost": (("what", "value"), report.cost.rows() if report.cost else []),
         "Missing": (("measure", "why"), list(report.missing.items())),
         "Failed": (("case", "why"), list(report.failed.items())),
     }
@@ -64,10 +79,12 @@ def tables(report: EvaluationReport) -> dict[str, Table]:
 def describe_settings(report: EvaluationReport) -> str:
     """One paragraph: what was evaluated, and how to read the tables."""
     settings = report.settings
-    return (
-        f"Model {settings['model']}, vocoder {settings['vocoder']}, {settings['steps']} steps of fine-tuning to each "
-        f"target. Brackets are 95 % bootstrap intervals (seed {settings['seed']}), 'of' the number of values."
-    )
+    if "converted" in settings:
+        made = f"Conversions of another system, in {settings['converted']}."
+    else:
+        steps = f"{settings['steps']} steps of fine-tuning to each target"
+        made = f"Model {settings['model']}, vocoder {settings['vocoder']}, {steps}."
+    return f"{made} Brackets are 95 % bootstrap intervals (seed {settings['seed']}), 'of' the number of values."
 
 
 def markdown(report: EvaluationReport) -> str:

@@ -6,6 +6,7 @@ and takes samples (samples,) float32 at 16 kHz. To add one, write such a class a
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable
 from contextlib import redirect_stdout
 from importlib.util import find_spec, module_from_spec, spec_from_file_location
@@ -20,6 +21,7 @@ from vcvae.errors import VcvaeError
 from vcvae.evaluate.measures import NETWORK_SAMPLE_RATE, Measure, Quality, Similarity, WordErrors
 from vcvae.features.fbank import filterbank
 from vcvae.models.frozen.ecapa import load_ecapa
+from vcvae.models.hub import fetch
 
 Samples = NDArray[np.float32]
 
@@ -61,12 +63,7 @@ class CamPlus:
 
     @torch.inference_mode()
     def embed(self, samples: Samples) -> Samples:
-        from torchaudio.compliance.kaldi import fbank
-
-        bands = fbank(
-            torch.from_numpy(samples)[None], num_mel_bins=80, sample_frequency=NETWORK_SAMPLE_RATE, dither=0.0
-        )
-        return self.network((bands - bands.mean(dim=0))[None])[0].flatten().numpy()
+        return self.network(_kaldi_bands(samples)[None])[0].flatten().numpy()
 
 
 class Ecapa:
@@ -80,6 +77,35 @@ class Ecapa:
     @torch.inference_mode()
     def embed(self, samples: Samples) -> Samples:
         return self.network(filterbank(torch.from_numpy(samples)[None]))[0].numpy()
+
+
+class WeSpeaker:
+    """A ResNet34 of WeSpeaker (Wang et al. 2023, arXiv:2210.17016), trained on VoxCeleb 2: a folder or a repository."""
+
+    install = "pip install 'vcvae[eval]'"
+    repository = "Wespeaker/wespeaker-voxceleb-resnet34-LM"
+    file = "voxceleb_resnet34_LM.onnx"
+
+    def __init__(self, source: str) -> None:
+        import onnxruntime
+
+        weights = fetch(source or self.repository, self.file, give=f"one with the file of {self.repository}")
+        self.network = onnxruntime.InferenceSession(str(weights), providers=["CPUExecutionProvider"])
+
+    def embed(self, samples: Samples) -> Samples:
+        bands = _kaldi_bands(2**15 * samples, window_type="hamming")  # it was trained on 16-bit integers
+        (embedding,) = self.network.run(None, {self.network.get_inputs()[0].name: bands[None].numpy()})
+        return embedding[0]
+
+
+def _kaldi_bands(samples: Samples, **options) -> torch.Tensor:
+    """Log filter banks as of Kaldi, (frames, 80), less their mean over time."""
+    from torchaudio.compliance.kaldi import fbank
+
+    bands = fbank(
+        torch.from_numpy(samples)[None], num_mel_bins=80, sample_frequency=NETWORK_SAMPLE_RATE, dither=0.0, **options
+    )
+    return bands - bands.mean(dim=0)
 
 
 class Whisper:
@@ -142,21 +168,42 @@ class DistillMOS:
         return {"distillmos": float(self.network(torch.from_numpy(samples)[None]))}
 
 
-VERIFIERS = {"resemblyzer": Resemblyzer, "campplus": CamPlus, "ecapa": Ecapa}
+class UTMOS:
+    """UTMOS (Saeki et al. 2022, arXiv:2204.02152) as TorchScript: a folder or a repository."""
+
+    install = ""
+    labels: ClassVar = {"utmos": "UTMOS"}
+    repository = "Blinorot/UTMOS-PyTorch"
+    file = "utmos_scripted.pt"
+
+    def __init__(self, source: str) -> None:
+        weights = fetch(source or self.repository, self.file, give=f"one with the file of {self.repository}")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # newer versions of torch call TorchScript deprecated
+            self.network = torch.jit.load(weights, map_location="cpu").eval()
+
+    @torch.inference_mode()
+    def rate(self, samples: Samples) -> dict[str, float]:
+        return {"utmos": float(self.network(torch.from_numpy(samples)[None]))}
+
+
+VERIFIERS = {"campplus": CamPlus, "resemblyzer": Resemblyzer, "wespeaker": WeSpeaker, "ecapa": Ecapa}
 RECOGNIZERS = {"whisper": Whisper}
-QUALITIES = {"dnsmos": DNSMOS, "distillmos": DistillMOS}
+QUALITIES = {"dnsmos": DNSMOS, "distillmos": DistillMOS, "utmos": UTMOS}
 
 
 def load_measures(
-    *, verifiers: Iterable[str] = (), asr: str | None = None, qualities: Iterable[str] = ()
+    *, verifiers: Iterable[str] = (), recognizers: Iterable[str] = (), qualities: Iterable[str] = ()
 ) -> tuple[list[Measure], dict[str, str]]:
     """The measures of the networks that are named; and those that cannot be loaded, each with the reason.
+
+    The word errors of the first recognizer are `word_errors`, those of others begin with their names.
 
     Raises:
         VcvaeError: a name that no network has.
     """
     requested = [("--verifier", VERIFIERS, name) for name in dict.fromkeys(verifiers)]
-    requested += [("--asr", RECOGNIZERS, name) for name in ([asr] if asr else [])]
+    requested += [("--asr", RECOGNIZERS, name) for name in dict.fromkeys(recognizers)]
     requested += [("--quality", QUALITIES, name) for name in dict.fromkeys(qualities)]
     for option, table, name in requested:
         if name.partition(":")[0] not in table:
@@ -171,13 +218,13 @@ def load_measures(
         except Exception as error:  # packages raise errors of any kind for weights that they cannot find, fetch or read
             missing[name] = f"cannot be loaded ({' '.join(str(error).split()) or type(error).__name__})"
         else:
-            measures.append(_make_measure(option, kind, network))
+            short = f"{kind} {Path(argument).name}".strip()
+            is_first = not any(isinstance(measure, WordErrors) for measure in measures)
+            if option == "--verifier":
+                measures.append(Similarity(kind, network.embed))
+            elif option == "--asr":
+                prefix = "" if is_first else f"{short.replace(' ', '_')}_"
+                measures.append(WordErrors(short, network.transcribe, network.normalize, prefix=prefix))
+            else:
+                measures.append(Quality(network.labels, network.rate))
     return measures, missing
-
-
-def _make_measure(option: str, kind: str, network) -> Measure:
-    if option == "--verifier":
-        return Similarity(kind, network.embed)
-    if option == "--asr":
-        return WordErrors(network.transcribe, network.normalize)
-    return Quality(network.labels, network.rate)

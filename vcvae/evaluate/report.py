@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +13,10 @@ from vcvae import audio
 from vcvae.convert.converter import Converter
 from vcvae.defaults import VOICE_STEPS
 from vcvae.errors import VcvaeError, disk_errors, replacing
-from vcvae.evaluate import page, pictures
+from vcvae.evaluate import page, pictures, verification
 from vcvae.evaluate.cases import Case
-from vcvae.evaluate.conversions import Conversions
+from vcvae.evaluate.conversions import Conversions, OtherConversions
+from vcvae.evaluate.cost import Cost
 from vcvae.evaluate.latents import (
     LatentMetric,
     UtteranceLatents,
@@ -23,7 +24,8 @@ from vcvae.evaluate.latents import (
     measure_latents,
     sample_utterances,
 )
-from vcvae.evaluate.measures import Distortion, F0Correlation, Measure, Value
+from vcvae.evaluate.measures import Distortion, F0Correlation, Measure, Similarity, Value
+from vcvae.evaluate.verification import Verification
 from vcvae.metrics.bootstrap import Interval, Ratio, interval
 from vcvae.progress import Progress, no_progress
 
@@ -35,14 +37,17 @@ class EvaluationReport:
     """The results of an evaluation.
 
     Attributes:
-        settings: fingerprints of the weights, steps of fine-tuning, seed.
+        settings: fingerprints of the weights and steps of fine-tuning, or the folder of conversions that were made
+            elsewhere; seed.
         cases: the conversions.
         missing: what could not be measured, and why.
         labels: what each key of a measure means.
         measured: the values of each case that was converted, by its id.
         failed: the cases in which something failed, and why.
         summary: of each measure, the mean over conversions and the mean over sources.
+        verification: of each verifier, the cosines of natural recordings, and the conversions that it accepts.
         speakers: the metrics of the latents.
+        cost: of a conversion.
     """
 
     settings: dict[str, Any]
@@ -52,7 +57,9 @@ class EvaluationReport:
     measured: dict[str, dict[str, Value]] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
     summary: dict[str, tuple[Interval | None, Interval | None]] = field(default_factory=dict)
+    verification: dict[str, Verification] = field(default_factory=dict)
     speakers: dict[str, LatentMetric] = field(default_factory=dict)
+    cost: Cost | None = None
 
     def as_json(self) -> str:
         """All of it as JSON: what is not available is null, a ratio is a list of part and whole."""
@@ -85,7 +92,9 @@ class EvaluationReport:
         report = {
             "settings": self.settings,
             "summary": summary,
+            "verification": verification.as_json(self.verification),
             "speakers": speakers,
+            "cost": asdict(self.cost) if self.cost else None,
             "missing": self.missing,
             "cases": cases,
         }
@@ -99,6 +108,8 @@ def evaluate(
     *,
     measures: Sequence[Measure] = (),
     missing: Mapping[str, str] | None = None,
+    cost: Cost | None = None,
+    converted: str | Path | None = None,
     corpus: Sequence[tuple[Path, str]] = (),
     steps: int = VOICE_STEPS,
     seed: int = 0,
@@ -113,6 +124,8 @@ def evaluate(
         folder: of conversions, pictures and reports.
         measures: beside those that need no other network; `load_measures` gives them, and what is `missing`.
         missing: measures that were asked for and are not available, and why.
+        cost: of a conversion (`measure_cost`), for the report.
+        converted: folder of conversions that another system made, named by the ids of the cases; nothing is converted.
         corpus: recordings of speakers who are not in the training data, each with its speaker; without them the latents
             are not measured.
         steps: of fine-tuning to each target.
@@ -127,7 +140,7 @@ def evaluate(
     pictures.require_matplotlib()
     folder = Path(folder)
     config = converter.mel_config
-    report = EvaluationReport({"seed": seed}, list(cases), dict(missing or {}))
+    report = EvaluationReport({"seed": seed}, list(cases), dict(missing or {}), cost=cost)
     measures = [F0Correlation(config), *measures]
     if any(case.reference for case in cases):
         measures.insert(1, Distortion(config))
@@ -136,20 +149,28 @@ def evaluate(
     for measure in measures:
         report.labels |= measure.labels
 
-    conversions = Conversions(converter, cases, folder, steps=steps, force=force)
+    if converted is None:
+        conversions = Conversions(converter, cases, folder, steps=steps, force=force)
+    else:
+        conversions = OtherConversions(Path(converted), cases, folder, sample_rate=config.sample_rate)
     report.settings |= conversions.settings
-    converted = _convert(report, conversions, progress)
-    _measure(report, measures, converted, progress)
+    recordings = _convert(report, conversions, progress)
+    _measure(report, measures, recordings, progress)
     _summarize(report, seed)
-    latents = _measure_speakers(report, converter, corpus, seed, progress)
-    _draw(report, converter, folder, converted, latents, seed, progress)
+    _verify(report, measures, recordings, corpus, seed, progress)
+    latents = UtteranceLatents()
+    if converted is None:
+        latents = _measure_speakers(report, converter, corpus, seed, progress)
+    _draw(report, converter, folder, recordings, latents, seed, progress)
     page.write(report, folder)
     with replacing(folder / "report.json") as file:
         file.write(report.as_json().encode())
     return report
 
 
-def _convert(report: EvaluationReport, conversions: Conversions, progress: Progress) -> dict[str, Path]:
+def _convert(
+    report: EvaluationReport, conversions: Conversions | OtherConversions, progress: Progress
+) -> dict[str, Path]:
     """The converted recordings by case id, without the cases that fail."""
     converted = {}
     cases = conversions.cases
@@ -191,6 +212,33 @@ def _summarize(report: EvaluationReport, seed: int) -> None:
             report.summary[key] = of_conversions, of_sources
         else:
             report.missing[label] = "could not be measured in any case"
+
+
+def _verify(
+    report: EvaluationReport,
+    measures: Sequence[Measure],
+    converted: dict[str, Path],
+    corpus: Sequence[tuple[Path, str]],
+    seed: int,
+    progress: Progress,
+) -> None:
+    """The natural recordings of the test set by each verifier."""
+    verifiers = [measure for measure in measures if isinstance(measure, Similarity)]
+    trials = verification.enrolments(report.cases, corpus)
+    pairs = [(case, converted[case.id]) for case in report.cases if case.id in converted]
+    for done, similarity in enumerate(verifiers):
+        progress(done, len(verifiers), "verifying")
+        label = f"verification, {similarity.name}"
+        try:
+            result = verification.verify(similarity, trials, pairs, seed=seed)
+        except Exception as error:  # third-party networks raise errors of any kind
+            report.missing[label] = " ".join(str(error).split()) or type(error).__name__
+            continue
+        if result:
+            report.verification[similarity.name] = result
+        else:
+            report.missing[label] = "needs a speaker with two recordings or more"
+    progress(len(verifiers), len(verifiers), "verifying")
 
 
 def _measure_speakers(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -13,16 +14,25 @@ from torch import Tensor
 from vcvae.errors import VcvaeError
 
 
-def equal_error_rate(genuine: Tensor, impostor: Tensor) -> float:
-    """The error rate at the threshold where misses of genuine trials and false acceptances of impostors are equal.
+class EqualError(NamedTuple):
+    """The threshold where misses of genuine trials and false acceptances of impostors are equal, and their rate."""
 
-    Scores (trials,) each, higher for the same speaker.
-    """
+    rate: float
+    threshold: float
+
+
+def equal_error(genuine: Tensor, impostor: Tensor) -> EqualError:
+    """The equal error of scores (trials,) each, higher for the same speaker; at the threshold or above is accepted."""
     thresholds = torch.cat([genuine, impostor]).sort().values
     missed = torch.searchsorted(genuine.sort().values, thresholds) / len(genuine)
     accepted = 1 - torch.searchsorted(impostor.sort().values, thresholds) / len(impostor)
     nearest = (missed - accepted).abs().argmin()
-    return ((missed + accepted)[nearest] / 2).item()
+    return EqualError(((missed + accepted)[nearest] / 2).item(), thresholds[nearest].item())
+
+
+def equal_error_rate(genuine: Tensor, impostor: Tensor) -> float:
+    """The rate of `equal_error`."""
+    return equal_error(genuine, impostor).rate
 
 
 @dataclass(frozen=True)
