@@ -27,9 +27,10 @@ from vcvae.training.tasks import TASKS, parse
 RECIPES = Path(__file__).parents[1] / "recipes"
 LAUNCH = RECIPES / "accelerate"
 JOINT_DENSITY = RECIPES / "family" / "gmm_conversion.yaml"
+ABLATION = RECIPES.parent / "egs" / "ablation"
 TRAINING = [
     path
-    for path in sorted(RECIPES.rglob("*.yaml"))
+    for path in sorted([*RECIPES.rglob("*.yaml"), *ABLATION.glob("*.yaml")])
     if path.name != FILE and path.parent != LAUNCH and path != JOINT_DENSITY
 ]
 # Trained in miniature: of the recipes of corpora, which differ in paths and steps only, one.
@@ -51,7 +52,7 @@ SMALLER = {
 
 
 def name_of(path):
-    return str(path.relative_to(RECIPES))
+    return str(path.relative_to(RECIPES.parent))
 
 
 @pytest.mark.parametrize("path", TRAINING, ids=name_of)
@@ -136,7 +137,7 @@ def resolved(file):
     return values.resolved(file.parent.relative_to(RECIPES.parent), Path(values.source))
 
 
-RECIPE_FILES = sorted(RECIPES.glob(f"*/{FILE}"))
+RECIPE_FILES = sorted([*RECIPES.glob(f"*/{FILE}"), ABLATION / FILE])
 STEPS = [(file, step) for file in RECIPE_FILES for step in resolved(file)]
 
 
@@ -161,6 +162,18 @@ def test_step_is_a_command_and_makes_what_other_steps_need(file, step, monkeypat
     if command == "export":
         assert arguments[0] in made
         assert step.makes == [f"{arguments[1]}/model.safetensors"]
+
+
+def test_variants_of_the_ablation_differ_from_the_whole_in_one_respect():
+    values = {name: read_yaml(ABLATION / f"{name}.yaml") for name in ("all", "cosine", "no-content", "no-own")}
+    whole = parse(values.pop("all"), context="all").model_dump(exclude={"output"})
+    for name, variant in values.items():
+        config = parse(variant, context=name).model_dump(exclude={"output"})
+        differing = {key for key in whole if whole[key] != config[key]}
+        assert differing == {"own_share" if name == "no-own" else "weights"}
+    narrow = parse(read_yaml(ABLATION / "conversion-64.yaml"), context="64")
+    wide = parse(read_yaml(ABLATION / "conversion.yaml"), context="128")
+    assert (narrow.model.content_latent, wide.model.content_latent) == (64, 128)
 
 
 def test_every_corpus_has_a_recipe_and_every_recipe_a_readme():

@@ -2,91 +2,31 @@
 
     python tests/bench/adain_vc.py [--threads 2]
 
-AdaIN-VC is implemented here after its paper (Chou et al. 2019, arXiv:1904.05742) with the published sizes: 80 bands
-(4.9 M parameters) for training, 512 bands (9 M) for conversion. Ours is the released model: for training its sizes
-without the postfilter, which is trained separately; for conversion its weights, with the postfilter. The training step
-of AdaIN-VC is the network's alone; ours is the whole step, with mel, F0 tracking, perturbation and optimizer.
+AdaIN-VC (egs/baseline) has the published sizes (Chou et al. 2019, arXiv:1904.05742): 80 bands (4.9 M parameters) for
+training, 512 bands (9 M) for conversion. Ours is the released model: for training its sizes without the postfilter,
+which is trained separately; for conversion its weights, with the postfilter. The training step of AdaIN-VC is the
+network's alone; ours is the whole step, with mel, F0 tracking, perturbation and optimizer.
 """
 
 from __future__ import annotations
 
 import argparse
 import statistics
+import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
+from torch import nn
 
+sys.path.insert(0, str(Path(__file__).parents[2]))  # the root of the repository, for egs
+
+from egs.baseline.adain_vc import AdaINVC
 from vcvae.models import load_model
 from vcvae.training.tasks.conversion import ConversionConfig, ConversionTask
 
-WIDTH, BANK, BLOCKS = 128, 8, 6
 BATCH, FRAMES = 32, 128
-
-
-def reflected(x: Tensor, layer: nn.Conv1d) -> Tensor:
-    kernel = layer.kernel_size[0]
-    return layer(F.pad(x, (kernel // 2, kernel // 2 - 1 + kernel % 2), mode="reflect"))
-
-
-class Encoder(nn.Module):
-    def __init__(self, bands: int, *, normalize: bool) -> None:
-        super().__init__()
-        self.norm = nn.InstanceNorm1d(WIDTH) if normalize else nn.Identity()
-        self.bank = nn.ModuleList(nn.Conv1d(bands, WIDTH, k) for k in range(1, BANK + 1))
-        self.stem = nn.Conv1d(BANK * WIDTH + bands, WIDTH, 1)
-        self.first = nn.ModuleList(nn.Conv1d(WIDTH, WIDTH, 5) for _ in range(BLOCKS))
-        self.second = nn.ModuleList(nn.Conv1d(WIDTH, WIDTH, 5, stride=1 + i % 2) for i in range(BLOCKS))
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = torch.cat([*(F.relu(reflected(x, conv)) for conv in self.bank), x], dim=1)
-        x = F.relu(self.norm(self.stem(x)))
-        for first, second in zip(self.first, self.second, strict=True):
-            y = F.relu(self.norm(reflected(x, first)))
-            y = F.relu(self.norm(reflected(y, second)))
-            x = y + (F.avg_pool1d(x, 2, ceil_mode=True) if second.stride[0] == 2 else x)
-        return x
-
-
-class AdaINVC(nn.Module):
-    def __init__(self, bands: int) -> None:
-        super().__init__()
-        self.content, self.speaker = Encoder(bands, normalize=True), Encoder(bands, normalize=False)
-        self.mean = nn.Conv1d(WIDTH, WIDTH, 1)
-        self.log_variance = nn.Conv1d(WIDTH, WIDTH, 1)
-        self.dense = nn.ModuleList(
-            nn.Sequential(nn.Linear(WIDTH, WIDTH), nn.ReLU(), nn.Linear(WIDTH, WIDTH), nn.ReLU()) for _ in range(BLOCKS)
-        )
-        self.embedding = nn.Linear(WIDTH, WIDTH)
-        self.stem, self.norm = nn.Conv1d(WIDTH, WIDTH, 1), nn.InstanceNorm1d(WIDTH)
-        self.first = nn.ModuleList(nn.Conv1d(WIDTH, WIDTH, 5) for _ in range(BLOCKS))
-        self.second = nn.ModuleList(nn.Conv1d(WIDTH, WIDTH * (2 - i % 2), 5) for i in range(BLOCKS))
-        self.affine = nn.ModuleList(nn.Linear(WIDTH, 2 * WIDTH) for _ in range(2 * BLOCKS))
-        self.head = nn.Conv1d(WIDTH, bands, 1)
-
-    def forward(self, source: Tensor, target: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        hidden = self.content(source)
-        mean, log_variance = self.mean(hidden), self.log_variance(hidden)
-        speaker = self.speaker(target).mean(dim=2)
-        for dense in self.dense:
-            speaker = speaker + dense(speaker)
-        speaker = self.embedding(speaker)
-        z = mean + torch.exp(log_variance / 2) * torch.randn_like(mean) if self.training else mean
-        x = F.relu(self.norm(self.stem(z)))
-        for i, (first, second) in enumerate(zip(self.first, self.second, strict=True)):
-            y = self.adapt(reflected(x, first), speaker, 2 * i)
-            y = reflected(y, second)
-            if second.out_channels > WIDTH:
-                y = y.reshape(len(y), WIDTH, 2, -1).transpose(2, 3).flatten(2)
-                x = F.interpolate(x, scale_factor=2.0)
-            x = x + self.adapt(y, speaker, 2 * i + 1)
-        return self.head(x), mean, log_variance
-
-    def adapt(self, x: Tensor, speaker: Tensor, i: int) -> Tensor:
-        scale, shift = self.affine[i](speaker)[:, :, None].chunk(2, dim=1)
-        return F.relu(self.norm(x) * scale + shift)
 
 
 def main() -> None:

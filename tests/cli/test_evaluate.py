@@ -209,9 +209,14 @@ def test_evaluate_measures_conversions_of_another_system_and_compares(evaluate, 
     code, out, _ = evaluate(*arguments, output="less")
     assert code == 1
     assert "holds no second.wav, the conversion of" in out
-    code, out, _ = vcvae("compare", tmp_path / "out", tmp_path / "less")
+    command = ("compare", tmp_path / "out", tmp_path / "less", "-o", tmp_path / "table.md")
+    code, out, _ = vcvae(*command)
     assert code == 0
     assert out.startswith("|  | natural | out | less |")
+    assert (tmp_path / "table.md").read_text() == out
+    code, _, err = vcvae(*command)
+    assert (code, err.count("\n")) == (2, 1)
+    assert "--force" in err
 
 
 @pytest.mark.usefixtures("no_pictures")
@@ -252,7 +257,7 @@ def test_evaluate_refuses_what_it_cannot_do_in_one_sentence(evaluate, shared, tm
         (("--corpus", tmp_path), "not prepared audio"),
         (("--cases", shared / "cases.tsv", "--asr", "wisper"), "--asr wisper: unknown; use one of: whisper."),
         (("--cases", shared / "cases.tsv", "--converted", tmp_path, "--cost"), "leave it out with --converted"),
-        (("--cases", shared / "cases.tsv", "--converted", tmp_path / "no"), "no folder with audio files"),
+        (("--cases", shared / "cases.tsv", "--converted", tmp_path / "no"), "give a folder with audio files"),
     ):
         code, out, err = evaluate(*arguments)
         assert (code, out, err.count("\n")) == (2, "", 1)

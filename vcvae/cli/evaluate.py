@@ -10,7 +10,7 @@ import typer
 from vcvae.cli.console import progress_bar, say
 from vcvae.cli.options import Device, Force, Vocoder, model_name, non_empty_path
 from vcvae.defaults import VOICE_STEPS
-from vcvae.errors import VcvaeError
+from vcvae.errors import VcvaeError, check_absent, replacing
 
 
 def evaluate(
@@ -112,10 +112,21 @@ def evaluate(
 
 def compare(
     folders: Annotated[
-        list[Path], typer.Argument(help="Output folders of `vcvae evaluate`, one for each system.", parser=Path)
+        list[Path],
+        typer.Argument(help="Output folders of `vcvae evaluate`, one for each system.", parser=non_empty_path),
     ],
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Also write the table to a file.", parser=non_empty_path)
+    ] = None,
+    force: Force = False,
 ) -> None:
     """Print the reports of several systems side by side, with the natural recordings."""
     from vcvae.evaluate.comparison import compare
 
-    say(compare(folders))
+    if output:
+        check_absent(output, force)
+    table = compare(folders)
+    say(table)
+    if output:
+        with replacing(output) as file:
+            file.write(f"{table}\n".encode())
