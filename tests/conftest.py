@@ -1,5 +1,6 @@
 """What tests of many modules begin with: the command, two voices, and what is costly to make, once a session."""
 
+import functools
 import os
 import sys
 
@@ -11,18 +12,21 @@ from pathlib import Path
 
 import pytest
 import soundfile as sf
+import typer.main
 
 from tests.corpus import TINY, make_corpus
 from tests.synthetic import RATE, speak
 from vcvae.cli import main
 
 EGS = Path(__file__).parents[1] / "egs"
+build_command = functools.cache(typer.main.get_command)  # typer builds all commands for each call, in .05 s
 
 
 @pytest.fixture
 def vcvae(monkeypatch, capsys, tmp_path):
     """Runs the command in this process, with a cache of its own → exit code, standard output, standard error."""
     monkeypatch.setattr("platformdirs.user_cache_path", lambda name: tmp_path / "cache" / name)
+    monkeypatch.setattr("typer.main.get_command", build_command)
 
     def run(*arguments):
         if arguments[0] == "convert" and not {"--quick", "--replay"} & set(arguments):
