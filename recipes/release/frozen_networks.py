@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import copy
+import shutil
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -34,7 +35,9 @@ from vcvae.models.frozen.ecapa import ECAPA_REPOSITORY, EcapaTDNN, EcapaTrunk, R
 from vcvae.models.frozen.moonshine import MOONSHINE_REPOSITORY, MoonshineEncoder, load_moonshine
 from vcvae.models.frozen.speaker_similarity import CONTEXT_FRAMES, SpeakerSimilarityNet, SpeakerSimilarityNetConfig
 from vcvae.models.hub import CARD, check_vacant
+from vcvae.pretrained import CONTENT
 
+LICENSE = "LICENSE"
 MAX_SECONDS = 10.0  # used of each recording, from its beginning
 BLOCK_RANK = 3 / 8  # of the matrices of the blocks, relative to their size: 384 of 1,024
 FACTORIZED = 200  # recordings whose outputs give the factors
@@ -263,7 +266,7 @@ def write_speaker_network(
 
 
 def write_content_network(destination: Path, *, checkpoint: str | None) -> None:
-    """Make the content network, and save it with its card.
+    """Make the content network, and save it with its card and its licence.
 
     Raises:
         VcvaeError: no checkpoint.
@@ -274,6 +277,7 @@ def write_content_network(destination: Path, *, checkpoint: str | None) -> None:
     )
     net.release(destination, small=True)
     (destination / CARD).write_text(card, encoding="utf-8")
+    shutil.copyfile(CONTENT / LICENSE, destination / LICENSE)  # the MIT licence asks for its text beside copies
 
 
 def _millions(net: torch.nn.Module) -> float:

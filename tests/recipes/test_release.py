@@ -151,7 +151,9 @@ def test_release_makes_all_that_ships(miniature):
     assert {path.name for path in made.iterdir()} == expected
     assert len(list((made / "sentences").glob("*.ogg"))) == len(sentences.SENTENCES)
     for name in expected - {"sentences"}:
-        assert describe(made / name)[0] == describe(pretrained.CONVERSION.parent / name)[0]
+        ships = pretrained.CONVERSION.parent / name
+        assert {path.name for path in (made / name).iterdir()} == {path.name for path in ships.iterdir()}
+        assert describe(made / name)[0] == describe(ships)[0]
         assert read_weights(made / name / "model.safetensors")
         assert "recipes/release" in (made / name / "README.md").read_text()
     model = load_model(made / "conversion")
