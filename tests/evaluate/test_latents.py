@@ -5,8 +5,8 @@ import pytest
 
 from vcvae.errors import VcvaeError
 from vcvae.evaluate.latents import (
-    MAX_SPEAKERS,
-    MAX_UTTERANCES,
+    MAX_PROBE_SPEAKERS,
+    MAX_PROBE_UTTERANCES,
     UtteranceLatents,
     measure_latents,
     sample_utterances,
@@ -56,11 +56,13 @@ def test_measure_latents_probes_covariances_apart_from_means():
 
 def test_sample_utterances_is_bounded_and_needs_two_per_speaker():
     utterances = [
-        (Path(f"{n}/{i}.flac"), f"{n:03d}") for n in range(MAX_SPEAKERS + 5) for i in range(MAX_UTTERANCES + n)
+        (Path(f"{n}/{i}.flac"), f"{n:03d}")
+        for n in range(MAX_PROBE_SPEAKERS + 5)
+        for i in range(MAX_PROBE_UTTERANCES + n)
     ]
     utterances.append((Path("single.flac"), "single"))
     sampled = sample_utterances(utterances, seed=3)
     assert sampled == sample_utterances(utterances, seed=3) != sample_utterances(utterances, seed=4)
-    assert len(set(sampled)) == len(sampled) == MAX_SPEAKERS * MAX_UTTERANCES
+    assert len(set(sampled)) == len(sampled) == MAX_PROBE_SPEAKERS * MAX_PROBE_UTTERANCES
     assert "single" not in {speaker for _, speaker in sampled}
     assert all(int(path.parent.name) == int(speaker) for path, speaker in sampled)

@@ -19,8 +19,8 @@ from vcvae.metrics.bootstrap import Interval, interval
 from vcvae.metrics.speakers import covariances, probe, retrieval
 from vcvae.progress import Progress, no_progress
 
-MAX_SPEAKERS = 40
-MAX_UTTERANCES = 10  # of each speaker: a probe of 400 utterances takes minutes
+MAX_PROBE_SPEAKERS = 40
+MAX_PROBE_UTTERANCES = 10  # of each speaker: a probe of 400 utterances takes minutes
 
 
 @dataclass(frozen=True)
@@ -42,17 +42,20 @@ class LatentMetric:
 
 
 def sample_utterances(utterances: Sequence[tuple[Path, str]], *, seed: int = 0) -> list[tuple[Path, str]]:
-    """At most `MAX_UTTERANCES` of each of at most `MAX_SPEAKERS` speakers who have two or more, drawn by the seed."""
+    """Utterances of speakers who have two or more, drawn by the seed.
+
+    At most `MAX_PROBE_UTTERANCES` of each of at most `MAX_PROBE_SPEAKERS` speakers.
+    """
     random = np.random.default_rng(seed)
     files_of: dict[str, list[Path]] = defaultdict(list)
     for path, speaker in utterances:
         files_of[speaker].append(path)
     speakers = sorted(name for name, files in files_of.items() if len(files) > 1)
-    chosen = sorted(random.permutation(len(speakers))[:MAX_SPEAKERS])
+    chosen = sorted(random.permutation(len(speakers))[:MAX_PROBE_SPEAKERS])
     return [
         (files_of[speakers[n]][i], speakers[n])
         for n in chosen
-        for i in sorted(random.permutation(len(files_of[speakers[n]]))[:MAX_UTTERANCES])
+        for i in sorted(random.permutation(len(files_of[speakers[n]]))[:MAX_PROBE_UTTERANCES])
     ]
 
 

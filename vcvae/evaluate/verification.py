@@ -14,7 +14,7 @@ from vcvae.evaluate.measures import Similarity
 from vcvae.metrics.bootstrap import Interval, interval
 from vcvae.metrics.speakers import equal_error
 
-MAX_SPEAKERS = 40
+MAX_TRIAL_SPEAKERS = 40
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ def enrolments(cases: Sequence[Case], corpus: Sequence[tuple[Path, str]]) -> lis
     files_of: dict[str, list[Path]] = defaultdict(list)
     for path, speaker in corpus:
         files_of[speaker].append(path)
-    speakers = sorted(name for name, files in files_of.items() if len(files) > 1)[:MAX_SPEAKERS]
+    speakers = sorted(name for name, files in files_of.items() if len(files) > 1)[:MAX_TRIAL_SPEAKERS]
     return [
         Enrolment(
             tuple(files_of[name][: UTTERANCES_PER_TARGET + 1]),
