@@ -16,8 +16,8 @@ QUICK = settings(
 )
 
 
-def read_or_refused(read, path, data):
-    """What `read` reads from a file of these bytes, or None where it refuses them."""
+def read_or_refused(read, path, data, *, named=None):
+    """What `read` reads from a file of these bytes, or None where it refuses them by a sentence with its name (or `named`)."""
     path.write_bytes(data)
     try:
         return read(path)

@@ -6,11 +6,14 @@ import pytest
 import soundfile as sf
 import torch
 
+from tests.corpus import TINY, TINY_ECAPA
 from tests.synthetic import RATE, speak
 from vcvae.convert import chunks
 from vcvae.convert.encoder import MAX_SOURCES, Encoder, average_voice
 from vcvae.errors import VcvaeError
 from vcvae.features.mel import MelSpectrogram
+from vcvae.models.conversion.vae import DisentanglingConfig, DisentanglingVAE
+from vcvae.models.frozen.speaker_similarity import SpeakerSimilarityNet, SpeakerSimilarityNetConfig
 from vcvae.pretrained import SENTENCES
 
 
@@ -43,6 +46,22 @@ def test_average_voice_is_that_of_its_references(encoder, target):
     with torch.no_grad():
         expected = average_voice(encoder.model, references)
     torch.testing.assert_close(encoder.voice([target]).reference.values, expected.reference.values)
+
+
+def test_voice_has_the_statistics_of_the_speaker_network_where_the_model_takes_them(target, monkeypatch):
+    torch.manual_seed(0)
+    net = SpeakerSimilarityNet(SpeakerSimilarityNetConfig(**TINY_ECAPA)).eval()
+    monkeypatch.setattr(SpeakerSimilarityNet, "from_pretrained", lambda _: net)
+    sizes = TINY | {"speaker_statistics": net.outputs, "statistics_latent": 5}
+    encoder = Encoder(DisentanglingVAE(DisentanglingConfig(**sizes)))
+    other = speak("iuoa", f0=110, seconds=2.0, seed=2)
+    mels = [reference.mel for samples in (target, other) for reference in encoder.load_references([samples])]
+    with torch.no_grad():
+        expected = encoder.model.statistics(torch.cat([net(mel) for mel in mels]).mean(dim=0, keepdim=True))
+    torch.testing.assert_close(encoder.voice([target, other]).reference.statistics, expected)
+    another = Encoder(DisentanglingVAE(DisentanglingConfig(**TINY | {"speaker_statistics": net.outputs + 1})))
+    with pytest.raises(VcvaeError, match=f"takes {net.outputs + 1} speaker statistics"):
+        another.voice([target])
 
 
 def test_latents_have_their_shapes_and_lengths(released, target):

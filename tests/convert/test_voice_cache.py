@@ -19,7 +19,9 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture
 def voice():
-    reference = SpeakerReference(torch.ones(1, 8), torch.ones(1, 9, 64), torch.ones(1, 9, 16), torch.ones(1, 9, 1))
+    reference = SpeakerReference(
+        torch.ones(1, 8), torch.zeros(1, 0), torch.ones(1, 9, 64), torch.ones(1, 9, 16), torch.ones(1, 9, 1)
+    )
     statistics = F0Statistics(torch.ones(1), torch.ones(1))
     return Voice(reference, statistics, torch.ones(1, 80), card=VoiceCard(name="Ann"))
 

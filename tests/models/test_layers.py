@@ -2,7 +2,15 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from vcvae.models.layers import Convolution, FrameNorm, InstanceNorm, ResidualBlock, StatisticsPooling, frame_mask
+from vcvae.models.layers import (
+    AdaptiveResidualBlock,
+    Convolution,
+    FrameNorm,
+    InstanceNorm,
+    ResidualBlock,
+    StatisticsPooling,
+    frame_mask,
+)
 
 
 @pytest.mark.parametrize(("kernel", "stride"), [(3, 1), (5, 1), (5, 2), (4, 2)])
@@ -37,6 +45,31 @@ def test_residual_block_ignores_padding(norm):
     padded = block(F.pad(x, (0, 0, 0, 5)), mask)
     torch.testing.assert_close(padded[:, :9], block(x), atol=1e-5, rtol=1e-5)
     assert (padded[:, 9:] == 0).all()
+
+
+def test_conditional_weights_are_zero_at_first_then_of_low_rank():
+    """The block with conditional weights is the block whose matrices are W + U diag(g(c)) V, for each condition."""
+    torch.manual_seed(0)
+    block, x, conditions = (
+        AdaptiveResidualBlock(8, kernel=3, condition=5, rank=2),
+        torch.randn(2, 9, 8),
+        torch.randn(2, 5),
+    )
+    plain = AdaptiveResidualBlock(8, kernel=3, condition=5, rank=0)
+    plain.load_state_dict(block.state_dict(), strict=False)
+    torch.testing.assert_close(block(x, None, conditions), plain(x, None, conditions))
+    layers = {"convolution.linear": block.convolution_low_rank, "project": block.project_low_rank}
+    for layer in layers.values():
+        torch.nn.init.normal_(layer.up.weight)
+    for i in range(2):
+        expected = AdaptiveResidualBlock(8, kernel=3, condition=5, rank=0)
+        expected.load_state_dict(plain.state_dict())
+        for name, layer in layers.items():
+            gate = layer.gate(conditions[i])
+            expected.get_submodule(name).weight.data += layer.up.weight * gate @ layer.down.weight
+        result = block(x, None, conditions)[i : i + 1]
+        torch.testing.assert_close(result, expected(x[i : i + 1], None, conditions[i : i + 1]), atol=1e-4, rtol=1e-4)
+        assert not torch.allclose(result, plain(x[i : i + 1], None, conditions[i : i + 1]), atol=1e-2)
 
 
 def test_pooling_ignores_padding_and_the_order_of_frames():

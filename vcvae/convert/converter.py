@@ -222,11 +222,11 @@ class Converter(Encoder):
         """
         name = voice.path or "the voice"
         config = self.model.config
-        shapes = (config.speaker_latent, config.content_latent, config.speaker_channels, config.mel.n_mels)
+        latent = config.statistics_latent if config.speaker_statistics else 0
+        shapes = (config.speaker_latent, latent, config.content_latent, config.speaker_channels, config.mel.n_mels)
         reference = voice.reference
-        fits = shapes == tuple(
-            x.shape[-1] for x in (reference.embedding, reference.keys, reference.values, voice.valid_bands)
-        )
+        tensors = (reference.embedding, reference.statistics, reference.keys, reference.values, voice.valid_bands)
+        fits = shapes == tuple(x.shape[-1] for x in tensors)
         if not fits or voice.fingerprint not in ("", self.fingerprint):
             raise VcvaeError(
                 f"{name}: made for another model ({voice.fingerprint or 'unknown'}, not {self.fingerprint}); make it "

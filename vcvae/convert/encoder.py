@@ -25,14 +25,15 @@ from vcvae.errors import VcvaeError
 from vcvae.features.mel import MelConfig, MelSpectrogram, bandwidth, valid_band_mask
 from vcvae.models import load_model
 from vcvae.models.conversion.vae import REDUCTION, DisentanglingVAE
-from vcvae.models.conversion.voice import SpeakerReference, Voice, VoiceCard
+from vcvae.models.conversion.voice import Voice, VoiceCard
+from vcvae.models.frozen.speaker_similarity import SpeakerSimilarityNet
 from vcvae.models.hub import fingerprint
-from vcvae.pretrained import SENTENCES
+from vcvae.pretrained import SENTENCES, SPEAKER_SIMILARITY
 from vcvae.torch_state import own_torch_state
 
 MAX_MINUTES = 30.0  # of a target's speech that are used; the rest is not read
 MAX_SOURCES = 32  # recordings that fine-tuning draws from; in a few hundred steps, more would rarely be drawn
-MAX_REFERENCE_FRAMES = 4096  # content frames (190 s) of a voice: more change little and cost as much again
+MAX_REFERENCE_FRAMES = 3072  # content frames (140 s) of a voice: more change little and cost as much again
 
 # Embeddings of pieces of 0.1, 0.3, 1 and 2 s have cosines of .42, .66, .87 and .95 with that of the whole recording
 # (medians of 128 pieces; .44 with those of other recordings).
@@ -94,6 +95,22 @@ class Encoder:
         """That of the model; a voice that was made with another model has another."""
         return fingerprint(self.model)
 
+    @cached_property
+    def speaker_net(self) -> SpeakerSimilarityNet | None:
+        """The released speaker network, for a model that takes its statistics; else None.
+
+        Raises:
+            VcvaeError: the model takes those of another network.
+        """
+        wanted = self.model.config.speaker_statistics
+        if not wanted:
+            return None
+        net = SpeakerSimilarityNet.from_pretrained(SPEAKER_SIMILARITY)
+        net.config.mel.require_equal(self.mel_config, ours="the speaker network", theirs="the model")
+        if net.outputs != wanted:
+            raise VcvaeError(f"the model takes {wanted} speaker statistics; the released network gives {net.outputs}.")
+        return net.to(self.device).eval().requires_grad_(False)
+
     @own_torch_state()
     def voice(self, targets: Iterable[Recording], *, sample_rate: int | None = None) -> Voice:
         """The voice of one speaker's utterances, in one pass: nothing is learned.
@@ -114,7 +131,8 @@ class Encoder:
                 f"the speaker: {card.seconds:.2f} s of speech is too little for a voice; give at least "
                 f"{MIN_VOICE_SECONDS} s, better 10 s."
             )
-        return replace(average_voice(self.model, references, seed=seed), fingerprint=self.fingerprint, card=card)
+        voice = average_voice(self.model, references, speaker_net=self.speaker_net, seed=seed)
+        return replace(voice, fingerprint=self.fingerprint, card=card)
 
     @own_torch_state()
     def content(self, source: Recording, *, sample_rate: int | None = None) -> np.ndarray:
@@ -239,23 +257,32 @@ def warn_of_little_speech(card: VoiceCard) -> None:
         _log.warning("%s: %.1f s of speech is little for a voice; give 10 s or more.", name, card.seconds)
 
 
-def average_voice(model: DisentanglingVAE, references: Sequence[ReferenceMel], *, seed: int = 0) -> Voice:
+def average_voice(
+    model: DisentanglingVAE,
+    references: Sequence[ReferenceMel],
+    *,
+    speaker_net: SpeakerSimilarityNet | None = None,
+    seed: int = 0,
+) -> Voice:
     """The voice of one speaker's utterances: their frames as the reference, all else averaged.
 
     The reference has at most `MAX_REFERENCE_FRAMES`, those of random utterances where there are more; embedding, F0
-    statistics and valid bands are of all.
+    statistics and valid bands are of all. `speaker_net` gives a model the statistics that it takes.
     """
-    voices = [model.voice(reference.mel, valid_bands=reference.valid_bands) for reference in references]
+    voices = [
+        model.voice(
+            reference.mel,
+            valid_bands=reference.valid_bands,
+            statistics=speaker_net(reference.mel) if speaker_net else None,
+        )
+        for reference in references
+    ]
     voice = Voice.join(voices).average()
     if voice.reference.keys.shape[1] <= MAX_REFERENCE_FRAMES:
         return voice
     random.Random(seed).shuffle(voices)
-    shuffled = Voice.join(voices).average().reference
-    chosen = slice(MAX_REFERENCE_FRAMES)
-    reference = SpeakerReference(
-        voice.reference.embedding, shuffled.keys[:, chosen], shuffled.values[:, chosen], shuffled.mask[:, chosen]
-    )
-    return replace(voice, reference=reference)
+    shuffled = Voice.join(voices).average()
+    return replace(voice, reference=shuffled.reference.with_frames(slice(MAX_REFERENCE_FRAMES)))
 
 
 def recording_blocks(path: str | Path, config: MelConfig) -> Iterator[np.ndarray]:

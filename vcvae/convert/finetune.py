@@ -21,7 +21,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor, nn
@@ -37,6 +37,7 @@ from vcvae.features.f0 import F0Contour
 from vcvae.features.mel import level, normalize_level
 from vcvae.models.conversion.vae import DisentanglingVAE
 from vcvae.models.conversion.voice import SpeakerReference, Voice
+from vcvae.models.frozen.speaker_similarity import SpeakerSimilarityNet
 from vcvae.progress import Progress, no_progress
 
 LEARNING_RATE = 2e-4  # of Adam; with a larger one the decoder forgets more than it learns
@@ -84,11 +85,12 @@ def finetune(
     with torch.random.fork_rng(devices=[]), torch.enable_grad():
         torch.manual_seed(seed)
         pieces = draw_pieces(references)
-        target = _encode_speaker(model, pieces, bt_voices=sources.voices if sources else [])
+        speaker_net = sources.losses.speaker_net if sources and sources.losses and model.statistics else None
+        target = _encode_speaker(model, pieces, bt_voices=sources.voices if sources else [], speaker_net=speaker_net)
         conversion = None
         if sources and sources.segments:
             with torch.no_grad():
-                voice = average_voice(model, references, seed=seed)
+                voice = average_voice(model, references, speaker_net=speaker_net, seed=seed)
             conversion = _Conversion.to_target(sources, voice, pieces)
         for step in range(steps):
             reconstruction = reconstruction_loss(model, decoder, target, perturb)
@@ -184,10 +186,10 @@ class _Piece:
 
 @dataclass(frozen=True)
 class _Speaker:
-    """Pieces of the utterances of one speaker, and the mean of their speaker embeddings, (1, speaker_latent)."""
+    """Pieces of the utterances of one speaker, and the reference of all of them."""
 
     pieces: list[_Piece]
-    embedding: Tensor
+    reference: SpeakerReference
 
 
 @dataclass(frozen=True)
@@ -219,9 +221,16 @@ class _Conversion:
 
 @torch.no_grad()
 def _encode_speaker(
-    model: DisentanglingVAE, pieces: Sequence[ReferenceMel], *, bt_voices: Sequence[Voice] = ()
+    model: DisentanglingVAE,
+    pieces: Sequence[ReferenceMel],
+    *,
+    bt_voices: Sequence[Voice] = (),
+    speaker_net: SpeakerSimilarityNet | None = None,
 ) -> _Speaker:
-    """Pieces of one speaker; their content inputs are converted to `bt_voices` in turn, if there are any."""
+    """Pieces of one speaker; their content inputs are converted to `bt_voices` in turn, if there are any.
+
+    `speaker_net` gives a model the statistics that it takes; without it, they are unknown.
+    """
     encoded = []
     for i, piece in enumerate(pieces):
         mel, _ = normalize_level(piece.mel, model.config.encoder_bands)
@@ -230,12 +239,17 @@ def _encode_speaker(
                 mel=mel,
                 valid_bands=piece.valid_bands,
                 f0=model.f0(mel),
-                reference=model.reference(mel, model.content(mel).mean, valid_bands=piece.valid_bands),
+                reference=model.reference(
+                    mel,
+                    model.content(mel).mean,
+                    valid_bands=piece.valid_bands,
+                    statistics=speaker_net(mel) if speaker_net else None,
+                ),
                 content_mel=model.convert(mel, bt_voices[i % len(bt_voices)]) if bt_voices else mel,
             )
         )
     joined = SpeakerReference.join(piece.reference for piece in encoded).average()
-    return _Speaker(encoded, joined.embedding)
+    return _Speaker(encoded, joined)
 
 
 def _vtlp(utterance: ReferenceMel, centres: Tensor) -> ReferenceMel:
@@ -254,4 +268,4 @@ def _leave_out(speaker: _Speaker, index: int) -> SpeakerReference:
     keys = torch.cat([reference.keys for reference in references], dim=1)
     values = torch.cat([reference.values for reference in references], dim=1)
     mask = torch.cat([reference.mask for reference in references], dim=1)
-    return SpeakerReference(speaker.embedding, keys, values, mask)
+    return replace(speaker.reference, keys=keys, values=values, mask=mask)

@@ -240,10 +240,12 @@ def check_weights(
                 f"{advice or f'use the {config} that it was trained with'}."
             )
         weight, like = weights[name], expected[name]
-        advice = advice or "give other weights"
         if weight.is_complex() or weight.is_floating_point() != like.is_floating_point():
-            raise VcvaeError(f"{path}: '{name}' is of {weight.dtype}, not {like.dtype}; {advice}.")
+            raise VcvaeError(
+                f"{path}: '{name}' is of {weight.dtype}, not {like.dtype}; {advice or 'give other weights'}."
+            )
         if not weight.isfinite().all():
             raise VcvaeError(
-                f"{path}: '{name}' holds NaN or infinite values, so training failed or the file is damaged; {advice}."
+                f"{path}: '{name}' holds NaN or infinite values, so training failed or the file is damaged; "
+                f"{advice or 'give other weights'}."
             )

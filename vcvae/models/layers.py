@@ -56,13 +56,17 @@ class Convolution(nn.Module):
         self.linear = nn.Linear(kernel * inputs, outputs)
 
     def forward(self, x: Tensor) -> Tensor:
+        return self.linear(self.windows(x))
+
+    def windows(self, x: Tensor) -> Tensor:
+        """x (batch, frames, inputs) → what each output frame depends on, (batch, output frames, kernel · inputs)."""
         frames = x.shape[1]
         outputs = -(-frames // self.stride)
         before = (self.kernel - self.stride + 1) // 2
         after = max((outputs - 1) * self.stride + self.kernel - before - frames, 0)
         x = F.pad(x, (0, 0, before, after))
         last = (outputs - 1) * self.stride + 1
-        return self.linear(torch.cat([x[:, k : k + last : self.stride] for k in range(self.kernel)], dim=-1))
+        return torch.cat([x[:, k : k + last : self.stride] for k in range(self.kernel)], dim=-1)
 
 
 class Level(nn.Module):
@@ -122,9 +126,56 @@ class ResidualBlock(nn.Module):
         self.convolution = Convolution(channels, channels, kernel=kernel)
         self.project = nn.Linear(channels, channels)
 
-    def forward(self, x: Tensor, mask: Mask = None, *condition: Tensor) -> Tensor:
-        y = self.project(F.gelu(self.convolution(self.norm(x, mask, *condition))))
+    def forward(self, x: Tensor, mask: Mask = None) -> Tensor:
+        y = self.project(F.gelu(self.convolution(self.norm(x, mask))))
         return masked(x + y, mask)
+
+
+class ConditionalLowRank(nn.Module):
+    """x → U diag(g(c)) V x: a matrix of low rank that depends on a condition c; zero at first.
+
+    Added to a layer's own matrix, it gives each condition weights of its own, as conditional convolutions do (Yang et
+    al. 2019, arXiv:1904.04971), in the form of a low-rank adaptation (Hu et al. 2021, arXiv:2106.09685).
+    """
+
+    def __init__(self, inputs: int, outputs: int, *, condition: int, rank: int) -> None:
+        super().__init__()
+        self.down = nn.Linear(inputs, rank, bias=False)
+        self.gate = nn.Linear(condition, rank)
+        self.up = nn.Linear(rank, outputs, bias=False)
+        nn.init.zeros_(self.up.weight)
+
+    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
+        """x (batch, frames, inputs), condition (batch, condition) → (batch, frames, outputs)."""
+        return self.up(self.down(x) * self.gate(condition)[:, None])
+
+
+class AdaptiveResidualBlock(nn.Module):
+    """A `ResidualBlock` with adaptive instance normalization, and with weights that depend on the condition, too."""
+
+    def __init__(self, channels: int, *, kernel: int, condition: int, rank: int) -> None:
+        """`rank` is that of the conditional part of each matrix; 0 for none."""
+        super().__init__()
+        self.norm = AdaptiveInstanceNorm(channels, condition)
+        self.convolution = Convolution(channels, channels, kernel=kernel)
+        self.project = nn.Linear(channels, channels)
+        self.convolution_low_rank = self.project_low_rank = None
+        if rank:
+            sizes = {"condition": condition, "rank": rank}
+            self.convolution_low_rank = ConditionalLowRank(kernel * channels, channels, **sizes)
+            self.project_low_rank = ConditionalLowRank(channels, channels, **sizes)
+
+    def forward(self, x: Tensor, mask: Mask, condition: Tensor) -> Tensor:
+        """x (batch, frames, channels), condition (batch, condition) → like x."""
+        windows = self.convolution.windows(self.norm(x, mask, condition))
+        y = self.convolution.linear(windows)
+        if self.convolution_low_rank is not None:
+            y = y + self.convolution_low_rank(windows, condition)
+        y = F.gelu(y)
+        update = self.project(y)
+        if self.project_low_rank is not None:
+            update = update + self.project_low_rank(y, condition)
+        return masked(x + update, mask)
 
 
 class CrossAttention(nn.Module):

@@ -60,8 +60,13 @@ class SegmentBatch(nn.Module):
             """(batch, frames, …) → (batch, (segments - 1) · frames, …)."""
             return self._by_segment(x)[others].transpose(1, 2).flatten(2, 3).flatten(0, 1)
 
-        embedding = F.normalize(gather(reference.embedding[:, None]).mean(dim=1), dim=-1)
-        return SpeakerReference(embedding, gather(reference.keys), gather(reference.values), gather(reference.mask))
+        return SpeakerReference(
+            F.normalize(gather(reference.embedding[:, None]).mean(dim=1), dim=-1),
+            gather(reference.statistics[:, None]).mean(dim=1),
+            gather(reference.keys),
+            gather(reference.values),
+            gather(reference.mask),
+        )
 
     def to_previous_statistics(self, f0: F0Contour) -> F0Contour:
         """Each F0 contour, moved from the F0 statistics of its speaker to those of the previous speaker."""

@@ -20,6 +20,7 @@ from vcvae.models.conversion.voice import SpeakerReference, Voice
 CONFIG = DisentanglingConfig(
     fast_channels=24, slow_channels=32, content_latent=8, speaker_latent=16, speaker_channels=24, f0_channels=16
 )
+WITH_STATISTICS = CONFIG.model_copy(update={"speaker_statistics": 20, "statistics_latent": 6, "conditional_rank": 4})
 
 
 @pytest.fixture
@@ -187,6 +188,21 @@ def test_voice_average_is_a_voice(model):
     assert average.f0_statistics.mean.item() == pytest.approx(7.5)
     assert average.f0_statistics.std.item() == pytest.approx(0.2)
     assert average.reference.keys.shape == (1, 3 * 10, CONFIG.content_latent)
+
+
+def test_statistics_change_the_conversion_by_their_direction_alone():
+    torch.manual_seed(0)
+    model, mel, statistics = DisentanglingVAE(WITH_STATISTICS).eval(), speechlike(1, 40), torch.randn(2, 20)
+    model.statistics.centre += 1.0
+    one, other = (model.voice(mel, statistics=model.statistics.centre + x) for x in statistics.split(1))
+    louder = model.voice(mel, statistics=model.statistics.centre + 3 * statistics[:1])
+    unknown = model.voice(mel)
+    torch.testing.assert_close(model.convert(mel, louder), model.convert(mel, one), atol=1e-4, rtol=1e-4)
+    assert (model.convert(mel, other) - model.convert(mel, one)).abs().max() > 1e-3
+    torch.testing.assert_close(unknown.reference.statistics, torch.zeros(1, 6))
+    assert model.convert(mel, unknown).isfinite().all()
+    both = Voice.join([one, other]).average().reference
+    torch.testing.assert_close(both.statistics, (one.reference.statistics + other.reference.statistics) / 2)
 
 
 def test_reference_frames_are_an_unordered_set(model):

@@ -9,6 +9,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from tests.corpus import TINY
+from vcvae.convert.encoder import MAX_REFERENCE_FRAMES
 from vcvae.errors import VcvaeError
 from vcvae.features.f0 import F0Statistics
 from vcvae.models.conversion.difference import WeightDifference
@@ -19,7 +20,7 @@ from vcvae.models.conversion.voice import SpeakerReference, Voice, VoiceCard
 @pytest.fixture
 def model():
     torch.manual_seed(0)
-    return DisentanglingVAE(DisentanglingConfig(**TINY)).eval()
+    return DisentanglingVAE(DisentanglingConfig(**TINY, speaker_statistics=12, statistics_latent=5)).eval()
 
 
 @pytest.fixture
@@ -30,7 +31,8 @@ def voice(model):
     valid_bands = torch.ones(2, 80)
     valid_bands[0, 70:] = valid_bands[:, 75:] = 0
     with torch.no_grad():
-        taken = model.voice(mels, torch.tensor([130, 90]), valid_bands=valid_bands).average()
+        lengths = torch.tensor([130, 90])
+        taken = model.voice(mels, lengths, valid_bands=valid_bands, statistics=torch.randn(2, 12)).average()
     card = VoiceCard(name="Ann", consent="agreed: by letter,\n2026", note="CC BY", seconds=2.5, steps=7, model="a/b")
     learned = WeightDifference.between(model.decoder, moved.decoder)
     return replace(taken, learned=learned, fingerprint="0123456789abcdef", card=card)
@@ -46,6 +48,8 @@ def test_voice_is_the_same_after_saving(voice, file):
     again = Voice.load(file)
     assert (again.card, again.fingerprint, again.path) == (voice.card, voice.fingerprint, file)
     torch.testing.assert_close(again.reference.embedding, voice.reference.embedding)
+    torch.testing.assert_close(again.reference.statistics, voice.reference.statistics)
+    assert voice.reference.statistics.abs().min() > 0
     for name in ("keys", "values"):
         torch.testing.assert_close(getattr(again.reference, name), getattr(voice.reference, name), atol=2e-3, rtol=2e-3)
     assert torch.equal(again.reference.mask, torch.ones(1, 33 + 23, 1))
@@ -68,12 +72,18 @@ def test_voice_without_a_difference_or_voiced_frames_is_the_same_after_saving(vo
 def test_voice_of_the_released_sizes_takes_less_than_4_mb(tmp_path):
     """With the longest reference, and all weights of the decoder moved at random, which no low rank describes."""
     torch.manual_seed(0)
-    config = DisentanglingConfig(decoder_slow_blocks=5, decoder_fast_blocks=5, postfilter_blocks=3)
-    models = [DisentanglingVAE(config) for _ in range(2)]
-    reference = SpeakerReference(
-        torch.randn(1, 128), torch.randn(1, 4096, 64), torch.randn(1, 4096, 160), torch.ones(1)
+    config = DisentanglingConfig(
+        content_latent=128,
+        decoder_slow_blocks=5,
+        decoder_fast_blocks=5,
+        postfilter_blocks=3,
+        speaker_statistics=6144,
+        conditional_rank=48,
     )
-    reference = replace(reference, mask=torch.ones(1, 4096, 1))
+    models = [DisentanglingVAE(config) for _ in range(2)]
+    frames = MAX_REFERENCE_FRAMES
+    keys, values, mask = torch.randn(1, frames, 128), torch.randn(1, frames, 160), torch.ones(1, frames, 1)
+    reference = SpeakerReference(torch.randn(1, 128), torch.randn(1, 96), keys, values, mask)
     learned = WeightDifference.between(models[0].decoder, models[1].decoder)
     Voice(reference, F0Statistics(torch.ones(1), torch.ones(1)), torch.ones(1, 80), learned).save(tmp_path / "a.voice")
     assert 3_500_000 < (tmp_path / "a.voice").stat().st_size <= 4_000_000

@@ -32,7 +32,10 @@ def config(tmp_path, monkeypatch):
         SourceFilterVocoder(SourceFilterVocoderConfig(channels=16, blocks=1)),
     )
     monkeypatch.setattr(conversion_losses, "load_losses", lambda *_, **__: frozen)
-    DisentanglingVAE(DisentanglingConfig(**TINY, postfilter_blocks=1, postfilter_channels=16)).save_pretrained(tmp_path)
+    sizes = TINY | {"speaker_statistics": frozen.speaker_net.outputs, "statistics_latent": 5, "conditional_rank": 3}
+    DisentanglingVAE(DisentanglingConfig(**sizes, postfilter_blocks=1, postfilter_channels=16)).save_pretrained(
+        tmp_path
+    )
     return ConversionLossesConfig(**NO_FILES, converter=str(tmp_path))
 
 
@@ -102,6 +105,16 @@ def test_reference_of_few_frames_keeps_the_embedding(config, batch):
     few = task._shorten(reference)
     assert few.keys.shape[1] == few.values.shape[1] == few.mask.shape[1] == 3
     assert few.embedding is reference.embedding
+
+
+def test_reference_without_statistics_is_one_that_the_model_makes_without(config, batch):
+    task = ConversionLossesTask(config.model_copy(update={"no_statistics": 1.0, "short_reference": 0.0}), speakers=2)
+    mel = task.segment_batch.prepare(batch)[1]
+    content = task.model.content(mel).mean
+    reference = task.model.reference(mel, content, statistics=task._statistics(mel))
+    assert reference.statistics.abs().min() > 0
+    without = task.model.reference(mel, content)
+    torch.testing.assert_close(task._shorten(reference).statistics, without.statistics)
 
 
 def test_centre_of_the_speaker_embeddings_is_measured_in_training(config, batch):

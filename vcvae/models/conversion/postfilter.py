@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vcvae.features.mel import standardize
-from vcvae.models.layers import AdaptiveInstanceNorm, Mask, ResidualBlock, masked
+from vcvae.models.layers import AdaptiveInstanceNorm, AdaptiveResidualBlock, Mask, masked
 
 POSTFILTER_NOISE = 16  # dimensions of the noise of a frame
 NOISE_PERIOD = 4096  # frames after which the noise of evaluation repeats: 48 s
@@ -34,8 +34,7 @@ class Postfilter(nn.Module):
         self.expand = nn.Linear(features, 2 * channels)
         self.noise_input = nn.Linear(POSTFILTER_NOISE, channels)
         self.blocks = nn.ModuleList(
-            ResidualBlock(channels, kernel=kernel, norm=AdaptiveInstanceNorm(channels, condition))
-            for _ in range(blocks)
+            AdaptiveResidualBlock(channels, kernel=kernel, condition=condition, rank=0) for _ in range(blocks)
         )
         self.norm = AdaptiveInstanceNorm(channels, condition)
         self.head = nn.Linear(channels, n_mels)

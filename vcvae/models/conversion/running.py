@@ -281,6 +281,4 @@ def _sharing_weights(module: nn.Module) -> nn.Module:
 
 def _shortened(reference: SpeakerReference, frame_rate: float) -> SpeakerReference:
     frames = round(MAX_REFERENCE * frame_rate / REDUCTION)
-    return SpeakerReference(
-        reference.embedding, reference.keys[:, :frames], reference.values[:, :frames], reference.mask[:, :frames]
-    )
+    return reference.with_frames(slice(frames))

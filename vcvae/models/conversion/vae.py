@@ -36,6 +36,7 @@ from vcvae.models.f0_classifier import F0Classifier
 from vcvae.models.hub import PretrainedModel
 from vcvae.models.layers import (
     AdaptiveInstanceNorm,
+    AdaptiveResidualBlock,
     Convolution,
     CrossAttention,
     FrameNorm,
@@ -74,6 +75,13 @@ class DisentanglingConfig(Config):
     speaker_blocks: int = Field(2, ge=0, le=64, description="residual blocks at 21.5 frames per second")
     f0_channels: int = Field(96, gt=0, le=1024, description="width of the F0 encoder")
     f0_blocks: int = Field(2, ge=0, le=64, description="residual blocks at 43 frames per second")
+    speaker_statistics: int = Field(
+        0, ge=0, le=2**16, description="statistics of the target that a frozen speaker verification network gives"
+    )
+    statistics_latent: int = Field(96, gt=0, le=1024, description="dimensions to which these are projected")
+    conditional_rank: int = Field(
+        0, ge=0, le=512, description="rank of the part of the decoder's matrices that depends on the speaker"
+    )
     decoder_slow_blocks: int = Field(3, ge=0, le=64, description="residual blocks at 21.5 frames per second")
     reference_heads: int = Field(
         4, ge=0, le=64, description="heads of the cross-attention to the reference after each slow block; 0 for none"
@@ -244,6 +252,22 @@ class F0Encoder(F0Classifier):
         return self.decode(*self.logits(mel, lengths))
 
 
+class StatisticsProjection(nn.Module):
+    """The statistics of a frozen speaker verification network, less their mean over speakers, in fewer dimensions.
+
+    That network has met thousands of speakers, the speaker encoder hundreds. The mean itself gives zero.
+    """
+
+    def __init__(self, statistics: int, latent: int) -> None:
+        super().__init__()
+        self.register_buffer("centre", torch.zeros(statistics))
+        self.project = nn.Linear(statistics, latent, bias=False)
+
+    def forward(self, statistics: Tensor) -> Tensor:
+        """(batch, statistics) → (batch, latent)."""
+        return self.project(statistics - self.centre)
+
+
 class Decoder(nn.Module):
     """Content, speaker reference and F0 → log-mel at level zero.
 
@@ -255,7 +279,7 @@ class Decoder(nn.Module):
         >>> import torch
         >>> f0 = F0Contour(torch.full((2, 51), 7.0), torch.ones(2, 51))
         >>> keys, values, mask = torch.randn(2, 70, 64), torch.randn(2, 70, 160), torch.ones(2, 70, 1)
-        >>> reference = SpeakerReference(torch.randn(2, 128), keys, values, mask)
+        >>> reference = SpeakerReference(torch.randn(2, 128), torch.zeros(2, 0), keys, values, mask)
         >>> Decoder(DisentanglingConfig())(torch.randn(2, 64, 26), reference, f0, frames=101).shape
         torch.Size([2, 80, 101])
     """
@@ -265,10 +289,11 @@ class Decoder(nn.Module):
         self.config = config
         fast, slow = config.fast_channels, config.slow_channels
         self.style = nn.Sequential(nn.Linear(config.speaker_latent, slow), nn.GELU())
+        self.statistics_style = nn.Linear(config.statistics_latent, slow) if config.speaker_statistics else None
 
         def blocks(count: int, channels: int) -> nn.ModuleList:
             return nn.ModuleList(
-                ResidualBlock(channels, kernel=config.kernel, norm=AdaptiveInstanceNorm(channels, slow))
+                AdaptiveResidualBlock(channels, kernel=config.kernel, condition=slow, rank=config.conditional_rank)
                 for _ in range(count)
             )
 
@@ -317,7 +342,11 @@ class Decoder(nn.Module):
         """
         mask = frame_mask(lengths, frames)
         half, quarter = halved(mask), halved(halved(mask))
-        style = self.style(reference.embedding * self.config.speaker_latent**0.5)
+        linear, activation = self.style
+        style = linear(reference.embedding * self.config.speaker_latent**0.5)
+        if self.statistics_style is not None:
+            style = style + self.statistics_style(F.normalize(reference.statistics, dim=-1))
+        style = activation(style)
         x = masked(self.stem(masked(content.transpose(1, 2), quarter)), quarter)
         for i, block in enumerate(self.slow):
             x = block(x, quarter, style)
@@ -356,29 +385,57 @@ class DisentanglingVAE(PretrainedModel, config=DisentanglingConfig):
         self.content = ContentEncoder(self.config)
         self.speaker = SpeakerEncoder(self.config)
         self.f0 = F0Encoder(self.config)
+        self.statistics = None
+        if self.config.speaker_statistics:
+            self.statistics = StatisticsProjection(self.config.speaker_statistics, self.config.statistics_latent)
         self.decoder = Decoder(self.config)
 
-    def voice(self, mel: Tensor, lengths: Tensor | None = None, *, valid_bands: Tensor | None = None) -> Voice:
+    def voice(
+        self,
+        mel: Tensor,
+        lengths: Tensor | None = None,
+        *,
+        valid_bands: Tensor | None = None,
+        statistics: Tensor | None = None,
+    ) -> Voice:
         """The voices of mels (batch, n_mels, frames), one for each utterance; `.average()` joins them.
 
-        `valid_bands` (batch, n_mels) is 1 for the bands within the recording's bandwidth
-        (`vcvae.features.mel.valid_band_mask`); None for all.
+        Args:
+            lengths: (batch,) in frames; None where nothing is padded.
+            valid_bands: (batch, n_mels), 1 for the bands within the recording's bandwidth
+                (`vcvae.features.mel.valid_band_mask`); None for all.
+            statistics: (batch, speaker_statistics) of `SpeakerSimilarityNet`, for a model that takes them; it makes do
+                without.
         """
         content = self.content(mel, lengths).mean
-        reference = self.reference(mel, content, lengths, valid_bands=valid_bands)
+        reference = self.reference(mel, content, lengths, valid_bands=valid_bands, statistics=statistics)
         if valid_bands is None:
             valid_bands = torch.ones_like(mel[..., 0])
         return Voice(reference, self.f0(mel, lengths).statistics(), valid_bands)
 
     def reference(
-        self, mel: Tensor, content: Tensor, lengths: Tensor | None = None, *, valid_bands: Tensor | None = None
+        self,
+        mel: Tensor,
+        content: Tensor,
+        lengths: Tensor | None = None,
+        *,
+        valid_bands: Tensor | None = None,
+        statistics: Tensor | None = None,
     ) -> SpeakerReference:
-        """The speaker reference of mels (batch, n_mels, frames) and their content (batch, latent, ceil(frames / 4))."""
+        """The speaker reference of mels (batch, n_mels, frames) and their content (batch, latent, ceil(frames / 4)).
+
+        The options are those of `voice`.
+        """
         values, mask = self.speaker.frames(mel, lengths, valid_bands=valid_bands)
         embedding = self.speaker.embed_frames(values, mask)
         if mask is None:
             mask = torch.ones_like(values[..., :1])
-        return SpeakerReference(embedding, content.mT, values, mask)
+        projected = mel.new_zeros(len(mel), 0)
+        if self.statistics is not None:
+            projected = self.statistics(
+                self.statistics.centre.expand(len(mel), -1) if statistics is None else statistics
+            )
+        return SpeakerReference(embedding, projected, content.mT, values, mask)
 
     def modulation(
         self, mel: Tensor, lengths: Tensor | None = None, *, cutoff: float | None = None

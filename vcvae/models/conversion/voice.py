@@ -21,6 +21,7 @@ FORMAT = "vcvae voice 1"  # in a file's metadata; another number for files that 
 LEARNED = "decoder."  # stands before the names of the tensors that belong to the learned difference
 TENSORS = {  # of a file, and their types
     "embedding": torch.float32,
+    "statistics": torch.float32,
     "keys": torch.float16,
     "values": torch.float16,
     "f0_mean": torch.float32,
@@ -41,12 +42,15 @@ class SpeakerReference:
 
     Args:
         embedding: of the speaker, (batch, speaker_latent), of unit length.
+        statistics: of a frozen speaker verification network, projected, (batch, statistics_latent); zero where they are
+            not known, and (batch, 0) where the model takes none.
         keys: the content of each frame, at a quarter of the mel's frame rate, (batch, frames, content_latent).
         values: the speaker encoder's features of each frame, (batch, frames, speaker_channels).
         mask: 1 where a frame is real and 0 where it is padding, (batch, frames, 1).
     """
 
     embedding: Tensor
+    statistics: Tensor
     keys: Tensor
     values: Tensor
     mask: Tensor
@@ -62,13 +66,23 @@ class SpeakerReference:
             return torch.cat([F.pad(x, (0, 0, 0, frames - x.shape[1])) for x in parts])
 
         embedding = torch.cat([reference.embedding for reference in references])
-        return cls(embedding, padded("keys"), padded("values"), padded("mask"))
+        statistics = torch.cat([reference.statistics for reference in references])
+        return cls(embedding, statistics, padded("keys"), padded("values"), padded("mask"))
 
     def average(self) -> SpeakerReference:
-        """One reference, (1, …), for a batch of utterances by one speaker: the mean embedding, and all frames."""
+        """One reference, (1, …), for a batch of utterances by one speaker: means, and all frames."""
         real = self.mask[..., 0] > 0
-        embedding = F.normalize(self.embedding.mean(dim=0, keepdim=True), dim=-1)
-        return SpeakerReference(embedding, self.keys[real][None], self.values[real][None], self.mask[real][None])
+        return SpeakerReference(
+            F.normalize(self.embedding.mean(dim=0, keepdim=True), dim=-1),
+            self.statistics.mean(dim=0, keepdim=True),
+            self.keys[real][None],
+            self.values[real][None],
+            self.mask[real][None],
+        )
+
+    def with_frames(self, chosen: Tensor | slice) -> SpeakerReference:
+        """The same with some of the frames only."""
+        return replace(self, keys=self.keys[:, chosen], values=self.values[:, chosen], mask=self.mask[:, chosen])
 
     def expand(self, batch: int) -> SpeakerReference:
         """One reference for a whole batch."""
@@ -182,6 +196,7 @@ class Voice:
         real = self.reference.mask[0, :, 0] > 0
         tensors = {
             "embedding": self.reference.embedding.float(),
+            "statistics": self.reference.statistics.float(),
             "keys": self.reference.keys[:, real].half(),
             "values": self.reference.values[:, real].half(),
             "f0_mean": self.f0_statistics.mean.float(),
@@ -228,6 +243,7 @@ def _read(tensors: dict[str, Tensor], metadata: dict[str, str], path: Path) -> V
         if tensor.is_floating_point() and not tensor.isfinite().all() and name not in ("f0_mean", "f0_std"):
             raise ValueError(f"'{name}' holds NaN")
     embedding = tensors["embedding"]
+    statistics = tensors["statistics"]
     keys = tensors["keys"]
     values = tensors["values"]
     f0_mean = tensors["f0_mean"]
@@ -236,6 +252,7 @@ def _read(tensors: dict[str, Tensor], metadata: dict[str, str], path: Path) -> V
     frames = keys.shape[1] if keys.ndim == 3 else 0
     shapes = {
         "embedding": (embedding, (1, embedding.shape[-1])),
+        "statistics": (statistics, (1, statistics.shape[-1])),
         "keys": (keys, (1, frames, keys.shape[-1])),
         "values": (values, (1, frames, values.shape[-1])),
         "f0_mean": (f0_mean, (1,)),
@@ -243,14 +260,14 @@ def _read(tensors: dict[str, Tensor], metadata: dict[str, str], path: Path) -> V
         "valid_bands": (valid_bands, (1, valid_bands.shape[-1])),
     }
     for name, (tensor, shape) in shapes.items():
-        if tensor.shape != shape or not tensor.numel():
+        if tensor.shape != shape or not (tensor.numel() or name == "statistics"):
             raise ValueError(f"'{name}' has the shape {tuple(tensor.shape)}")
     if f0_mean.isnan() != f0_std.isnan() or f0_mean.isinf() or f0_std.isinf():
         raise ValueError("'f0_mean' and 'f0_std' are no statistics")
     learned = {name.removeprefix(LEARNED): x for name, x in tensors.items() if name.startswith(LEARNED)}
     card = {field.name: metadata[field.name] for field in fields(VoiceCard)}
     return Voice(
-        SpeakerReference(embedding, keys.float(), values.float(), torch.ones(1, frames, 1)),
+        SpeakerReference(embedding, statistics, keys.float(), values.float(), torch.ones(1, frames, 1)),
         F0Statistics(f0_mean, f0_std),
         valid_bands.float(),
         WeightDifference.from_stored(learned) if learned else None,

@@ -8,6 +8,7 @@ auto-encoder that it was.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cached_property
 from typing import Literal
 
@@ -71,6 +72,9 @@ class ConversionLossesConfig(RunConfig):
     own_share: float = Field(0.25, ge=0, le=1, description="share of these that is converted to its own speaker")
     short_reference: float = Field(0.15, ge=0, le=1, description="probability of a reference of a few frames only")
     short_reference_frames: int = Field(16, gt=0, le=4096, description="content frames of such a reference")
+    no_statistics: float = Field(
+        0.15, ge=0, le=1, description="probability of a reference without the frozen speaker network's statistics"
+    )
     content_input: PerturbationConfig = PerturbationConfig(warp=0.25, noise=0.3)
     optimizer: OptimizerConfig = OptimizerConfig(learning_rate=2e-4, betas=(0.9, 0.98))
     segments: int = Field(4, gt=1, le=64, description="segments per speaker; a reference is made from the other three")
@@ -136,11 +140,12 @@ class ConversionLossesTask(EmaTask):
         """The total, and the loss terms before weighting."""
         c, model = self.config, self.model
         _, mel, valid_bands, speakers = self.segment_batch.prepare(batch)
-        self._update_bank(self._statistics(mel), speakers)
+        statistics = self._statistics(mel)
+        self._update_bank(statistics, speakers)
         with torch.no_grad():
             f0 = model.f0(mel)
             keys = model.content(mel).mean
-        own_reference = model.reference(mel, keys, valid_bands=valid_bands)
+        own_reference = model.reference(mel, keys, valid_bands=valid_bands, statistics=statistics)
         reference = self._shorten(self.segment_batch.leave_one_out(own_reference))
 
         posterior = model.content(self.content_perturbation(mel))
@@ -213,18 +218,13 @@ class ConversionLossesTask(EmaTask):
             self.bank[speaker].lerp_(mean, 1.0 if is_new else BANK_MOMENTUM)
 
     def _shorten(self, reference: SpeakerReference) -> SpeakerReference:
-        """The reference, or at random one of a few frames: voices that are mixed or drawn have no more."""
-        if torch.rand(()) >= self.config.short_reference:
-            return reference
-        kept = torch.randperm(reference.keys.shape[1], device=reference.keys.device)[
-            : self.config.short_reference_frames
-        ]
-        return SpeakerReference(
-            reference.embedding,
-            reference.keys[:, kept],
-            reference.values[:, kept],
-            reference.mask[:, kept],
-        )
+        """The reference, or at random one of a few frames, or without statistics: drawn voices have no more."""
+        if torch.rand(()) < self.config.no_statistics:
+            reference = replace(reference, statistics=torch.zeros_like(reference.statistics))
+        if torch.rand(()) < self.config.short_reference:
+            order = torch.randperm(reference.keys.shape[1], device=reference.keys.device)
+            reference = reference.with_frames(order[: self.config.short_reference_frames])
+        return reference
 
     @torch.no_grad()
     def validate(self, batches: list[Batch]) -> ValidationResult:
@@ -238,9 +238,11 @@ class ConversionLossesTask(EmaTask):
         values = {"content": [], "speaker": [], "content_own": [], "speaker_own": []}
         for batch in batches:
             _, mel, valid_bands, _ = self.segment_batch.prepare(batch)
-            own_reference = model.reference(mel, model.content(mel).mean, valid_bands=valid_bands)
+            statistics = self._statistics(mel)
+            content = model.content(mel).mean
+            own_reference = model.reference(mel, content, valid_bands=valid_bands, statistics=statistics)
             reference = self.segment_batch.leave_one_out(own_reference)
-            statistics = self._statistics(mel).unflatten(0, (self.config.segments, -1))
+            statistics = statistics.unflatten(0, (self.config.segments, -1))
             speaker_mean = statistics[1:].mean(dim=0)  # the first segment is the source
             f0 = model.f0(mel)
             first = slice(len(mel) // self.config.segments)
@@ -267,30 +269,3 @@ class ConversionLossesTask(EmaTask):
                 )
         figures = {name: torch.stack(x).mean().item() for name, x in values.items()}
         return ValidationResult(figures, {"source": mel[0], "converted": converted[0]})
-
-
-@torch.no_grad()
-def grow(model: DisentanglingVAE, config: DisentanglingConfig) -> DisentanglingVAE:
-    """A model of the sizes `config` that computes what `model` does, except that its content has more dimensions.
-
-    The decoder's weights of new inputs are zero, as in Net2Net (Chen et al. 2016, arXiv:1511.05641); the content
-    encoder's of new dimensions are drawn. Only `content_latent` may differ.
-    """
-    grown = DisentanglingVAE(config)
-    before, after = model.config.content_latent, config.content_latent
-    state = grown.state_dict()
-    for name, weight in model.state_dict().items():
-        new = state[name]
-        if new.shape == weight.shape:
-            new.copy_(weight)
-        elif name.startswith("content.head."):  # means, then log-variances
-            new[:before] = weight[:before]
-            new[after : after + before] = weight[before:]
-            new[after + before :] = weight[before:].mean(dim=0)
-        elif name == "content.scale":
-            new.fill_(weight.abs().mean())
-            new[:before] = weight
-        else:  # a convolution of content: (outputs, kernel · latent)
-            new.zero_()
-            new.unflatten(1, (-1, after))[:, :, :before] = weight.unflatten(1, (-1, before))
-    return grown
