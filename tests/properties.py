@@ -17,7 +17,7 @@ QUICK = settings(
 
 
 def read_or_refused(read, path, data, *, named=None):
-    """What `read` reads from a file of these bytes, or None where it refuses them by a sentence with its name (or `named`)."""
+    """What `read` reads from a file of these bytes, or None where it refuses them; the sentence must have `named`, or its path."""
     path.write_bytes(data)
     try:
         return read(path)

@@ -126,6 +126,12 @@ def test_centre_of_the_speaker_embeddings_is_measured_in_training(config, batch)
     torch.testing.assert_close(released.speaker.centre, (1 - (1 - CENTRE_MOMENTUM) ** 5) * mean)
 
 
+def test_centre_of_the_statistics_is_that_of_the_training_voices(config, batch):
+    task = ConversionLossesTask(config, speakers=3)
+    learn(task, batch, 2)
+    torch.testing.assert_close(task.eval().released.statistics.centre, task.bank[:2].mean(dim=0))
+
+
 def test_frozen_networks_and_vocoder_may_be_a_runs_own(config, tmp_path, monkeypatch):
     monkeypatch.undo()
     for name, network in (

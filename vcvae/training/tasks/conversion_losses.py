@@ -200,7 +200,7 @@ class ConversionLossesTask(EmaTask):
         they are is what all speech shares; so their mean over the voices is subtracted.
         """
         filled = self.bank.any(dim=1)
-        mean = self.bank[filled].mean(dim=0)
+        mean = self._bank_mean()
         bank = F.normalize(self.bank - mean, dim=1)
         cosines = F.normalize(statistics - mean, dim=1) @ bank.T
         return F.cross_entropy((self.config.speaker_scale * cosines).masked_fill(~filled, -torch.inf), targets)
@@ -216,6 +216,12 @@ class ConversionLossesTask(EmaTask):
             mean = statistics[speakers == speaker].mean(dim=0)
             is_new = not self.bank[speaker].any()
             self.bank[speaker].lerp_(mean, 1.0 if is_new else BANK_MOMENTUM)
+        if self.model.statistics is not None:
+            self.model.statistics.centre.copy_(self._bank_mean())
+
+    def _bank_mean(self) -> Tensor:
+        """The mean over the voices that were there, (statistics,)."""
+        return self.bank[self.bank.any(dim=1)].mean(dim=0)
 
     def _shorten(self, reference: SpeakerReference) -> SpeakerReference:
         """The reference, or at random one of a few frames, or without statistics: drawn voices have no more."""
@@ -234,7 +240,7 @@ class ConversionLossesTask(EmaTask):
         `content_own` are those of segments in their own voice, from a reference of the other segments.
         """
         model, frozen = self.released, self.frozen
-        mean = self.bank[self.bank.any(dim=1)].mean(dim=0)
+        mean = self._bank_mean()
         values = {"content": [], "speaker": [], "content_own": [], "speaker_own": []}
         for batch in batches:
             _, mel, valid_bands, _ = self.segment_batch.prepare(batch)
