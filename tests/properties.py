@@ -17,7 +17,7 @@ QUICK = settings(
 
 
 def read_or_refused(read, path, data, *, named=None):
-    """What `read` reads from a file of these bytes, or None where it refuses them; the sentence must have `named`, or its path."""
+    """What `read` reads from a file of these bytes, or None where it refuses them. `named` is what it must name."""
     path.write_bytes(data)
     try:
         return read(path)
