@@ -61,6 +61,45 @@ def test_convert_agrees_on_arrays_and_files(released, source, target, tmp_path):
     assert np.corrcoef(samples, expected)[0, 1] > 0.9  # but for the rounding and the trimming of the target
 
 
+def seconds_decibels(samples):
+    """The level of each second."""
+    whole = samples[: len(samples) // RATE * RATE].reshape(-1, RATE)
+    return 20 * np.log10(whole.std(axis=1) + 1e-9)
+
+
+def held(kind, seconds):
+    """A vowel with vibrato, held without a pause, or a hum."""
+    if kind == "vowel":
+        return speak("a", f0=140, seconds=seconds)
+    time = np.arange(round(seconds * RATE)) / RATE
+    return (0.2 * np.cos(2 * np.pi * 120 * time) + 0.08 * np.cos(2 * np.pi * 240 * time)).astype(np.float32)
+
+
+@pytest.mark.parametrize("kind", ["vowel", "hum"])
+@pytest.mark.parametrize("frames", [2560, 256])
+def test_convert_keeps_the_level_of_held_sounds(released, target, monkeypatch, kind, frames):
+    """In one piece, and over the seams of several."""
+    monkeypatch.setattr(chunks, "PIECE_FRAMES", frames)
+    source = held(kind, 9.0)
+    converted, _ = released.convert(source, released.voice([target]))
+    assert np.abs(seconds_decibels(converted) - seconds_decibels(source)).max() < 3
+
+
+@pytest.mark.parametrize("steps", [(0, -20), (-20, 0), (0, -12, -25, 0)])
+def test_convert_keeps_the_level_of_soft_and_loud_passages(released, target, steps):
+    source = np.concatenate([10 ** (gain / 20) * speak("aisoeaue", f0=110, seconds=3.0) for gain in steps])
+    converted, _ = released.convert(source.astype(np.float32), released.voice([target]))
+    assert np.abs(seconds_decibels(converted) - seconds_decibels(source)).max() < 3
+
+
+def test_convert_keeps_the_level_of_speech_after_a_long_silence(released, source, target):
+    silence = 1e-4 * np.random.default_rng(0).standard_normal(8 * RATE).astype(np.float32)
+    converted, _ = released.convert(np.concatenate([silence, source]), released.voice([target]))
+    levels = seconds_decibels(converted)
+    assert np.abs(levels[8:] - seconds_decibels(source)).max() < 3
+    assert levels[:8].max() < -70
+
+
 @pytest.mark.parametrize("drive", [0.1, 4])
 def test_convert_keeps_the_level_of_loud_recordings(released, source, target, drive, tmp_path):
     """Normalised to full scale, and limited like a broadcast."""

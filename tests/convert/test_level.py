@@ -1,12 +1,14 @@
-"""The level of a synthesized signal is its source's, and its peaks stay within full scale."""
+"""The level of a synthesized signal follows its source's, and its peaks stay within full scale."""
 
 import numpy as np
 import pytest
 import torch
 
-from tests.synthetic import RATE
-from vcvae.convert.level import CEILING, attenuate_pauses, limit, match_level
-from vcvae.features.mel import level
+from tests.synthetic import RATE, speak
+from vcvae.convert.level import CEILING, attenuate_pauses, follow_level, limit, match_level, match_seconds
+from vcvae.features.mel import MelConfig, MelSpectrogram, level
+
+CONFIG = MelConfig()
 
 
 def decibels(samples, seconds=1.0):
@@ -39,6 +41,111 @@ def test_attenuate_pauses_follows_the_source_there_and_nowhere_else():
 
     assert pause_level(converted) > pause_level(source_mel) + 3
     torch.testing.assert_close(pause_level(result), pause_level(source_mel), atol=0.2, rtol=0)
+
+
+def stairs(*steps, seconds=2.0):
+    """Gains in dB, each for `seconds`, one for each sample."""
+    return np.repeat(10 ** (np.array(steps) / 20), round(seconds * RATE)).astype(np.float32)
+
+
+def ln_mel(samples):
+    return MelSpectrogram()(torch.from_numpy(samples)[None])
+
+
+def voiced(mel):
+    return torch.ones(1, mel.shape[2])
+
+
+@pytest.mark.parametrize("steps", [(0, -20, 0), (-20, 0, -12), (0, -6, -12, -18, -24), (0, -35)])
+def test_follow_level_gives_soft_and_loud_passages_their_level(steps):
+    seconds = 3.0 * len(steps)
+    source = ln_mel(speak("aeiou" * len(steps), f0=120, seconds=seconds) * stairs(*steps, seconds=3.0))
+    decoded = ln_mel(speak("aeiou" * len(steps), f0=130, seconds=seconds))  # at one level throughout
+    followed = follow_level(decoded + 3, source, voiced(source), CONFIG)
+    for i in range(len(steps)):
+        middle = slice(258 * i + 86, 258 * i + 172)
+        assert abs(level(followed[:, :, middle]) - level(source[:, :, middle])).item() < 2 / 8.7
+
+
+def test_follow_level_of_ordinary_speech_is_one_gain():
+    """Where no second differs by much."""
+    generator = torch.Generator().manual_seed(0)
+    source = ln_mel(speak("aisoeufa uio eisauo", f0=110, seconds=6.0))
+    decoded = source + 2 + 0.3 * torch.randn(source.shape, generator=generator)
+    gain = follow_level(decoded, source, voiced(source), CONFIG) - decoded
+    gain = gain[decoded > decoded.amax() - 6]
+    assert len(gain) > 1000
+    assert gain.max() - gain.min() < 1e-4
+
+
+def test_follow_level_restores_held_notes_between_bursts():
+    """What a decoder makes of a note without an end: silence, and extreme frames at both ends."""
+    source = ln_mel(0.3 * tone(150, 4.0))
+    decoded = ln_mel(0.3 * tone(200, 4.0)) - 9
+    decoded[:, :, :3] += 15
+    decoded[:, :, -2:] += 15
+    followed = follow_level(decoded, source, voiced(source), CONFIG)
+    middle = slice(10, -10)
+    assert abs(level(followed[:, :, middle]) - level(source[:, :, middle])).item() < 0.15
+    for end in (slice(0, 8), slice(-8, None)):
+        assert (level(followed[:, :, end]) - level(source[:, :, end])).item() < 1.2
+
+
+def test_follow_level_does_not_raise_pauses_but_lowers_them():
+    generator = torch.Generator().manual_seed(0)
+    source = torch.randn(1, 80, 400, generator=generator) - 3
+    decoded = torch.randn(1, 80, 400, generator=generator) - 3
+    voicing = torch.ones(1, 400)
+    cleaner, noisier = slice(100, 200), slice(300, 400)
+    source[:, :, cleaner] -= 4
+    decoded[:, :, cleaner] -= 8
+    source[:, :, noisier] -= 6
+    decoded[:, :, noisier] -= 3
+    voicing[:, cleaner] = voicing[:, noisier] = 0
+    followed = follow_level(decoded, source, voicing, CONFIG)
+    assert level(followed[..., 130:170]) - level(source[..., 130:170]) < -3
+    assert abs(level(followed[..., 330:370]) - level(source[..., 330:370])) < 0.3
+
+
+def test_follow_level_of_silence_is_silence():
+    silence = torch.full((1, 80, 50), -11.5129)
+    followed = follow_level(torch.randn(1, 80, 50), silence, torch.zeros(1, 50), CONFIG)
+    assert followed.isfinite().all()
+    assert level(followed) < level(silence) + 1
+
+
+@pytest.mark.parametrize("errors", [(0, 6, 0), (0, -6, 0), (6, 0, 0, -6)])
+def test_match_seconds_corrects_large_errors(errors):
+    source = 0.3 * tone(150, 3.0 * len(errors))
+    converted = 0.1 * tone(250, 3.0 * len(errors)) * stairs(*errors, seconds=3.0)
+    matched = match_seconds(converted, source, np.ones(-(-len(source) // 256)), CONFIG)
+    assert matched.dtype == np.float32
+    assert np.abs(decibels(matched) - decibels(source)).max() < 3
+
+
+def test_match_seconds_leaves_small_errors():
+    source = 0.3 * tone(150, 9.0)
+    converted = 0.1 * tone(250, 9.0) * stairs(0, 1.5, 0, seconds=3.0)
+    matched = match_seconds(converted, source, np.ones(-(-len(source) // 256)), CONFIG)
+    np.testing.assert_allclose(matched, converted * (matched.std() / converted.std()), atol=1e-5)
+
+
+def test_match_seconds_lowers_what_is_unvoiced_and_does_not_raise_it():
+    source = 0.3 * tone(150, 9.0) * stairs(0, -20, 0, seconds=3.0)
+    voicing = np.repeat([1.0, 0.0, 1.0], 259)[: -(-len(source) // 256)]
+    for change in (-6, 6):
+        converted = 0.3 * tone(150, 9.0) * stairs(0, -20 + change, 0, seconds=3.0)
+        pause = decibels(match_seconds(converted, source, voicing, CONFIG))[4] - decibels(source)[4]
+        assert pause == pytest.approx(min(change, 0), abs=0.5)
+
+
+@pytest.mark.parametrize("offset", [0.3, 0.1 * tone(12, 3.0)])
+def test_match_seconds_counts_neither_an_offset_nor_rumble(offset):
+    source, converted = 0.1 * tone(150, 3.0), 0.3 * tone(250, 3.0) * stairs(0, 5, 0, seconds=1.0)
+    voicing = np.ones(-(-len(source) // 256))
+    matched, expected = (match_seconds(converted, x, voicing, CONFIG) for x in (source + offset, source))
+    shape = decibels(matched) - decibels(expected)
+    assert np.ptp(shape) < 0.5
 
 
 def test_match_level_gives_the_level_of_the_source_without_offsets():

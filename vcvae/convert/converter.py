@@ -17,7 +17,7 @@ from vcvae.conversion_losses import ConversionLosses, load_losses
 from vcvae.convert import chunks
 from vcvae.convert.encoder import Encoder, Recording, choose_sources, too_short, warn_of_little_speech
 from vcvae.convert.finetune import finetune, finetuning_settings
-from vcvae.convert.level import attenuate_pauses, match_level
+from vcvae.convert.level import follow_level, match_seconds
 from vcvae.convert.sources import Sources
 from vcvae.convert.stream import Stream
 from vcvae.convert.voice_cache import VoiceCache, voice_key
@@ -292,7 +292,8 @@ class Converter(Encoder):
             target_f0 = self.target_f0(piece.f0, statistics, voice, pitch_shift=pitch_shift)
             converted_mel = self.decode(piece.mel, voice, target_f0)
             converted = self.synthesize(converted_mel, target_f0)[: len(piece.samples)]
-            return match_level(converted, piece.samples, self.mel_config.sample_rate)
+            voicing = target_f0.per_frame(piece.mel.shape[2]).voicing[0].cpu().numpy()
+            return match_seconds(converted, piece.samples, voicing, self.mel_config)
 
         if single:
             yield convert_piece(single)
@@ -332,8 +333,10 @@ class Converter(Encoder):
         return source_f0.transfer(statistics, voice.f0_statistics).shift(pitch_shift / 12).within_range()
 
     def decode(self, source_mel: Tensor, voice: Voice, target_f0: F0Contour) -> Tensor:
-        """Source ln-mel (1, n_mels, frames) → converted ln-mel, like it, as quiet as the source in its pauses."""
-        return attenuate_pauses(self.model.convert(source_mel, voice, target_f0=target_f0), source_mel)
+        """Source ln-mel (1, n_mels, frames) → converted ln-mel, like it, at the level of the source at every moment."""
+        decoded = self.model.decode_content(source_mel, voice, target_f0=target_f0)
+        voicing = target_f0.per_frame(source_mel.shape[2]).voicing
+        return follow_level(decoded, source_mel, voicing, self.mel_config)
 
     def synthesize(self, mel: Tensor, f0: F0Contour) -> np.ndarray:
         """Ln-mel (1, n_mels, frames) and F0 (1, ceil(frames / 2)) → samples (frames * hop,) float32."""

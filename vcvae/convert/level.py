@@ -1,17 +1,48 @@
-"""The level of what is synthesized: that of the source, no louder than it in pauses, and peaks within full scale.
+"""The level of what is synthesized: that of the source at every moment, and peaks within full scale.
+
+A decoder normalizes over a whole piece: of a held note nothing is left but noise that bursts at its ends, and soft
+passages come out as loud as loud ones. Gains that follow the source restore each passage's level. They begin where a
+second would differ by some decibels, so that ordinary speech keeps the decoder's dynamics, and raise only where the
+source is voiced: a decoder's pauses are cleaner than a recording's, and stay so.
 
 Levels are in nepers: natural logarithms of amplitudes.
 """
 
 from __future__ import annotations
 
+import math
+from typing import TypeVar
+
 import numpy as np
 import scipy.ndimage
+import scipy.signal
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from vcvae.features.mel import level
+from vcvae.features.f0 import MIN_F0
+from vcvae.features.mel import MelConfig, band_centres, level
+from vcvae.features.stft import moving_average
+
+Array = TypeVar("Array", np.ndarray, Tensor)
+
+DECIBELS = 20 / np.log(10)  # of a neper
+LOWEST_FREQUENCY = MIN_F0 * 0.8  # Hz; rumble below does not count
+SMOOTHING_FRAMES = 5  # mel frames over which levels are averaged: 58 ms
+
+PAUSE_THRESHOLD = 3.5  # nepers (30 dB) below the mean level, under which a source is taken to pause
+SOFT = 10 / DECIBELS  # nepers below the mean level, under which a passage has its own threshold of pauses
+
+VOICELESS_WEIGHT = 0.05  # of frames of which none is voiced, in a piece's gain
+PASSAGE_ERROR = (3.0, 4.0)  # decibels of a second's error at which a decoded mel's gain begins, and is in full
+SECOND_ERROR = (2.0, 3.0)  # the same of a waveform, whose gain corrects what the vocoder adds
+MAX_SECOND_GAIN = 8 / DECIBELS  # nepers, in each of the rounds
+SECOND_ROUNDS = 2
+QUIET = 45 / DECIBELS  # nepers below the highest level, under which nothing is raised
+WEAK = 26 / DECIBELS  # nepers below the highest level nearby, under which a frame has no part in a passage's gain
+NEARBY_SECONDS = 1.5  # to either side
+MAX_EXCESS = 8 / DECIBELS  # nepers by which a frame may exceed its source, whose short gaps do not count
+GAP_SECONDS = 0.25  # length of a gap: the closure of a stop, a weak consonant
 
 CEILING = 0.99  # of full scale; no sample exceeds it
 SLOW_SECONDS, FAST_SECONDS = 0.01, 0.001  # over which the limiter's two gains change
@@ -19,8 +50,30 @@ SLOW_REDUCTION = 0.5  # smallest slow gain; a peak that needs a smaller one is r
 LIMITER_ROUNDS = 8  # in which the level is restored that the reduction of peaks takes away
 LEVEL_SECONDS = 0.5  # over which the limiter keeps the level
 
-PAUSE_THRESHOLD = 3.5  # nepers (30 dB) below the mean level, under which a source is taken to pause
-SMOOTHING_FRAMES = 5  # mel frames over which the level is averaged to find pauses: 58 ms
+
+def follow_level(decoded: Tensor, source_mel: Tensor, voicing: Tensor, config: MelConfig) -> Tensor:
+    """A decoded ln-mel at the level of its source at every moment, and in pauses not above it; (1, n_mels, frames).
+
+    `voicing` (1, frames) is the probability that a frame of the source is voiced.
+    """
+    first_band = int((band_centres(config) < LOWEST_FREQUENCY).sum())
+    voicing = voicing[:, None]
+    source = _frame_power_levels(source_mel[:, first_band:])
+    converted = _frame_power_levels(decoded[:, first_band:])
+    # One gain for all, which a few extreme frames do not change.
+    weight = torch.exp(source - source.amax()) * (voicing + VOICELESS_WEIGHT)
+    piece_gain = _weighted_median((source - converted).flatten(), weight.flatten())
+    converted = converted + piece_gain
+    gain = _passage_gain(source, converted, voicing, config.frame_rate)
+    excess = converted + gain - _closed(source, config.frame_rate) - MAX_EXCESS
+    threshold = _passage_level(source_mel, voicing, config.frame_rate)
+    followed = attenuate_pauses(
+        decoded + piece_gain + gain - excess.clamp(min=0),
+        source_mel,
+        source_level=threshold,
+        converted_level=threshold,
+    )
+    return followed.clamp(min=math.log(config.floor))
 
 
 def attenuate_pauses(
@@ -41,10 +94,35 @@ def attenuate_pauses(
     return converted + weight * (source_level - converted_level).clamp(max=0)
 
 
+def match_seconds(converted: np.ndarray, source: np.ndarray, voicing: np.ndarray, config: MelConfig) -> np.ndarray:
+    """`match_level`, after gains for the seconds in which the levels of both, (samples,), differ by some decibels.
+
+    `voicing` (frames,) is the probability that a mel frame of the source is voiced.
+    """
+    second = round(config.frame_rate) | 1
+    source_level = _levels_of_seconds(source, config)
+    weight = torch.from_numpy(np.exp(source_level) * (voicing + VOICELESS_WEIGHT))
+    raised = scipy.ndimage.uniform_filter1d(5 * voicing, second, mode="constant").clip(max=1)
+    raised = raised * (source_level > source_level.max() - QUIET)
+    centres = (np.arange(len(voicing)) + 0.5) * config.hop
+    matched = match_level(converted, source, config.sample_rate)
+    for _ in range(SECOND_ROUNDS):
+        error = torch.from_numpy(source_level - _levels_of_seconds(matched, config))
+        error = (error - _weighted_median(error, weight)).clamp(-MAX_SECOND_GAIN, MAX_SECOND_GAIN).numpy()
+        gain = error * _share(error, SECOND_ERROR) * np.where(error > 0, raised, 1)
+        gain = scipy.ndimage.uniform_filter1d(gain, second // 4, mode="nearest")
+        gain = np.exp(np.interp(np.arange(len(matched)), centres, gain))
+        matched = match_level((matched * gain).astype(np.float32), source, config.sample_rate)
+    return matched
+
+
 def match_level(converted: np.ndarray, source: np.ndarray, sample_rate: int) -> np.ndarray:
     """Converted samples (samples,) with the variance of the source's, limited to full scale. Offsets do not count."""
-    gain = np.sqrt(max(source.var(dtype=float), 1e-12) / max(converted.var(dtype=float), 1e-12))
-    return limit(converted * np.float32(gain), sample_rate)
+    return limit(converted * _gain(converted, source), sample_rate)
+
+
+def _gain(converted: np.ndarray, source: np.ndarray) -> np.float32:
+    return np.float32(np.sqrt(max(source.var(dtype=float), 1e-12) / max(converted.var(dtype=float), 1e-12)))
 
 
 def limit(samples: np.ndarray, sample_rate: int) -> np.ndarray:
@@ -88,6 +166,94 @@ def _reduction(samples: np.ndarray, window: int, smallest: float) -> np.ndarray:
 
 def _frame_levels(mel: Tensor) -> Tensor:
     """The smoothed level of each frame, in nepers, (batch, 1, frames)."""
-    frames = torch.exp(2 * mel).sum(dim=1, keepdim=True).log() / 2
+    return _smoothed(torch.exp(2 * mel).sum(dim=1, keepdim=True).log() / 2)
+
+
+def _frame_power_levels(mel: Tensor) -> Tensor:
+    """The level of the smoothed power of each frame, in nepers, (batch, 1, frames): a burst of one frame counts."""
+    return _smoothed(torch.exp(2 * mel).sum(dim=1, keepdim=True)).clamp(min=1e-30).log() / 2
+
+
+def _smoothed(frames: Tensor) -> Tensor:
     # Not `moving_average`: at the ends the window shrinks, where repeating a single end frame would count it thrice.
     return F.avg_pool1d(frames, SMOOTHING_FRAMES, 1, SMOOTHING_FRAMES // 2, count_include_pad=False)
+
+
+def _share(error: Array, begin_and_full: tuple[float, float]) -> Array:
+    """The share of a level error (nepers) that is corrected, from 0 to 1, by its decibels."""
+    begin, full = begin_and_full
+    return ((abs(error) * DECIBELS - begin) / (full - begin)).clip(0, 1)
+
+
+def _closed(levels: Tensor, frame_rate: float) -> Tensor:
+    """Levels (batch, 1, frames) with gaps of up to `GAP_SECONDS` filled: a morphological closing."""
+    return -_highest_nearby(-_highest_nearby(levels, GAP_SECONDS / 2 * frame_rate), GAP_SECONDS / 2 * frame_rate)
+
+
+def _highest_nearby(levels: Tensor, reach: float) -> Tensor:
+    """The highest level within `reach` frames to either side."""
+    frames = round(reach)
+    return F.max_pool1d(levels, 2 * frames + 1, 1, frames)
+
+
+def _mean_of_second(values: Tensor, frame_rate: float) -> Tensor:
+    """The mean of a second around each frame, (1, 1, frames); at the ends, of what there is."""
+    window = round(frame_rate) | 1
+    return F.avg_pool1d(values, window, 1, window // 2, count_include_pad=False)
+
+
+def _level_of_second(levels: Tensor, frame_rate: float) -> Tensor:
+    return _mean_of_second(torch.exp(2 * levels), frame_rate).clamp(min=1e-30).log() / 2
+
+
+def _passage_level(source_mel: Tensor, voicing: Tensor, frame_rate: float) -> Tensor:
+    """The level below which a source pauses by `PAUSE_THRESHOLD`, (1, 1, frames): its mean, or a soft passage's own."""
+    whole = level(source_mel)
+    seconds = _level_of_second(_frame_power_levels(source_mel), frame_rate)
+    passage = torch.where(_mean_of_second(voicing, frame_rate) > 0.05, seconds, -100.0)
+    passage = _highest_nearby(passage, frame_rate)
+    is_soft = (passage > -100) & (passage < whole - SOFT)
+    return torch.where(is_soft, passage + SOFT, whole)
+
+
+def _passage_gain(source: Tensor, converted: Tensor, voicing: Tensor, frame_rate: float) -> Tensor:
+    """The gain in nepers, (1, 1, frames), by which passages get the level of the source.
+
+    It is the median of the level differences within a second, which changes at once where a level does.
+    """
+    above = source - _highest_nearby(source, NEARBY_SECONDS * frame_rate)
+    audible = (source - source.amax() + QUIET).clamp(0, 1) * voicing
+    weight = audible * (above + WEAK).clamp(0, 1) * torch.exp(above / 2)
+    reach = round(frame_rate / 2)
+    differences, weights = (
+        F.pad(values, (reach, reach)).unfold(2, 2 * reach + 1, 1)[0, 0] for values in (source - converted, weight)
+    )
+    median, total = _weighted_median(differences, weights), weights.sum(dim=1)
+    enough = (total > 1).cpu().numpy()
+    if not enough.any():
+        return torch.zeros_like(source)
+    frames = np.arange(len(enough))
+    median = median.new_tensor(np.interp(frames, frames[enough], median.cpu().numpy()[enough]))
+    trust = (total / 4).clamp(0, 1)
+    error = _level_of_second(source, frame_rate) - _level_of_second(converted, frame_rate)
+    share = _highest_nearby(_share(error * trust, PASSAGE_ERROR), frame_rate / 2)[0, 0]
+    gain = median * share
+    return moving_average(torch.where(gain > 0, gain * trust, gain)[None, None], SMOOTHING_FRAMES)
+
+
+def _weighted_median(values: Tensor, weights: Tensor) -> Tensor:
+    """The median of the last dimension; of weights that are all zero, any value."""
+    values, order = values.sort(dim=-1)
+    sums = weights.gather(-1, order).cumsum(dim=-1)
+    middle = (sums < sums[..., -1:] / 2).sum(dim=-1, keepdim=True)
+    return values.gather(-1, middle.clamp(max=values.shape[-1] - 1))[..., 0]
+
+
+def _levels_of_seconds(samples: np.ndarray, config: MelConfig) -> np.ndarray:
+    """The level above `LOWEST_FREQUENCY` of the second around each mel frame, (ceil(samples / hop),)."""
+    high_pass = scipy.signal.butter(4, LOWEST_FREQUENCY, "highpass", fs=config.sample_rate, output="sos")
+    start = scipy.signal.sosfilt_zi(high_pass) * samples[0]
+    filtered, _ = scipy.signal.sosfilt(high_pass, samples.astype(float), zi=start)
+    power = np.pad(np.square(filtered), (0, -len(filtered) % config.hop)).reshape(-1, config.hop).mean(axis=1)
+    seconds = scipy.ndimage.uniform_filter1d(power, round(config.frame_rate) | 1, mode="nearest")
+    return np.log(seconds.clip(min=1e-12)) / 2

@@ -477,7 +477,19 @@ class DisentanglingVAE(PretrainedModel, config=DisentanglingConfig):
         What the voice has learned is applied to the decoder. `target_f0` is the F0 contour of the conversion, (batch,
         ceil(frames / 2)); by default the method's.
         """
-        decoded = self.decoder_for(voice)(
+        decoded = self.decode_content(mel, voice, lengths=lengths, target_f0=target_f0)
+        mask = frame_mask(lengths, mel.shape[2])
+        # The conversion gets the level of its source, whatever the voice.
+        gain = self.level(mel, mask) - self.decoded_level(decoded, mask)
+        log_floor = math.log(self.config.mel.floor)
+        converted = (decoded + gain).clamp(min=log_floor)
+        return converted if mask is None else converted.masked_fill(mask.transpose(1, 2) == 0, log_floor)
+
+    def decode_content(
+        self, mel: Tensor, voice: Voice, *, lengths: Tensor | None = None, target_f0: F0Contour | None = None
+    ) -> Tensor:
+        """`convert` at the decoder's own level: without the level of the source, and without a floor."""
+        return self.decoder_for(voice)(
             self.content(mel, lengths).mean,
             voice.reference.expand(len(mel)),
             target_f0 or self.target_f0(mel, voice, lengths=lengths),
@@ -486,9 +498,3 @@ class DisentanglingVAE(PretrainedModel, config=DisentanglingConfig):
             modulation=self.modulation(mel, lengths),
             postfilter=True,
         )
-        mask = frame_mask(lengths, mel.shape[2])
-        # The conversion gets the level of its source, whatever the voice.
-        gain = self.level(mel, mask) - self.decoded_level(decoded, mask)
-        log_floor = math.log(self.config.mel.floor)
-        converted = (decoded + gain).clamp(min=log_floor)
-        return converted if mask is None else converted.masked_fill(mask.transpose(1, 2) == 0, log_floor)
