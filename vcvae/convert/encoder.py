@@ -281,8 +281,9 @@ def average_voice(
     if voice.reference.keys.shape[1] <= MAX_REFERENCE_FRAMES:
         return voice
     random.Random(seed).shuffle(voices)
-    shuffled = Voice.join(voices).average()
-    return replace(voice, reference=shuffled.reference.with_frames(slice(MAX_REFERENCE_FRAMES)))
+    frames = Voice.join(voices).average().reference.with_frames(slice(MAX_REFERENCE_FRAMES))
+    of_all = {"embedding": voice.reference.embedding, "statistics": voice.reference.statistics}
+    return replace(voice, reference=replace(frames, **of_all))
 
 
 def recording_blocks(path: str | Path, config: MelConfig) -> Iterator[np.ndarray]:
