@@ -27,7 +27,9 @@ def equal_error(genuine: Tensor, impostor: Tensor) -> EqualError:
     missed = torch.searchsorted(genuine.sort().values, thresholds) / len(genuine)
     accepted = 1 - torch.searchsorted(impostor.sort().values, thresholds) / len(impostor)
     nearest = (missed - accepted).abs().argmin()
-    return EqualError(((missed + accepted)[nearest] / 2).item(), thresholds[nearest].item())
+    # All thresholds down to the next lower score have the same errors: the middle is taken.
+    threshold = thresholds[max(0, nearest - 1) : nearest + 1].mean()
+    return EqualError(((missed + accepted)[nearest] / 2).item(), threshold.item())
 
 
 def equal_error_rate(genuine: Tensor, impostor: Tensor) -> float:
