@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import ctypes
+import os
 import platform
+import signal
 import subprocess
+import sys
+from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING
 
@@ -12,6 +17,7 @@ from vcvae.errors import VcvaeError
 if TYPE_CHECKING:
     import torch
 
+PR_SET_PDEATHSIG = 1  # of prctl(2)
 PACKAGES = ("vcvae", "torch", "torchaudio", "accelerate", "lhotse", "librosa", "numpy", "soundfile", "soxr")
 
 
@@ -46,6 +52,20 @@ def git_state() -> dict[str, str]:
         return {"git_commit": git("rev-parse", "HEAD").strip(), "git_dirty": "yes" if git("status", "-s") else "no"}
     except (OSError, subprocess.SubprocessError):
         return {}
+
+
+def following_this_process() -> Callable[[], None] | None:
+    """The `preexec_fn` of a subprocess that gets SIGTERM when this process has ended, even if killed; Linux only."""
+    if not sys.platform.startswith("linux"):
+        return None
+    prctl, parent = ctypes.CDLL(None).prctl, os.getpid()
+
+    def follow() -> None:
+        prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+        if os.getppid() != parent:  # it ended before
+            os._exit(1)
+
+    return follow
 
 
 def find_device(name: str) -> torch.device:

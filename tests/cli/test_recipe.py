@@ -2,6 +2,8 @@ import json
 import os
 import signal
 import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -129,7 +131,7 @@ def test_run_launches_training_by_accelerate(monkeypatch, tmp_path):
     started = []
 
     class Process:
-        def __init__(self, command):
+        def __init__(self, command, **_):
             started.append(command[1:])
 
         def wait(self):
@@ -193,7 +195,7 @@ def test_run_passes_sigterm_to_the_step_and_waits_for_it(monkeypatch):
     calls = []
 
     class Process:
-        def __init__(self, command):
+        def __init__(self, command, **_):
             pass
 
         def wait(self):
@@ -213,12 +215,24 @@ def test_run_passes_sigterm_to_the_step_and_waits_for_it(monkeypatch):
     assert signal.getsignal(signal.SIGTERM) == before
 
 
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="other systems do not tell a child of it")
+def test_run_ends_its_step_when_it_is_killed():
+    step = "import time; print('started', flush=True); time.sleep(60)"
+    program = f"from vcvae.cli import recipe; recipe._call([recipe.PYTHON, '-c', {step!r}], None)"
+    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline() == "started\n"
+        start = time.monotonic()
+        process.kill()
+        assert process.stdout.read() == ""  # it is open as long as the step lives
+    assert time.monotonic() - start < 30
+
+
 def test_run_waits_for_an_interrupted_step(monkeypatch):
     """Ctrl-C reaches both; the step saves what it has, and only then does the run end."""
     waits = []
 
     class Process:
-        def __init__(self, command):
+        def __init__(self, command, **_):
             pass
 
         def wait(self):

@@ -1,7 +1,9 @@
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile as sf
 
 from vcvae.errors import VcvaeError
 from vcvae.evaluate import draw_cases, read_cases
@@ -28,6 +30,14 @@ def test_read_cases_reads_a_table_as_spreadsheets_write_it(root):
     assert (one.transcript, one.reference) == ("HELLO YOU", root / "b.wav")
     assert two.targets == (root / "spk/1.wav", root / "spk/2.flac")  # a folder stands for its recordings
     assert (two.transcript, two.reference) == ("", None)
+
+
+def test_read_cases_leaves_out_what_cannot_be_read_of_a_targets_folder(root, caplog):
+    sf.write(root / "spk/1.wav", np.random.default_rng(0).standard_normal(8000) / 10, 16000)
+    (root / "spk/3.m4a").write_bytes(b"something else")
+    (root / "cases.tsv").write_text("id\tsource\ttargets\none\ta.wav\tspk\n")
+    assert read_cases(root / "cases.tsv")[0].targets == (root / "spk/1.wav",)
+    assert "3.m4a is left out of the target" in caplog.text
 
 
 def test_read_cases_takes_paths_relative_to_the_root(root, tmp_path):

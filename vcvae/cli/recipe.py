@@ -24,6 +24,7 @@ from pydantic import BeforeValidator, Field, TypeAdapter
 
 import vcvae
 from vcvae.config import Config, override, read_yaml
+from vcvae.environment import following_this_process
 from vcvae.errors import VcvaeError, check_file, check_folder, disk_errors, replacing
 
 FILE = "recipe.yaml"
@@ -249,7 +250,7 @@ def _call(words: list[str], launch: Path | None) -> int:
     command = words[1:] if words[0] == PYTHON else ["-m", "vcvae", *words]
     if launch and words[0] == "train":
         command = ["-m", "accelerate.commands.launch", "--config_file", str(launch), *command]
-    process = subprocess.Popen([sys.executable, *command])
+    process = subprocess.Popen([sys.executable, *command], preexec_fn=following_this_process())
 
     def terminate(*_signal) -> None:  # Ctrl-C reaches both processes, SIGTERM only this one
         process.terminate()

@@ -15,6 +15,7 @@ from vcvae.convert.level import match_level
 from vcvae.features.f0 import shift_pitch
 from vcvae.features.mel import MelSpectrogram
 from vcvae.models.classic.gmm_conversion import GMMConversion
+from vcvae.torch_state import own_torch_state
 from vcvae.vocoder import Vocoder
 
 
@@ -28,6 +29,7 @@ class PairConverter:
         self.vocoder = vocoder.for_predicted_mels().eval()
         self.spectrogram = MelSpectrogram(model.config.mel)
 
+    @own_torch_state()
     def convert(self, source: str | Path, *, pitch_shift: float = 0.0) -> tuple[np.ndarray, int]:
         """The content of a file in the target's voice → float32 samples (samples,), and their rate in Hz.
 
@@ -36,6 +38,7 @@ class PairConverter:
         """
         return np.concatenate(list(self._convert_pieces(source, pitch_shift))), self.model.config.mel.sample_rate
 
+    @own_torch_state()
     def convert_file(
         self, source: str | Path, output: str | Path, *, pitch_shift: float = 0.0, force: bool = False
     ) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from vcvae import audio
-from vcvae.errors import VcvaeError, disk_errors
+from vcvae.errors import VcvaeError
 from vcvae.tables import read_lines
 
 REQUIRED_COLUMNS = ("id", "source", "targets")
@@ -93,8 +93,15 @@ def _parse_case(place: str, values: dict[str, str], root: Path) -> Case:
         return root / name
 
     def recordings(path: Path) -> list[Path]:
-        with disk_errors(path, "read"):
-            return audio.find(path) if path.is_dir() else [path]
+        if not path.is_dir():
+            return [path]
+        try:
+            readable, left_out = audio.find_readable(path)
+        except VcvaeError:  # there are none: the case fails, and says why
+            return audio.find(path)
+        for file, why in left_out:
+            logger.warning(f"{place}: {file} is left out of the target: {why}")
+        return readable
 
     for name in REQUIRED_COLUMNS:
         if not values.get(name, "").strip("; "):

@@ -15,6 +15,7 @@ import torch
 
 from vcvae import audio, pretrained
 from vcvae.convert.converter import Converter
+from vcvae.environment import following_this_process
 from vcvae.errors import VcvaeError
 from vcvae.evaluate.cases import Case
 
@@ -81,7 +82,7 @@ def _run_convert(case: Case, options: Sequence[str]) -> tuple[float, int]:
         log = Path(folder) / "log"
         with open(log, "wb") as file:
             start = time.perf_counter()
-            process = subprocess.Popen(command, stdout=file, stderr=file)
+            process = subprocess.Popen(command, stdout=file, stderr=file, preexec_fn=following_this_process())
             _, status, usage = os.wait4(process.pid, 0)
             seconds = time.perf_counter() - start
         process.returncode = os.waitstatus_to_exitcode(status)

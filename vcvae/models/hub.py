@@ -10,7 +10,14 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from huggingface_hub import ModelCard, ModelHubMixin, hf_hub_download
+from huggingface_hub import (
+    ModelCard,
+    ModelHubMixin,
+    get_hf_file_metadata,
+    hf_hub_download,
+    hf_hub_url,
+    try_to_load_from_cache,
+)
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
@@ -28,6 +35,8 @@ M = TypeVar("M", bound=nn.Module)
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
 CARD = "README.md"
+
+CONNECT_SECONDS = 5.0  # within which a server must answer
 
 
 class PretrainedModel(nn.Module, ModelHubMixin):
@@ -144,10 +153,30 @@ def fetch(source: str | Path, name: str, *, give: str = "one that save_pretraine
             return folder / name
         if folder.exists():
             raise VcvaeError(f"{source}: a file, not the folder of a model; give {give}.")
+        _check_connection(str(source), name, **options)
         return Path(hf_hub_download(str(source), name, **options))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError, ValueError, RuntimeError) as error:
         raise VcvaeError(
             f"{shorten(str(source), 1000)}: neither a folder nor a repository that could be fetched ({reason(error)})."
+        ) from None
+
+
+def _check_connection(repository: str, name: str, **options: Any) -> None:
+    """Raise VcvaeError at once where no server answers; `hf_hub_download` would try for half a minute."""
+    places = {key: options[key] for key in ("cache_dir", "revision", "repo_type") if key in options}
+    if options.get("local_files_only") or isinstance(try_to_load_from_cache(repository, name, **places), str):
+        return
+    places.pop("cache_dir", None)
+    try:
+        get_hf_file_metadata(
+            hf_hub_url(repository, name, **places), token=options.get("token"), timeout=CONNECT_SECONDS
+        )
+    except (HfHubHTTPError, HFValidationError):
+        pass  # the server, or the name, is at fault: the download says so
+    except Exception as error:  # of whichever HTTP client the library uses
+        raise VcvaeError(
+            f"{shorten(repository, 1000)}: not a folder, and Hugging Face cannot be reached ({reason(error)}); give a "
+            "folder, or connect to the network."
         ) from None
 
 

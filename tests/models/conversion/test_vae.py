@@ -267,6 +267,16 @@ def test_load_model_refuses_what_is_no_model_in_one_sentence(model, tmp_path):
         load_model("no/such/place")
 
 
+def test_load_model_says_at_once_that_there_is_no_network(monkeypatch):
+    def fail(*_, **__):
+        raise ConnectionError("name or service not known")
+
+    monkeypatch.setattr("vcvae.models.hub.get_hf_file_metadata", fail)
+    monkeypatch.setattr("vcvae.models.hub.hf_hub_download", lambda *_, **__: pytest.fail("tried to download"))
+    with pytest.raises(VcvaeError, match=r"someone/voices: not a folder, and Hugging Face cannot be reached \(name or"):
+        load_model("someone/voices")
+
+
 def test_load_model_fetches_a_hub_repository_file_by_file(model, tmp_path, monkeypatch):
     model.save_pretrained(tmp_path)
     asked = []
@@ -276,6 +286,7 @@ def test_load_model_fetches_a_hub_repository_file_by_file(model, tmp_path, monke
         return str(tmp_path / name)
 
     monkeypatch.setattr("vcvae.models.hub.hf_hub_download", download)
+    monkeypatch.setattr("vcvae.models.hub.get_hf_file_metadata", lambda *_, **__: None)
     loaded = DisentanglingVAE.from_pretrained("someone/voices", revision="v1")
     assert loaded.config == CONFIG
     assert asked == [("someone/voices", name, {"revision": "v1"}) for name in ("config.json", "model.safetensors")]
