@@ -70,6 +70,37 @@ def tiny_model(tmp_path_factory):
     return folder
 
 
+@pytest.fixture
+def model_with_prior(tiny_model, tmp_path, monkeypatch):
+    """The folder of the smallest model with a prior of voices, which it cannot tell apart: so no limit holds."""
+    import torch
+    from torch.nn import functional as F
+
+    from vcvae.convert import anonymize, draw
+    from vcvae.features.f0 import F0Statistics
+    from vcvae.models import load_model
+    from vcvae.models.conversion import prior as prior_module
+    from vcvae.models.hub import fingerprint
+
+    for module in (draw, prior_module):
+        monkeypatch.setattr(module, "MAX_SIMILARITY", 2.0)
+    for module, name in ((draw, "APART"), (anonymize, "APART"), (anonymize, "SOURCE_SIMILARITY")):
+        monkeypatch.setattr(module, name, 2.0)
+    for name in ("sentences", "with-prior"):
+        (tmp_path / "models" / name).mkdir(parents=True)
+    sentences, folder = tmp_path / "models" / "sentences", tmp_path / "models" / "with-prior"
+    sf.write(sentences / "a.wav", speak("oeaui", f0=220, seconds=0.6), RATE)
+    monkeypatch.setattr(draw, "SENTENCES", sentences)
+    model = load_model(tiny_model)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        embeddings = F.normalize(torch.randn(8, model.config.speaker_latent), dim=1)
+        statistics = F0Statistics(torch.rand(8) + 6.5, torch.full((8,), 0.2))
+    model.save_pretrained(folder)
+    prior_module.VoicePrior.fit(embeddings, statistics, fingerprint(model)).save(folder / prior_module.FILE)
+    return folder
+
+
 @pytest.fixture(scope="session")
 def released():
     """The converter that ships, on the CPU. Tests must not change it."""

@@ -11,6 +11,7 @@ __version__ = "0.1.0"
 
 # Public name → its module, imported when the name is first used: `vcvae --help` does not wait for torch.
 _MODULES = {
+    "Anonymizer": "convert.anonymize",
     "AutoEncoder": "models.classic.autoencoder",
     "AutoEncoderConfig": "models.classic.autoencoder",
     "ContentEncoder": "models.conversion.vae",
@@ -34,6 +35,7 @@ _MODULES = {
     "Voice": "models.conversion.voice",
     "VoiceCache": "convert.voice_cache",
     "VoiceCard": "models.conversion.voice",
+    "VoicePrior": "models.conversion.prior",
     "load_autoencoder": "models",
     "load_model": "models",
     "load_vocoder": "vocoder",

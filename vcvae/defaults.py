@@ -5,5 +5,6 @@ from pathlib import Path
 STDIN, STDOUT = Path("/dev/stdin"), Path("/dev/stdout")  # what - stands for on the command line, where audio goes
 VOICE_SUFFIX = ".voice"  # of the file of a voice
 VOICE_STEPS = 200  # of fine-tuning to a voice; more raise the speaker similarity and the word error rate
+VOICE_DISTANCE = 0.5  # of a drawn voice from one that it should be like: 1 - cosine
 MINIMUM_SECONDS = 1.0  # of a recording that is prepared for training
 CODE_BITS = 16  # of each value of a code

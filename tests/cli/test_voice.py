@@ -86,6 +86,53 @@ def test_voice_refuses_what_cannot_be_used(learn, vcvae, voices):
     assert "not a voice" in refused(*vcvae("info", voices / "ann.voice"))
 
 
+def test_voice_mixes_voices_and_recordings(learn, vcvae, voices, tiny_model, without_losses):
+    ann, mixed = voices / "ann.voice", voices / "mixed.voice"
+    learn("-o", ann, "--consent", "agreed", recordings=("src.wav",))
+    options = ("--model", tiny_model, "--device", "cpu")
+    code, out, err = vcvae("voice", "--mix", f"{ann}=3", "--mix", f"{voices / 'spk.wav'}=1", "-o", mixed, *options)
+    assert (code, err) == (0, "")
+    assert re.search(r"mixed\.voice: 0\.\d MB, 0\.75 ann \+ 0\.25 spk\nconsent: not stated", out)
+    voice = Voice.load(mixed)
+    assert voice.fingerprint == Voice.load(ann).fingerprint
+    assert bool(voice.learned)
+    command = ("convert", voices / "src.wav", "--target", mixed, "--model", tiny_model, "--vocoder", "griffin-lim")
+    assert vcvae(*command)[0] == 0
+
+
+def test_voice_draws_one_that_nobody_has(vcvae, voices, model_with_prior):
+    options = ("--model", model_with_prior, "--device", "cpu", "--seed", 7)
+    code, out, err = vcvae("voice", "--draw", "--f0", 110, "-o", voices / "new.voice", *options)
+    assert (code, err) == (0, "")
+    assert re.search(
+        r"new\.voice: 0\.\d MB, mean F0 110 Hz\ncosine -?[01]\.\d\d with the most similar of 8 training", out
+    )
+    assert (Voice.load(voices / "new.voice").card.name, Voice.load(voices / "new.voice").card.note) == ("new", "seed 7")
+    code, _, err = vcvae(
+        *("voice", "--draw", "--like", voices / "spk.wav", "--distance", 1.2, "-o", voices / "b.voice", *options)
+    )
+    assert (code, err.count("\n")) == (2, 1)
+    assert "distance 1.2" in err
+
+
+def test_voice_refuses_mixtures_and_draws_that_do_not_fit(vcvae, voices, tiny_model):
+    def refused(*arguments):
+        code, out, err = vcvae("voice", *arguments, "-o", voices / "c.voice", "--model", tiny_model)
+        assert (code, out, err.count("\n")) == (2, "", 1)
+        return err
+
+    spk = voices / "spk.wav"
+    assert "no weight" in refused("--mix", spk)
+    assert "no weight" in refused("--mix", f"{spk}=much")
+    assert "none may be negative" in refused("--mix", f"{spk}=1", "--mix", f"{spk}=-1")
+    assert "or one of --mix, --draw" in refused(spk, "--draw")
+    assert "or one of --mix, --draw" in refused("--draw", "--mix", f"{spk}=1")
+    assert "give --draw" in refused(spk, "--f0", 100)
+    assert "Give --like" in refused("--draw", "--distance", 0.5)
+    assert "voice_prior.py" in refused("--draw")  # the smallest model has no prior
+    assert not (voices / "c.voice").exists()
+
+
 def test_voice_lists_and_removes_the_kept_ones(learn, vcvae, voices, without_losses):
     folder = voices / "cache" / "vcvae" / "voices"
     assert vcvae("voice", "--list") == (0, f"kept voices: 0, in {folder}\n", "")

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from vcvae import __version__
-from vcvae.cli import convert, data, evaluate, info, live, serve, synthesis, training, voice
+from vcvae.cli import anonymize, convert, data, evaluate, info, live, serve, synthesis, training, voice
 from vcvae.cli.console import err, escape_unprintable
 from vcvae.errors import VcvaeError
 
@@ -20,7 +20,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 COMMANDS = (
-    *(convert.convert, voice.voice, live.live, serve.serve),
+    *(convert.convert, voice.voice, anonymize.anonymize, live.live, serve.serve),
     *(synthesis.vocode, synthesis.encode, synthesis.decode, synthesis.denoise),
     *(data.prepare, training.train, training.export, training.fit, training.run),
     *(evaluate.evaluate, evaluate.compare),

@@ -39,6 +39,14 @@ def evaluate(
             help="Folder to which paths in --cases are relative; by default, the table's own.", parser=non_empty_path
         ),
     ] = None,
+    anonymization: Annotated[
+        bool,
+        typer.Option(
+            "--anonymization",
+            help="Measure anonymization instead, on the speakers of --corpus: attackers' errors, and what is left of "
+            "the speech.",
+        ),
+    ] = False,
     count: Annotated[int, typer.Option(min=1, help="Number of conversions that are drawn from --corpus.")] = 24,
     verifier: Annotated[
         list[str] | None,
@@ -69,6 +77,11 @@ def evaluate(
     force: Force = False,
 ) -> None:
     """Convert, measure the conversions and the latents, and write a report with tables, pictures and audio."""
+    if anonymization:
+        if cases or not corpus:
+            raise VcvaeError("--anonymization: is measured on speakers; give a prepared folder with --corpus alone.")
+        _evaluate_anonymization(model, corpus, output, verifier, asr, quality, vocoder, seed, device, force)
+        return
     if not (cases or corpus):
         raise VcvaeError("evaluate: give a table with --cases, or a prepared folder with --corpus, or both.")
     if cost and converted:
@@ -130,3 +143,42 @@ def compare(
     if output:
         with replacing(output) as file:
             file.write(f"{table}\n".encode())
+
+
+def _evaluate_anonymization(
+    model: str | None,
+    corpus: Path,
+    output: Path,
+    verifiers: list[str] | None,
+    recognizers: list[str] | None,
+    qualities: list[str] | None,
+    vocoder: str | None,
+    seed: int,
+    device: str,
+    force: bool,
+) -> None:
+    """Anonymize the speakers of a prepared folder, and print the report."""
+    from vcvae.convert.converter import Converter
+    from vcvae.data.manifest import Manifest
+    from vcvae.evaluate import evaluate_anonymization, load_measures
+
+    with progress_bar("loading") as progress:
+        converter = Converter.from_pretrained(model, vocoder=vocoder, device=device, seed=seed)
+        utterances = Manifest(corpus, converter.mel_config.sample_rate).utterances()
+        measures, missing = load_measures(
+            verifiers=verifiers or [], recognizers=recognizers or [], qualities=qualities or []
+        )
+        report = evaluate_anonymization(
+            converter,
+            utterances,
+            output,
+            measures=measures,
+            missing=missing,
+            seed=seed,
+            force=force,
+            progress=progress,
+        )
+    say((output / "report.md").read_text(encoding="utf-8"))
+    say(f"{output / 'report.json'}: written")
+    if report.failed:
+        raise typer.Exit(1)

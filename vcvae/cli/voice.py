@@ -13,7 +13,7 @@ import typer
 from vcvae.cli.batch import Failures
 from vcvae.cli.console import learning_progress, progress_bars, say
 from vcvae.cli.options import Device, Force, Model, Replay, non_empty_path
-from vcvae.defaults import VOICE_STEPS, VOICE_SUFFIX
+from vcvae.defaults import VOICE_DISTANCE, VOICE_STEPS, VOICE_SUFFIX
 from vcvae.errors import VcvaeError, check_absent
 
 
@@ -36,9 +36,27 @@ def voice(
         int, typer.Option(min=0, help="Steps of fine-tuning; with 0, the voice of one pass, as `convert --quick` has.")
     ] = VOICE_STEPS,
     replay: Replay = None,
+    mix: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A .voice, a recording or a folder of them, '=' and its weight; to be repeated. The voice between "
+            "them; that of recordings is taken in one pass.",
+            metavar="TARGET=WEIGHT",
+        ),
+    ] = None,
+    draw: Annotated[bool, typer.Option("--draw", help="Draw a voice that nobody has, by the seed.")] = False,
+    f0: Annotated[float | None, typer.Option(help="Mean F0 of a drawn voice in Hz; by default, drawn, too.")] = None,
+    like: Annotated[
+        Path | None,
+        typer.Option(help="A .voice, or recordings, that a drawn voice resembles.", parser=non_empty_path),
+    ] = None,
+    distance: Annotated[
+        float | None, typer.Option(help=f"From --like: 1 - cosine; by default {VOICE_DISTANCE}.")
+    ] = None,
     device: Device = "auto",
     seed: Annotated[
-        int, typer.Option(min=0, max=2**63 - 1, help="Random seed of fine-tuning and of the choice of frames.")
+        int,
+        typer.Option(min=0, max=2**63 - 1, help="Random seed of all that is drawn."),
     ] = 0,
     force: Force = False,
     list_kept: Annotated[
@@ -46,19 +64,33 @@ def voice(
     ] = False,
     clear: Annotated[bool, typer.Option("--clear", help="Remove the voices that `vcvae convert` has kept.")] = False,
 ) -> None:
-    """Learn the voice of RECORDINGS once, and write it to a file that `vcvae convert --target` takes."""
+    """Learn the voice of RECORDINGS once, and write it to a file that `vcvae convert --target` takes.
+
+    Or mix voices (--mix), or draw one that nobody has (--draw).
+    """
     if list_kept or clear:
-        if recordings or output or (list_kept and clear):
+        if recordings or output or mix or draw or (list_kept and clear):
             raise VcvaeError("--list, --clear: give one of them, and nothing beside it.")
         _clear() if clear else _list()
         return
-    if not recordings:
-        raise VcvaeError("voice: give RECORDINGS of the speaker, or one of --list and --clear.")
+    if bool(recordings) + bool(mix) + draw != 1:
+        raise VcvaeError("voice: give RECORDINGS of the speaker, or one of --mix, --draw, --list and --clear.")
+    if not draw and (f0 or like):
+        raise VcvaeError("--f0, --like: are for a voice that is drawn; give --draw.")
+    if distance is not None and not like:
+        raise VcvaeError("--distance: from what? Give --like.")
     if output is None or output.suffix.lower() != VOICE_SUFFIX:
         raise VcvaeError(
             f"--output: {'missing' if output is None else output}; give a file that ends in {VOICE_SUFFIX}."
         )
     check_absent(output, force)
+    texts = {key: text for key, text in (("name", name), ("consent", consent), ("note", note)) if text}
+    if mix:
+        _mix(mix, output, model, device, texts)
+        return
+    if draw:
+        _draw(output, model, device, seed, f0, like, VOICE_DISTANCE if distance is None else distance, texts)
+        return
     from vcvae.convert.converter import Converter
     from vcvae.convert.similarity import speaker_similarity
     from vcvae.models.conversion.voice import VoiceCard
@@ -88,6 +120,79 @@ def voice(
     left_out.show("left out", ("recording", "why"))
     if left_out.count:
         raise typer.Exit(1)
+
+
+def _mix(parts: list[str], output: Path, model: str | None, device: str, texts: dict[str, str]) -> None:
+    """Write the mixture of voices and recordings, each with a weight; `texts` of its card."""
+    from vcvae.convert.converter import Converter
+    from vcvae.environment import find_device
+    from vcvae.models.conversion.voice import Voice, VoiceCard, is_voice
+
+    paths, weights = zip(*map(_parse_weight, parts), strict=True)
+    converter = None
+    voices, left_out = [], Failures()
+    with progress_bars() as add_bar:
+        progress = add_bar("loading")
+        for number, path in enumerate(paths):
+            progress(number, len(paths), path.name)
+            if is_voice(path):
+                voices.append(Voice.load(path))
+                continue
+            files = left_out.find_readable(path)
+            converter = converter or Converter.from_pretrained(model, device=device)
+            voices.append(converter.learn(files, steps=0, card=VoiceCard(name=path.resolve().stem, model=model or "")))
+    mixed = Voice.mix([voice.to(find_device("cpu")) for voice in voices], weights)
+    mixed = replace(mixed, card=replace(mixed.card, **texts))
+    mixed.save(output)
+    say(f"{output}: {output.stat().st_size / 1e6:.1f} MB, {mixed.card.name}")
+    if not mixed.card.consent:
+        say("consent: not stated; --consent keeps with the voice how the speakers agreed")
+    left_out.show("left out", ("recording", "why"))
+    if left_out.count:
+        raise typer.Exit(1)
+
+
+def _parse_weight(part: str) -> tuple[Path, float]:
+    name, is_given, number = part.rpartition("=")
+    try:
+        weight = float(number)
+    except ValueError:
+        is_given = ""
+    if not is_given:
+        raise VcvaeError(f"--mix {part}: no weight; give TARGET=WEIGHT, such as ann.voice=0.7.")
+    return non_empty_path(name), weight
+
+
+def _draw(
+    output: Path,
+    model: str | None,
+    device: str,
+    seed: int,
+    f0: float | None,
+    like: Path | None,
+    distance: float,
+    texts: dict[str, str],
+) -> None:
+    """Write a voice drawn by the seed; `texts` of its card."""
+    from vcvae.convert.converter import Converter
+    from vcvae.models.conversion.voice import Voice, is_voice
+
+    with progress_bars() as add_bar:
+        add_bar("drawing")
+        converter = Converter.from_pretrained(model, device=device)
+        resembled = None
+        if like:
+            resembled = Voice.load(like) if is_voice(like) else converter.voice(Failures().find_readable(like))
+        drawn = converter.draw(seed=seed, f0=f0, like=resembled, distance=distance)
+    drawn = replace(drawn, card=replace(drawn.card, **{"name": output.stem, "model": model or ""} | texts))
+    drawn.save(output)
+    embedding = converter.model.speaker.centred(drawn.reference.embedding).cpu()
+    say(f"{output}: {output.stat().st_size / 1e6:.1f} MB, mean F0 {2 ** float(drawn.f0_statistics.mean):.0f} Hz")
+    nearest = float(converter.prior.nearest(embedding))
+    say(f"cosine {nearest:.2f} with the most similar of {len(converter.prior.speakers)} training speakers")
+    if resembled is not None:
+        cosine = float(embedding[0] @ converter.model.speaker.centred(resembled.reference.embedding)[0].cpu())
+        say(f"distance from {like}: {1 - cosine:.2f}")
 
 
 def _list() -> None:

@@ -15,17 +15,19 @@ from vcvae import audio
 from vcvae.arrays import is_path
 from vcvae.conversion_losses import ConversionLosses, load_losses
 from vcvae.convert import chunks
+from vcvae.convert.draw import Drawing
 from vcvae.convert.encoder import Encoder, Recording, choose_sources, too_short, warn_of_little_speech
 from vcvae.convert.finetune import finetune, finetuning_settings
 from vcvae.convert.level import follow_level, match_seconds
 from vcvae.convert.sources import Sources
 from vcvae.convert.stream import Stream
 from vcvae.convert.voice_cache import VoiceCache, voice_key
-from vcvae.defaults import VOICE_STEPS
+from vcvae.defaults import VOICE_DISTANCE, VOICE_STEPS
 from vcvae.errors import VcvaeError
 from vcvae.features.f0 import F0Contour, F0Statistics
 from vcvae.models import load_model
 from vcvae.models.conversion.difference import WeightDifference
+from vcvae.models.conversion.prior import VoicePrior
 from vcvae.models.conversion.vae import DisentanglingVAE
 from vcvae.models.conversion.voice import Voice, VoiceCard, is_voice
 from vcvae.progress import Progress
@@ -63,6 +65,7 @@ class Converter(Encoder):
         vocoder: Vocoder,
         losses: ConversionLosses | Callable[[], ConversionLosses | None] | None = None,
         *,
+        prior: Callable[[], VoicePrior] = VoicePrior.from_pretrained,
         device: str = "cpu",
     ) -> None:
         """
@@ -71,6 +74,7 @@ class Converter(Encoder):
             vocoder: used as for predicted mels.
             losses: of fine-tuning, or a function that loads them, which is called when they are first used. Without
                 them voices are learned by reconstruction alone.
+            prior: a function that loads the prior from which voices are drawn; by default, the released one.
             device: `auto`, `cpu`, `cuda` or `mps`.
 
         Raises:
@@ -82,6 +86,7 @@ class Converter(Encoder):
         if isinstance(losses, ConversionLosses):
             self.mel_config.require_equal(losses.mel_config, ours="the model", theirs="the losses")
         self._losses = losses
+        self._load_prior = prior
 
     @classmethod
     def from_pretrained(
@@ -105,7 +110,13 @@ class Converter(Encoder):
         loaded_vocoder = load_vocoder(vocoder, mel, seed=seed)
         is_released = vocoder in (None, DEFAULT_VOCODER)
         shared = loaded_vocoder if is_released else None
-        return cls(loaded_model, loaded_vocoder, lambda: load_losses(mel, vocoder=shared), device=device)
+        return cls(
+            loaded_model,
+            loaded_vocoder,
+            lambda: load_losses(mel, vocoder=shared),
+            prior=lambda: VoicePrior.from_pretrained(model),
+            device=device,
+        )
 
     @property
     def losses(self) -> ConversionLosses | None:
@@ -172,6 +183,51 @@ class Converter(Encoder):
         if key:
             voice = cache.keep(key, voice)
         return voice.to(self.device)
+
+    @own_torch_state()
+    def draw(
+        self,
+        *,
+        seed: int = 0,
+        f0: float | None = None,
+        like: Voice | None = None,
+        distance: float = VOICE_DISTANCE,
+        avoid: Iterable[Voice] = (),
+    ) -> Voice:
+        """A voice that nobody has: far from each training speaker, and the same for the same seed.
+
+        Args:
+            seed: of all that is drawn.
+            f0: mean F0 in Hz; by default, drawn with the speaker.
+            like: a voice that the drawn one resembles.
+            distance: from `like`, 1 - the cosine of their centred speaker embeddings; about.
+            avoid: other voices that it must differ from.
+
+        Raises:
+            VcvaeError: the model has no prior, a number is out of range, or no voice is found that is far enough from
+                others.
+        """
+        like = like and self.fitted(like)
+        return self._drawing.draw(self.prior, seed=seed, f0=f0, like=like, distance=distance, avoid=avoid)
+
+    @cached_property
+    def prior(self) -> VoicePrior:
+        """The prior that voices are drawn from, loaded at the first use.
+
+        Raises:
+            VcvaeError: there is none for the model.
+        """
+        prior = self._load_prior()
+        if prior.fingerprint != self.fingerprint:
+            raise VcvaeError(
+                f"the prior of voices is for another model ({prior.fingerprint}, not {self.fingerprint}); make it anew "
+                "with recipes/release/voice_prior.py."
+            )
+        return prior
+
+    @cached_property
+    def _drawing(self) -> Drawing:
+        return Drawing(self)
 
     def _encode_sources(self, recordings: list[Recording], sample_rate: int | None) -> Sources:
         """The sources of fine-tuning; the sentences that come with the package are kept for the next voice."""

@@ -25,7 +25,7 @@ from vcvae.errors import VcvaeError
 from vcvae.features.mel import MelConfig, MelSpectrogram, bandwidth, valid_band_mask
 from vcvae.models import load_model
 from vcvae.models.conversion.vae import REDUCTION, DisentanglingVAE
-from vcvae.models.conversion.voice import Voice, VoiceCard
+from vcvae.models.conversion.voice import MAX_REFERENCE_FRAMES, Voice, VoiceCard
 from vcvae.models.frozen.speaker_similarity import SpeakerSimilarityNet
 from vcvae.models.hub import fingerprint
 from vcvae.pretrained import SENTENCES, SPEAKER_SIMILARITY
@@ -33,7 +33,6 @@ from vcvae.torch_state import own_torch_state
 
 MAX_MINUTES = 30.0  # of a target's speech that are used; the rest is not read
 MAX_SOURCES = 32  # recordings that fine-tuning draws from; in a few hundred steps, more would rarely be drawn
-MAX_REFERENCE_FRAMES = 3072  # content frames (140 s) of a voice: more change little and cost as much again
 
 # Embeddings of pieces of 0.1, 0.3, 1 and 2 s have cosines of .42, .66, .87 and .95 with that of the whole recording
 # (medians of 128 pieces; .44 with those of other recordings).

@@ -4,11 +4,13 @@ from importlib import import_module
 
 # Each name and the module it lives in; loaded when first used, as some need matplotlib or scikit-learn.
 _MODULES = {
+    "AnonymizationReport": "anonymization",
     "Case": "cases",
     "EvaluationReport": "report",
     "compare": "comparison",
     "draw_cases": "cases",
     "evaluate": "report",
+    "evaluate_anonymization": "anonymization",
     "load_measures": "plugins",
     "measure_cost": "cost",
     "plot_mels": "pictures",

@@ -89,7 +89,7 @@ class Similarity:
             self.to_target: f"similarity to the target, {name}",
             self.to_source: f"similarity to the source, {name}",
         }
-        self._embed = functools.cache(lambda path: _unit_length(embed(_read(path))))
+        self.embed = functools.cache(lambda path: _unit_length(embed(_read(path))))
 
     def __call__(self, case: Case, conversion: Path) -> dict[str, Value]:
         return {
@@ -99,8 +99,8 @@ class Similarity:
 
     def cosine(self, recording: Path, others: Sequence[Path]) -> float:
         """The cosine of a recording's embedding with the mean of those of others."""
-        mean = _unit_length(np.mean([self._embed(path) for path in others], axis=0))
-        return float(self._embed(recording) @ mean)
+        mean = _unit_length(np.mean([self.embed(path) for path in others], axis=0))
+        return float(self.embed(recording) @ mean)
 
 
 class WordErrors:

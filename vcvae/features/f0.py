@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -33,6 +33,18 @@ class F0Statistics:
     def average(self) -> F0Statistics:
         """The mean over the batch, (1,), of utterances by one speaker."""
         return F0Statistics(self.mean.nanmean(dim=0, keepdim=True), self.std.nanmean(dim=0, keepdim=True))
+
+    @classmethod
+    def mix(cls, statistics: Sequence[F0Statistics], weights: Sequence[float]) -> F0Statistics:
+        """The weighted mean, (1,), of the statistics, (1,) each, that are not NaN."""
+        joined = cls.join(statistics)
+        scale = torch.as_tensor(weights, dtype=joined.mean.dtype, device=joined.mean.device)
+        scale = torch.where(joined.mean.isnan(), 0.0, scale)
+        total = scale.sum()  # where it is 0, the result is NaN
+        return cls(
+            (scale * joined.mean.nan_to_num()).sum(dim=0, keepdim=True) / total,
+            (scale * joined.std.nan_to_num()).sum(dim=0, keepdim=True) / total,
+        )
 
     def __getitem__(self, index: Tensor | slice) -> F0Statistics:
         """Some of the batch's items."""

@@ -7,6 +7,7 @@ import shutil
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
+from dataclasses import replace
 from html import escape
 from pathlib import Path
 
@@ -89,15 +90,27 @@ class Page:
     def make_voice(self, token, recordings, name, consent, learn_first, progress=gradio.Progress()):  # noqa: B008
         """→ the lists of voices, and the file to download."""
         with _sentences():
-            session = self._session(token)
-            name = (name or "").strip()
-            if not name or name == RECORDINGS:
-                raise VcvaeError("name: missing; give the voice a name.")
+            session, name = self._session(token), _checked_name(name)
             voice = self._take_voice(session, recordings, RECORDINGS, consent, learn_first, progress, name=name)
-            session.voices[name] = voice
-            path = session.folder / f"voice-{len(session.voices)}.voice"
-            voice.save(path)
-            return *self._lists(session), str(path)
+            return self._keep(session, name, voice)
+
+    def draw_voice(self, token, name, seed, progress=gradio.Progress()):  # noqa: B008
+        """→ the lists of voices with one that nobody has, and the file to download."""
+        with _sentences():
+            session, name = self._session(token), _checked_name(name)
+            progress(0.1, "drawing")
+            voice = self.converter.draw(seed=int(seed or 0))
+            return self._keep(session, name, replace(voice, card=replace(voice.card, name=name)))
+
+    def mix_voices(self, token, name, first, second, weight):
+        """→ the lists of voices with one between two others, and the file to download."""
+        with _sentences():
+            session, name = self._session(token), _checked_name(name)
+            for part in (first, second):
+                if part not in session.voices:
+                    raise VcvaeError("mixture: choose two voices of this tab.")
+            voice = Voice.mix([session.voices[first], session.voices[second]], [1 - weight, weight])
+            return self._keep(session, name, replace(voice, card=replace(voice.card, name=name)))
 
     def delete_voice(self, token, name):
         """→ the lists of voices."""
@@ -149,14 +162,20 @@ class Page:
 
         return self.converter.learn(paths, card=VoiceCard(name=name), progress=learning)
 
+    def _keep(self, session: Session, name: str, voice: Voice) -> tuple:
+        """The lists of voices with a new one, and its file."""
+        session.voices[name] = voice
+        path = session.folder / f"voice-{len(session.voices)}.voice"
+        voice.save(path)
+        return *self._lists(session), str(path)
+
     def _lists(self, session: Session) -> tuple:
         names = list(session.voices)
         last = names[-1] if names else None
         return (
             gradio.update(choices=[RECORDINGS, *names], value=last or RECORDINGS),
             gradio.update(choices=[RECORDINGS, *names], value=last or RECORDINGS),
-            gradio.update(choices=names, value=last),
-            gradio.update(choices=names, value=last),
+            *(gradio.update(choices=names, value=last) for _ in range(4)),
         )
 
 
@@ -211,6 +230,14 @@ def build(page: Page, *, concurrency: int) -> gradio.Blocks:
             voice_learn_first = gradio.Checkbox(label=learn_label)
             voice_consent = gradio.Checkbox(label=rights, elem_id="voice-consent")
             make = gradio.Button("Make the voice", variant="primary", elem_id="make")
+            with gradio.Row():
+                seed = gradio.Number(0, label="Seed", precision=0, minimum=0, elem_id="seed")
+                draw = gradio.Button("Draw a voice that nobody has", elem_id="draw")
+            with gradio.Row():
+                first = gradio.Dropdown([], label="Between this voice …", interactive=True)
+                second = gradio.Dropdown([], label="… and this one", interactive=True)
+                weight = gradio.Slider(0, 1, 0.5, step=0.05, label="Weight of the second")
+                mix = gradio.Button("Mix", elem_id="mix")
             voice_file = gradio.File(label="Download", interactive=False, elem_id="voice-file")
             kept = gradio.Dropdown([], label="Voices of this tab", interactive=True)
             delete = gradio.Button("Delete")
@@ -228,7 +255,7 @@ def build(page: Page, *, concurrency: int) -> gradio.Blocks:
         convert.click(page.convert, inputs, [players, picture, rows, download], **queued, **private)
         many_inputs = [token, many, many_target, many_voice, many_consent, many_shift]
         many_convert.click(page.convert_folder, many_inputs, [archive, many_rows], **queued, **private)
-        lists = [voice, many_voice, kept, live_voice]
+        lists = [voice, many_voice, kept, live_voice, first, second]
         make.click(
             page.make_voice,
             [token, recordings, name, voice_consent, voice_learn_first],
@@ -236,6 +263,8 @@ def build(page: Page, *, concurrency: int) -> gradio.Blocks:
             **queued,
             **private,
         )
+        draw.click(page.draw_voice, [token, name, seed], [*lists, voice_file], **queued, **private)
+        mix.click(page.mix_voices, [token, name, first, second, weight], [*lists, voice_file], **private)
         delete.click(page.delete_voice, [token, kept], lists, **private)
         for component in (source, target, many, many_target, recordings):
             component.change(page.note_upload, [token, component], None, show_progress="hidden", **private)
@@ -292,6 +321,14 @@ def _sentences():
         yield
     except VcvaeError as error:
         raise gradio.Error(escape(without_folder(error)), print_exception=False) from None
+
+
+def _checked_name(name: str | None) -> str:
+    """Raise a VcvaeError if a voice cannot be called so."""
+    name = (name or "").strip()
+    if not name or name == RECORDINGS:
+        raise VcvaeError("name: missing; give the voice a name.")
+    return name
 
 
 def _players(token: str, names: list[str]) -> str:

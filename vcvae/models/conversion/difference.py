@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from weakref import WeakKeyDictionary
 
@@ -43,6 +43,34 @@ class WeightDifference:
         deltas = {name: delta.float().cpu() for name, delta in deltas.items() if delta.any()}
         vectors = {name: delta for name, delta in deltas.items() if delta.ndim != 2}
         decomposed = {name: torch.linalg.svd(d, full_matrices=False) for name, d in deltas.items() if d.ndim == 2}
+        return cls._truncated(vectors, decomposed, max_bytes)
+
+    @classmethod
+    def mix(
+        cls, differences: Sequence[WeightDifference], weights: Sequence[float], *, max_bytes: int = MAX_DIFFERENCE_BYTES
+    ) -> WeightDifference:
+        """The weighted sum of differences to one module, in at most `max_bytes` when it is stored, as by `between`."""
+        vectors: dict[str, Tensor] = {}
+        products: dict[str, list[tuple[Tensor, Tensor]]] = {}
+        for difference, weight in zip(differences, weights, strict=True):
+            for name, vector in difference.vectors.items():
+                vectors[name] = vectors.get(name, 0) + weight * vector
+            for name, (left, right) in difference.matrices.items():
+                products.setdefault(name, []).append((weight * left, right))
+        decomposed = {}
+        for name, pairs in products.items():
+            # A sum of products is the product of the joined ones, whose decomposition is that of a small matrix.
+            left, left_part = torch.linalg.qr(torch.cat([left for left, _ in pairs], dim=1))
+            right, right_part = torch.linalg.qr(torch.cat([right for _, right in pairs]).mT)
+            inner, values, outer = torch.linalg.svd(left_part @ right_part.mT, full_matrices=False)
+            decomposed[name] = (left @ inner, values, outer @ right.mT)
+        return cls._truncated(vectors, decomposed, max_bytes)
+
+    @classmethod
+    def _truncated(
+        cls, vectors: dict[str, Tensor], decomposed: Mapping[str, tuple[Tensor, Tensor, Tensor]], max_bytes: int
+    ) -> WeightDifference:
+        """The difference of vectors and of matrices' singular value decompositions, in at most `max_bytes`."""
         ranks = _choose_ranks(decomposed, max_bytes - sum(2 * vector.numel() for vector in vectors.values()))
         matrices = {}
         for name, rank in ranks.items():

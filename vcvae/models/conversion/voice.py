@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import math
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 
@@ -29,6 +30,8 @@ TENSORS = {  # of a file, and their types
     "valid_bands": torch.uint8,
 }
 LEARNED_TYPES = (torch.float16, torch.int8)
+MAX_REFERENCE_FRAMES = 3072  # content frames (140 s) of a voice: more change little and cost as much again
+KARCHER_STEPS = 16  # of the mean on the sphere; vectors in one half of it need fewer
 
 
 def is_voice(path: str | Path) -> bool:
@@ -84,6 +87,30 @@ class SpeakerReference:
         """The same with some of the frames only."""
         return replace(self, keys=self.keys[:, chosen], values=self.values[:, chosen], mask=self.mask[:, chosen])
 
+    @classmethod
+    def mix(cls, references: Sequence[SpeakerReference], weights: Sequence[float]) -> SpeakerReference:
+        """One reference, (1, …), between several of one utterance or speaker each.
+
+        The embedding lies between theirs on the unit sphere, the statistics are their mean, and the frames are theirs,
+        in proportion to the weights.
+
+        Args:
+            references: (1, …) each.
+            weights: positive, of sum 1.
+        """
+        embedding = spherical_mean(torch.cat([reference.embedding for reference in references]), weights)
+        counts = [int(reference.mask.sum()) for reference in references]
+        total = min(MAX_REFERENCE_FRAMES, *(count / weight for count, weight in zip(counts, weights, strict=True)))
+        keys, values = [], []
+        for reference, count, weight in zip(references, counts, weights, strict=True):
+            real = reference.mask[0, :, 0] > 0
+            chosen = torch.linspace(0, count - 1, max(1, round(total * weight))).round().long()
+            keys.append(reference.keys[:, real][:, chosen])
+            values.append(reference.values[:, real][:, chosen])
+        joined = torch.cat(keys, dim=1)
+        statistics = sum(weight * reference.statistics for reference, weight in zip(references, weights, strict=True))
+        return cls(embedding[None], statistics, joined, torch.cat(values, dim=1), torch.ones_like(joined[..., :1]))
+
     def expand(self, batch: int) -> SpeakerReference:
         """One reference for a whole batch."""
         return self._map(lambda x: x.expand(batch, *x.shape[1:]))
@@ -98,6 +125,23 @@ class SpeakerReference:
 
     def _map(self, function: Callable[[Tensor], Tensor]) -> SpeakerReference:
         return SpeakerReference(*(function(getattr(self, field.name)) for field in fields(self)))
+
+
+def spherical_mean(vectors: Tensor, weights: Sequence[float]) -> Tensor:
+    """The weighted mean on the unit sphere of vectors (count, dimensions) of unit length, none opposite to another.
+
+    It minimizes the weighted sum of squared angles (Karcher 1977, doi:10.1002/cpa.3160300502); of two vectors it is
+    their spherical linear interpolation.
+    """
+    scale = torch.as_tensor(weights, dtype=vectors.dtype, device=vectors.device)[:, None]
+    mean = F.normalize((scale * vectors).sum(dim=0), dim=0)
+    for _ in range(KARCHER_STEPS):
+        cosine = (vectors @ mean).clamp(-1, 1)[:, None]
+        tangent = F.normalize(vectors - cosine * mean, dim=1) * cosine.acos()
+        step = (scale * tangent).sum(dim=0)
+        angle = step.norm()
+        mean = F.normalize(angle.cos() * mean + angle.sin() * F.normalize(step, dim=0), dim=0)
+    return mean
 
 
 @dataclass(frozen=True)
@@ -119,6 +163,23 @@ class VoiceCard:
     seconds: float = 0.0
     steps: int = 0
     model: str = ""
+
+    @classmethod
+    def mix(cls, cards: Sequence[VoiceCard], weights: Sequence[float]) -> VoiceCard:
+        """The card of a mixture; its consent is stated where that of each voice is."""
+        names = [card.name or f"voice {number + 1}" for number, card in enumerate(cards)]
+
+        def joined(texts: Iterable[str]) -> str:
+            return "; ".join(f"{name}: {text}" for name, text in zip(names, texts, strict=True) if text)
+
+        return cls(
+            name=" + ".join(f"{weight:.2g} {name}" for name, weight in zip(names, weights, strict=True)),
+            consent=joined(card.consent for card in cards) if all(card.consent for card in cards) else "",
+            note=joined(card.note for card in cards),
+            seconds=sum(card.seconds for card in cards),
+            steps=max(card.steps for card in cards),
+            model=cards[0].model,
+        )
 
 
 @dataclass(frozen=True)
@@ -183,6 +244,48 @@ class Voice:
             f0_statistics=self.f0_statistics.to(device),
             valid_bands=self.valid_bands.to(device),
             learned=self.learned.to(device) if self.learned else None,
+        )
+
+    @classmethod
+    def mix(cls, voices: Iterable[Voice], weights: Iterable[float] | None = None) -> Voice:
+        """A voice between several, (1, …) each, on one device.
+
+        The reference is that of `SpeakerReference.mix`. F0 statistics are interpolated in log F0, those of the voices
+        that have some; learned differences are added, a voice that learned nothing having none. Bands that one of the
+        voices has are valid.
+
+        Args:
+            voices: for one model.
+            weights: of the voices, not negative; they are scaled to the sum 1. By default all are equal.
+
+        Raises:
+            VcvaeError: no voices, weights that do not fit, or voices for different models.
+
+        Example:
+            >>> from vcvae.models.conversion.vae import DisentanglingVAE
+            >>> model = DisentanglingVAE().eval()
+            >>> Voice.mix([model.voice(torch.randn(1, 80, 80)) for _ in range(2)], [0.75, 0.25]).reference.keys.shape
+            torch.Size([1, 27, 64])
+        """
+        voices = list(voices)
+        weights = [1.0] * len(voices) if weights is None else [float(weight) for weight in weights]
+        if not voices or len(weights) != len(voices):
+            raise VcvaeError(f"a mixture of {len(voices)} voices and {len(weights)} weights; give one for each voice.")
+        if not all(0 <= weight < math.inf for weight in weights) or not sum(weights):
+            raise VcvaeError(f"a mixture of weights {weights}; none may be negative, and one must be above 0.")
+        used = [(voice, weight / sum(weights)) for voice, weight in zip(voices, weights, strict=True) if weight]
+        voices, weights = [voice for voice, _ in used], [weight for _, weight in used]
+        if len({(voice.fingerprint, voice.reference.keys.shape[2]) for voice in voices}) > 1:
+            names = ", ".join(str(voice.path or voice.card.name or "a voice") for voice in voices)
+            raise VcvaeError(f"{names}: made for different models; make them anew with one: vcvae voice RECORDINGS")
+        learned = [(voice.learned, weight) for voice, weight in used if voice.learned]
+        return cls(
+            SpeakerReference.mix([voice.reference for voice in voices], weights),
+            F0Statistics.mix([voice.f0_statistics for voice in voices], weights),
+            torch.cat([voice.valid_bands for voice in voices]).amax(dim=0, keepdim=True),
+            WeightDifference.mix(*zip(*learned, strict=True)) if learned else None,
+            voices[0].fingerprint,
+            VoiceCard.mix([voice.card for voice in voices], weights),
         )
 
     def save(self, path: str | Path) -> None:
