@@ -1,6 +1,7 @@
 """vcvae voice: learns, lists and removes; and vcvae info of what it wrote."""
 
 import re
+from pathlib import Path
 
 import pytest
 import soundfile as sf
@@ -146,3 +147,11 @@ def test_voice_lists_and_removes_the_kept_ones(learn, vcvae, voices, without_los
     assert out.endswith(f"kept voices: 1, in {folder}\n")
     assert vcvae("voice", "--clear") == (0, f"removed voices: 2, from {folder}\n", "")
     assert list(folder.iterdir()) == []
+
+
+def test_voice_of_the_example_fits_the_released_model(released):
+    path = Path(__file__).parents[2] / "egs" / "convert" / "target.voice"
+    voice = released.fitted(Voice.load(path))
+    assert voice.learned
+    assert voice.card.name == "Carlo Flora"
+    assert path.stat().st_size <= 4_000_000
