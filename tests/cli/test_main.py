@@ -22,8 +22,8 @@ def test_help_imports_nothing_heavy():
     )
     code += "assert not {'torch', 'librosa', 'numpy', 'lhotse'} & set(sys.modules), 'heavy imports'"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    names = ["convert", "voice", "live", "serve", "vocode", "encode", "decode", "denoise", "prepare", "train"]
-    names += ["export", "fit", "evaluate", "run", "info", "env"]
+    names = ["convert", "voice", "anonymize", "live", "serve", "vocode", "encode", "decode", "denoise", "prepare"]
+    names += ["train", "export", "fit", "run", "evaluate", "compare", "info", "env"]
     assert list(get_command(app).commands) == names
     assert all(name in result.stdout for name in names)
 

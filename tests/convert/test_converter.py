@@ -128,7 +128,8 @@ def test_convert_of_pieces_is_that_of_the_whole(released, target, monkeypatch):
     joints = [256 * k + 88 for k in range(1, 4)]
     near = torch.cat([difference[:, j - 44 : j + 44][loud[:, j - 44 : j + 44]] for j in joints])
     assert near.mean() < 0.35
-    assert np.abs(np.diff(pieces)).max() <= 1.5 * np.abs(np.diff(whole)).max()
+    largest = max(np.abs(np.diff(pieces[256 * (j - 44) : 256 * (j + 44)])).max() for j in joints)
+    assert largest <= 1.5 * np.abs(np.diff(whole)).max()
 
 
 @pytest.mark.parametrize("samples", [128 * 256, 3 * 128 * 256, 3 * 128 * 256 + 1, 2 * 128 * 256 + 176 * 256 - 1])

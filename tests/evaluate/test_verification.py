@@ -15,9 +15,7 @@ class Angles(Similarity):
 
     def __init__(self):
         super().__init__("angles", None)
-        self._embed = lambda path: np.array(
-            [np.cos(np.radians(float(path.stem))), np.sin(np.radians(float(path.stem)))]
-        )
+        self.embed = lambda path: np.array([np.cos(np.radians(float(path.stem))), np.sin(np.radians(float(path.stem)))])
 
 
 def paths(*angles):

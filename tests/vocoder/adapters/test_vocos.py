@@ -287,7 +287,7 @@ def test_vocos_refuses_weights_that_do_not_fit(tmp_path):
         ({k: v for k, v in state.items() if k != "head.out.bias"}, r"'head.out.bias' is absent here and \(1026,\) by"),
         (
             {**state, "head.out.bias": torch.zeros(1)},
-            r"'head.out.bias' is \(1,\) here and \(1026,\) by config.yaml; give other weights",
+            r"'head.out.bias' is \(1,\) here and \(1026,\) by config.yaml; use the config.yaml that",
         ),
         ({**state, "disc.weight": torch.zeros(1)}, r"'disc.weight' is \(1,\) here and absent by config.yaml"),
     ):
