@@ -101,13 +101,13 @@ class Encoder:
         Raises:
             VcvaeError: the model takes those of another network.
         """
-        wanted = self.model.config.speaker_statistics
-        if not wanted:
+        taken = self.model.config.speaker_statistics
+        if not taken:
             return None
         net = SpeakerSimilarityNet.from_pretrained(SPEAKER_SIMILARITY)
         net.config.mel.require_equal(self.mel_config, ours="the speaker network", theirs="the model")
-        if net.outputs != wanted:
-            raise VcvaeError(f"the model takes {wanted} speaker statistics; the released network gives {net.outputs}.")
+        if net.outputs != taken:
+            raise VcvaeError(f"the model takes {taken} speaker statistics; the released network gives {net.outputs}.")
         return net.to(self.device).eval().requires_grad_(False)
 
     @own_torch_state()
