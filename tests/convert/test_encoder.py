@@ -60,6 +60,7 @@ def test_voice_has_the_statistics_of_the_speaker_network_where_the_model_takes_t
         expected = encoder.model.statistics(torch.cat([net(mel) for mel in mels]).mean(dim=0, keepdim=True))
     torch.testing.assert_close(encoder.voice([target, other]).reference.statistics, expected)
     another = Encoder(DisentanglingVAE(DisentanglingConfig(**TINY | {"speaker_statistics": net.outputs + 1})))
+    assert another.speaker(target).shape == (TINY["speaker_latent"],)  # needs no such network
     with pytest.raises(VcvaeError, match=f"takes {net.outputs + 1} speaker statistics"):
         another.voice([target])
 

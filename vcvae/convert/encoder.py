@@ -123,15 +123,19 @@ class Encoder:
 
     @torch.inference_mode()
     def _voice(self, references: Sequence[ReferenceMel], *, seed: int = 0) -> Voice:
-        frames = sum(reference.mel.shape[2] for reference in references)
-        card = VoiceCard(seconds=frames / self.mel_config.frame_rate)
-        if card.seconds < MIN_VOICE_SECONDS:
-            raise VcvaeError(
-                f"the speaker: {card.seconds:.2f} s of speech is too little for a voice; give at least "
-                f"{MIN_VOICE_SECONDS} s, better 10 s."
-            )
+        card = VoiceCard(seconds=self._seconds_of_speech(references))
         voice = average_voice(self.model, references, speaker_net=self.speaker_net, seed=seed)
         return replace(voice, fingerprint=self.fingerprint, card=card)
+
+    def _seconds_of_speech(self, references: Sequence[ReferenceMel]) -> float:
+        """The length of a speaker's utterances; a VcvaeError where it is too little for a voice."""
+        seconds = sum(reference.mel.shape[2] for reference in references) / self.mel_config.frame_rate
+        if seconds < MIN_VOICE_SECONDS:
+            raise VcvaeError(
+                f"the speaker: {seconds:.2f} s of speech is too little for a voice; give at least "
+                f"{MIN_VOICE_SECONDS} s, better 10 s."
+            )
+        return seconds
 
     @own_torch_state()
     def content(self, source: Recording, *, sample_rate: int | None = None) -> np.ndarray:
@@ -146,8 +150,10 @@ class Encoder:
     @own_torch_state()
     def speaker(self, source: Recording, *, sample_rate: int | None = None) -> np.ndarray:
         """The speaker embedding, (speaker_latent,) float32 of unit length: a dot product of two is a similarity."""
-        voice = self._voice(self.load_references([source], sample_rate=sample_rate))
-        embedding = voice.reference.embedding[0]
+        references = self.load_references([source], sample_rate=sample_rate)
+        self._seconds_of_speech(references)
+        with torch.inference_mode():
+            embedding = average_voice(self.model, references).reference.embedding[0]
         return self.model.speaker.centred(embedding).cpu().numpy()
 
     @own_torch_state()
