@@ -61,7 +61,8 @@ def tiny_model(tmp_path_factory):
     """The folder of a converter's model of the smallest sizes, untrained."""
     import torch
 
-    from vcvae.models.conversion.vae import DisentanglingConfig, DisentanglingVAE
+    from vcvae.models.conversion.config import DisentanglingConfig
+    from vcvae.models.conversion.vae import DisentanglingVAE
 
     folder = tmp_path_factory.mktemp("tiny")
     with torch.random.fork_rng(devices=[]):

@@ -7,7 +7,8 @@ import torch
 from tests.corpus import TINY
 from tests.synthetic import RATE, speak
 from vcvae.convert.converter import Converter
-from vcvae.models.conversion.vae import DisentanglingConfig, DisentanglingVAE
+from vcvae.models.conversion.config import DisentanglingConfig
+from vcvae.models.conversion.vae import DisentanglingVAE
 from vcvae.vocoder import GriffinLim
 
 

@@ -12,7 +12,8 @@ from vcvae.convert.converter import Converter
 from vcvae.environment import find_device
 from vcvae.errors import VcvaeError
 from vcvae.features.mel import MelConfig
-from vcvae.models.conversion.vae import DisentanglingConfig, DisentanglingVAE
+from vcvae.models.conversion.config import DisentanglingConfig
+from vcvae.models.conversion.vae import DisentanglingVAE
 from vcvae.vocoder import GriffinLim
 
 RATE = 22050

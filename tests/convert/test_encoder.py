@@ -12,7 +12,8 @@ from vcvae.convert import chunks
 from vcvae.convert.encoder import MAX_SOURCES, Encoder, average_voice
 from vcvae.errors import VcvaeError
 from vcvae.features.mel import MelSpectrogram
-from vcvae.models.conversion.vae import DisentanglingConfig, DisentanglingVAE
+from vcvae.models.conversion.config import DisentanglingConfig
+from vcvae.models.conversion.vae import DisentanglingVAE
 from vcvae.models.frozen.speaker_similarity import SpeakerSimilarityNet, SpeakerSimilarityNetConfig
 from vcvae.pretrained import SENTENCES
 

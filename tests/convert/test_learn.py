@@ -15,7 +15,8 @@ from vcvae.convert.similarity import speaker_similarity
 from vcvae.convert.sources import Sources
 from vcvae.convert.voice_cache import VoiceCache
 from vcvae.errors import VcvaeError
-from vcvae.models.conversion.vae import DisentanglingConfig, DisentanglingVAE
+from vcvae.models.conversion.config import DisentanglingConfig
+from vcvae.models.conversion.vae import DisentanglingVAE
 from vcvae.models.conversion.voice import Voice, VoiceCard
 from vcvae.vocoder import GriffinLim
 

@@ -114,7 +114,8 @@ from tests.corpus import TINY
 from tests.synthetic import speak
 from vcvae.convert.converter import Converter
 from vcvae.convert.voice_cache import VoiceCache
-from vcvae.models.conversion.vae import DisentanglingConfig, DisentanglingVAE
+from vcvae.models.conversion.config import DisentanglingConfig
+from vcvae.models.conversion.vae import DisentanglingVAE
 from vcvae.vocoder import GriffinLim
 torch.manual_seed(0)
 converter = Converter(DisentanglingVAE(DisentanglingConfig(**TINY)).eval(), GriffinLim(iterations=1))

@@ -49,7 +49,7 @@ class Converter(Encoder):
 
     Example:
         >>> import numpy as np
-        >>> from vcvae.models.conversion.vae import DisentanglingConfig
+        >>> from vcvae.models.conversion.config import DisentanglingConfig
         >>> from vcvae.vocoder import GriffinLim
         >>> converter = Converter(DisentanglingVAE(DisentanglingConfig(fast_channels=16)), GriffinLim(iterations=2))
         >>> noise = np.random.default_rng(0).standard_normal(11025).astype(np.float32) / 10

@@ -24,7 +24,8 @@ from vcvae.environment import find_device
 from vcvae.errors import VcvaeError
 from vcvae.features.mel import MelConfig, MelSpectrogram, bandwidth, valid_band_mask
 from vcvae.models import load_model
-from vcvae.models.conversion.vae import REDUCTION, DisentanglingVAE
+from vcvae.models.conversion.config import REDUCTION
+from vcvae.models.conversion.vae import DisentanglingVAE
 from vcvae.models.conversion.voice import MAX_REFERENCE_FRAMES, Voice, VoiceCard
 from vcvae.models.frozen.speaker_similarity import SpeakerSimilarityNet
 from vcvae.models.hub import fingerprint
@@ -66,7 +67,7 @@ class Encoder:
 
     Example:
         >>> import numpy as np
-        >>> from vcvae.models.conversion.vae import DisentanglingConfig
+        >>> from vcvae.models.conversion.config import DisentanglingConfig
         >>> noise = np.random.default_rng(0).standard_normal(22050).astype(np.float32) / 10
         >>> Encoder(DisentanglingVAE(DisentanglingConfig(fast_channels=16))).content(noise).shape
         (64, 22)

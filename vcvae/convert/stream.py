@@ -19,8 +19,8 @@ from vcvae import audio
 from vcvae.convert.level import PAUSE_THRESHOLD, attenuate_pauses
 from vcvae.errors import VcvaeError
 from vcvae.features.f0 import F0Contour
+from vcvae.models.conversion.config import REDUCTION
 from vcvae.models.conversion.running import RunningModel, RunningMoments, Window
-from vcvae.models.conversion.vae import REDUCTION
 from vcvae.models.conversion.voice import Voice
 from vcvae.pretrained import SENTENCES
 from vcvae.vocoder.low_latency import LowLatencyStream

@@ -10,8 +10,9 @@ from torch.nn import functional as F
 from tests.corpus import TINY
 from vcvae.errors import VcvaeError
 from vcvae.features.f0 import F0Statistics
+from vcvae.models.conversion.config import DisentanglingConfig
 from vcvae.models.conversion.difference import WeightDifference
-from vcvae.models.conversion.vae import DisentanglingConfig, DisentanglingVAE
+from vcvae.models.conversion.vae import DisentanglingVAE
 from vcvae.models.conversion.voice import MAX_REFERENCE_FRAMES, Voice, VoiceCard, spherical_mean
 
 

@@ -3,8 +3,9 @@ import torch
 
 from tests.corpus import TINY
 from vcvae.models.conversion import running
+from vcvae.models.conversion.config import DisentanglingConfig
 from vcvae.models.conversion.running import RunningModel, RunningMoments, Window
-from vcvae.models.conversion.vae import DisentanglingConfig, DisentanglingVAE
+from vcvae.models.conversion.vae import DisentanglingVAE
 
 
 @pytest.fixture

@@ -9,12 +9,9 @@ from vcvae import load_model
 from vcvae.errors import VcvaeError
 from vcvae.features.f0 import MAX_F0, MIN_F0, F0Statistics
 from vcvae.features.mel import level
-from vcvae.models.conversion.vae import (
-    ContentEncoder,
-    DisentanglingConfig,
-    DisentanglingVAE,
-    F0Encoder,
-)
+from vcvae.models.conversion.config import DisentanglingConfig
+from vcvae.models.conversion.encoders import ContentEncoder, F0Encoder
+from vcvae.models.conversion.vae import DisentanglingVAE
 from vcvae.models.conversion.voice import SpeakerReference, Voice
 
 CONFIG = DisentanglingConfig(

@@ -12,8 +12,9 @@ from tests.corpus import TINY
 from vcvae.convert.encoder import MAX_REFERENCE_FRAMES
 from vcvae.errors import VcvaeError
 from vcvae.features.f0 import F0Statistics
+from vcvae.models.conversion.config import DisentanglingConfig
 from vcvae.models.conversion.difference import WeightDifference
-from vcvae.models.conversion.vae import DisentanglingConfig, DisentanglingVAE
+from vcvae.models.conversion.vae import DisentanglingVAE
 from vcvae.models.conversion.voice import SpeakerReference, Voice, VoiceCard
 
 

@@ -3,7 +3,9 @@ import torch
 
 from tests.corpus import NO_FILES, TINY, TINY_ECAPA, TINY_RECOGNIZER, speech_batch
 from vcvae.conversion_losses import ConversionLosses
-from vcvae.models.conversion.vae import CENTRE_MOMENTUM, DisentanglingConfig, DisentanglingVAE
+from vcvae.models.conversion.config import DisentanglingConfig
+from vcvae.models.conversion.encoders import CENTRE_MOMENTUM
+from vcvae.models.conversion.vae import DisentanglingVAE
 from vcvae.models.frozen.content import ContentNet, ContentNetConfig
 from vcvae.models.frozen.speaker_similarity import SpeakerSimilarityNet, SpeakerSimilarityNetConfig
 from vcvae.training.tasks import conversion_losses

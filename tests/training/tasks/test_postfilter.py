@@ -5,7 +5,8 @@ import torch
 
 from tests.corpus import NO_FILES, TINY, speech_batch
 from vcvae.errors import VcvaeError
-from vcvae.models.conversion.vae import DisentanglingConfig, DisentanglingVAE
+from vcvae.models.conversion.config import DisentanglingConfig
+from vcvae.models.conversion.vae import DisentanglingVAE
 from vcvae.training.tasks.postfilter import PostfilterConfig, PostfilterTask
 
 

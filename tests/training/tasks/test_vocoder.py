@@ -5,7 +5,8 @@ from tests.corpus import NO_FILES
 from tests.synthetic import speak
 from vcvae.errors import VcvaeError
 from vcvae.features.mel import MelConfig, MelSpectrogram, valid_band_mask
-from vcvae.models.conversion.vae import DisentanglingConfig, DisentanglingVAE
+from vcvae.models.conversion.config import DisentanglingConfig
+from vcvae.models.conversion.vae import DisentanglingVAE
 from vcvae.models.conversion.voice import Voice
 from vcvae.training.discriminators.waveform import DiscriminatorOutput
 from vcvae.training.loop import train

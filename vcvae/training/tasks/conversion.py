@@ -15,7 +15,8 @@ from vcvae.config import Config
 from vcvae.errors import VcvaeError
 from vcvae.features.f0 import F0Contour, yin
 from vcvae.metrics.speakers import equal_error_rate
-from vcvae.models.conversion.vae import DisentanglingConfig, DisentanglingVAE
+from vcvae.models.conversion.config import DisentanglingConfig
+from vcvae.models.conversion.vae import DisentanglingVAE
 from vcvae.models.conversion.voice import SpeakerReference, Voice
 from vcvae.training import losses
 from vcvae.training.config import MAX_STEPS, RunConfig, Speeds
