@@ -10,8 +10,10 @@ os.environ.setdefault("MKL_NUM_THREADS", "1")
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import soundfile as sf
+import torch
 import typer.main
 
 from tests.corpus import TINY, make_corpus
@@ -20,6 +22,13 @@ from vcvae.cli import main
 
 EGS = Path(__file__).parents[1] / "egs"
 build_command = functools.cache(typer.main.get_command)  # typer builds all commands for each call, in .05 s
+
+
+@pytest.fixture(autouse=True)
+def seeded():
+    """What a test draws does not depend on the tests before it."""
+    torch.manual_seed(0)
+    np.random.seed(0)  # noqa: NPY002 – for libraries that draw from it
 
 
 @pytest.fixture

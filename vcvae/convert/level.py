@@ -37,11 +37,12 @@ VOICELESS_WEIGHT = 0.05  # of frames of which none is voiced, in a piece's gain
 PASSAGE_ERROR = (3.0, 4.0)  # decibels of a second's error at which a decoded mel's gain begins, and is in full
 SECOND_ERROR = (2.0, 3.0)  # the same of a waveform, whose gain corrects what the vocoder adds
 MAX_SECOND_GAIN = 8 / DECIBELS  # nepers, in each of the rounds
-SECOND_ROUNDS = 2
+SECOND_ROUNDS = 6
 QUIET = 45 / DECIBELS  # nepers below the highest level, under which nothing is raised
 WEAK = 26 / DECIBELS  # nepers below the highest level nearby, under which a frame has no part in a passage's gain
 NEARBY_SECONDS = 1.5  # to either side
 MAX_EXCESS = 8 / DECIBELS  # nepers by which a frame may exceed its source, whose short gaps do not count
+SHORT_FRAMES = 3  # mel frames over which the level of a waveform is averaged: 35 ms, two periods of a low voice
 GAP_SECONDS = 0.25  # length of a gap: the closure of a stop, a weak consonant
 
 CEILING = 0.99  # of full scale; no sample exceeds it
@@ -97,28 +98,42 @@ def attenuate_pauses(
 def match_seconds(converted: np.ndarray, source: np.ndarray, voicing: np.ndarray, config: MelConfig) -> np.ndarray:
     """`match_level`, after gains for the seconds in which the levels of both, (samples,), differ by some decibels.
 
-    `voicing` (frames,) is the probability that a mel frame of the source is voiced.
+    A frame gets the mean of the gains that the seconds around it need. Each has the inverse of its power as weight:
+    where a soft passage borders on a loud one, the seconds that a frame dominates say what it needs. `voicing`
+    (frames,) is the probability that a mel frame of the source is voiced.
     """
     second = round(config.frame_rate) | 1
-    source_level = _levels_of_seconds(source, config)
+    source_power = _frame_powers(source, config)
+    source_level = _levels(source_power, second)
+    short_levels = torch.from_numpy(_levels(source_power, SHORT_FRAMES))[None, None]
+    highest = _closed(short_levels, config.frame_rate)[0, 0].numpy() + MAX_EXCESS
     weight = torch.from_numpy(np.exp(source_level) * (voicing + VOICELESS_WEIGHT))
     raised = scipy.ndimage.uniform_filter1d(5 * voicing, second, mode="constant").clip(max=1)
     raised = raised * (source_level > source_level.max() - QUIET)
     centres = (np.arange(len(voicing)) + 0.5) * config.hop
-    matched = match_level(converted, source, config.sample_rate)
+    # A vocoder makes thumps of steps in level.
+    matched = _without_rumble(converted, config.sample_rate)
+    matched = matched * _gain(matched, source)
     for _ in range(SECOND_ROUNDS):
-        error = torch.from_numpy(source_level - _levels_of_seconds(matched, config))
+        power = _frame_powers(matched, config)
+        matched_level = _levels(power, second)
+        error = torch.from_numpy(source_level - matched_level)
         error = (error - _weighted_median(error, weight)).clamp(-MAX_SECOND_GAIN, MAX_SECOND_GAIN).numpy()
-        gain = error * _share(error, SECOND_ERROR) * np.where(error > 0, raised, 1)
-        gain = scipy.ndimage.uniform_filter1d(gain, second // 4, mode="nearest")
+        importance = np.exp(-2 * matched_level)
+        gain = _mean_of_windows(error * _share(error, SECOND_ERROR) * importance, second)
+        gain = gain / _mean_of_windows(importance, second)
+        gain = gain * np.where(gain > 0, raised, 1)
+        gain = scipy.ndimage.uniform_filter1d(gain, second // 8, mode="nearest")
+        gain = gain - (_levels(power, SHORT_FRAMES) + gain - highest).clip(min=0)
         gain = np.exp(np.interp(np.arange(len(matched)), centres, gain))
-        matched = match_level((matched * gain).astype(np.float32), source, config.sample_rate)
-    return matched
+        matched = matched * gain
+        matched = matched * _gain(matched, source)
+    return match_level(matched, source, config.sample_rate)
 
 
 def match_level(converted: np.ndarray, source: np.ndarray, sample_rate: int) -> np.ndarray:
     """Converted samples (samples,) with the variance of the source's, limited to full scale. Offsets do not count."""
-    return limit(converted * _gain(converted, source), sample_rate)
+    return limit((converted * _gain(converted, source)).astype(np.float32), sample_rate)
 
 
 def _gain(converted: np.ndarray, source: np.ndarray) -> np.float32:
@@ -249,11 +264,22 @@ def _weighted_median(values: Tensor, weights: Tensor) -> Tensor:
     return values.gather(-1, middle.clamp(max=values.shape[-1] - 1))[..., 0]
 
 
-def _levels_of_seconds(samples: np.ndarray, config: MelConfig) -> np.ndarray:
-    """The level above `LOWEST_FREQUENCY` of the second around each mel frame, (ceil(samples / hop),)."""
-    high_pass = scipy.signal.butter(4, LOWEST_FREQUENCY, "highpass", fs=config.sample_rate, output="sos")
+def _frame_powers(samples: np.ndarray, config: MelConfig) -> np.ndarray:
+    """The power above `LOWEST_FREQUENCY` of each mel frame, (ceil(samples / hop),)."""
+    filtered = _without_rumble(samples, config.sample_rate)
+    return np.pad(np.square(filtered), (0, -len(filtered) % config.hop)).reshape(-1, config.hop).mean(axis=1)
+
+
+def _without_rumble(samples: np.ndarray, sample_rate: int) -> np.ndarray:
+    high_pass = scipy.signal.butter(4, LOWEST_FREQUENCY, "highpass", fs=sample_rate, output="sos")
     start = scipy.signal.sosfilt_zi(high_pass) * samples[0]
-    filtered, _ = scipy.signal.sosfilt(high_pass, samples.astype(float), zi=start)
-    power = np.pad(np.square(filtered), (0, -len(filtered) % config.hop)).reshape(-1, config.hop).mean(axis=1)
-    seconds = scipy.ndimage.uniform_filter1d(power, round(config.frame_rate) | 1, mode="nearest")
-    return np.log(seconds.clip(min=1e-12)) / 2
+    return scipy.signal.sosfilt(high_pass, samples.astype(float), zi=start)[0]
+
+
+def _levels(powers: np.ndarray, frames: int) -> np.ndarray:
+    """The level, in nepers, of `frames` frames around each."""
+    return np.log(_mean_of_windows(powers, frames).clip(min=1e-12)) / 2
+
+
+def _mean_of_windows(values: np.ndarray, frames: int) -> np.ndarray:
+    return scipy.ndimage.uniform_filter1d(values, frames, mode="nearest")
