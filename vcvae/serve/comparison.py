@@ -11,12 +11,12 @@ from vcvae.convert.converter import Converter
 PICTURE_SECONDS = 30.0  # of each recording that the picture shows
 
 
+@torch.inference_mode()
 def figures(converter: Converter, recordings: dict[str, np.ndarray]) -> list[tuple[str, str, str, str]]:
     """Name, length, level and mean F0 of each recording, samples (samples,) by name."""
     rows = []
     for name, samples in recordings.items():
-        f0 = converter.voice([samples]).f0_statistics.mean
-        hertz = float(2**f0)
+        hertz = float(2 ** converter.encode(samples).f0.statistics().mean)
         level = 10 * np.log10(np.mean(np.square(samples, dtype=float)) + 1e-10)
         pitch = "no voice" if np.isnan(hertz) else f"{hertz:.0f} Hz"
         rows.append((name, f"{len(samples) / converter.mel_config.sample_rate:.1f} s", f"{level:.1f} dB", pitch))

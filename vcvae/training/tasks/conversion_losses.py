@@ -147,7 +147,7 @@ class ConversionLossesTask(EmaTask):
             f0 = model.f0(mel)
             keys = model.content(mel).mean
         own_reference = model.reference(mel, keys, valid_bands=valid_bands, statistics=statistics)
-        reference = self._shorten(self.segment_batch.leave_one_out(own_reference))
+        reference = self._drop_parts(self.segment_batch.leave_one_out(own_reference))
 
         posterior = model.content(self.content_perturbation(mel))
         decoded = model.decoder(posterior.sample(), reference, f0, frames=mel.shape[2])
@@ -224,7 +224,7 @@ class ConversionLossesTask(EmaTask):
         """The mean over the voices that were there, (statistics,)."""
         return self.bank[self.bank.any(dim=1)].mean(dim=0)
 
-    def _shorten(self, reference: SpeakerReference) -> SpeakerReference:
+    def _drop_parts(self, reference: SpeakerReference) -> SpeakerReference:
         """The reference, or at random one of a few frames, or without statistics: drawn voices have no more."""
         if torch.rand(()) < self.config.no_statistics:
             reference = replace(reference, statistics=torch.zeros_like(reference.statistics))
