@@ -40,6 +40,7 @@ def anchors(text: str) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", heading.lower()).strip().replace(" ", "-") for heading in headings}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", [name for name, text in PAGES.items() if PYTHON.search(text)])
 def test_python_of_a_page_runs(page, monkeypatch, tmp_path):
     """From the root of a clone, one block after another, with at most two steps of fine-tuning and three sentences."""

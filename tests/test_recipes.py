@@ -81,6 +81,7 @@ def test_every_key_has_a_description(config):
     check(config)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SMALLER)
 def test_configuration_trains_in_miniature(name, corpus, tiny_model, tmp_path):
     path = RECIPES / name

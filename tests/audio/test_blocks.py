@@ -59,6 +59,7 @@ def test_blocks_check_the_whole_at_the_end(tmp_path, monkeypatch):
     refused(lambda: list(damaged), "a.flac", "cut short")
 
 
+@pytest.mark.slow
 def test_blocks_of_a_long_file_need_bounded_memory(tmp_path):
     path = tmp_path / "long.wav"
     with soundfile.SoundFile(str(path), "w", 16000, 1, "PCM_16") as file:

@@ -46,6 +46,7 @@ def test_anonymize_gives_each_speaker_one_voice_and_keeps_names_and_lengths(run,
     assert rows["ann/1.wav"][1] == rows["ann/2.wav"][1] != rows["ben/talk/1.wav"][1]
 
 
+@pytest.mark.slow
 def test_anonymize_goes_on_with_the_key_to_the_same_result(run, talks):
     out, key = talks.parent / "out", talks.parent / "key"
     run("--key", key)

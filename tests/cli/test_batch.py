@@ -81,6 +81,7 @@ def test_batch_sets_aside_what_cannot_be_done(tmp_path):
     assert not (tmp_path / "new").exists()
 
 
+@pytest.mark.slow
 def test_pairs_with_many_failures_take_little_time_memory_and_output(tmp_path):
     table = pairs(tmp_path, *(f"@/none-{i}.wav\t@/none.wav\t@/out/{i}.wav" for i in range(20_000)))
     code = (
@@ -127,6 +128,7 @@ def test_job_has_no_targets_by_default(tmp_path):
     assert Job(tmp_path, tmp_path).targets == ()
 
 
+@pytest.mark.slow
 def test_dash_is_standard_input_and_output(vcvae, voices):
     """A pipe through another process gives what the command writes from file to file."""
     command = ("vocode", "-", "--vocoder", "griffin-lim")

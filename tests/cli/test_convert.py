@@ -86,6 +86,7 @@ def test_convert_reports_a_bad_file_of_a_folder_and_converts_the_others(convert,
     ]
 
 
+@pytest.mark.slow
 def test_convert_learns_a_voice_once_and_keeps_it(convert, voices, talks, finetuned):
     learning = ("--target", voices / "spk.wav", "--replay", voices / "src.wav")
     code, out, err = convert(voices / "src.wav", *learning)
@@ -102,6 +103,7 @@ def test_convert_learns_a_voice_once_and_keeps_it(convert, voices, talks, finetu
     assert list(kept.parent.iterdir()) == [kept]
 
 
+@pytest.mark.slow
 def test_convert_learns_each_target_of_a_table_once(convert, voices, finetuned):
     targets = [voices / f"{name}.wav" for name in "abab"]
     for name, f0 in (("a", 120), ("b", 220)):
@@ -142,6 +144,7 @@ def test_convert_takes_a_voice_beside_recordings_only_in_a_table(convert, voices
     assert (code, err.count("\n"), "a .voice is not combined" in err) == (2, 1, True)
 
 
+@pytest.mark.slow
 def test_convert_refuses_a_voice_that_does_not_fit(convert, vcvae, voices):
     target = ("--target", voices / "ann.voice", "-o", voices / "out.wav")
     code, _, err = convert(voices / "src.wav", *target)

@@ -88,6 +88,7 @@ def evaluate(vcvae, tiny_model, tmp_path):
     return run
 
 
+@pytest.mark.slow
 def test_evaluate_a_corpus(evaluate, shared, tmp_path, monkeypatch):
     monkeypatch.setitem(plugins.VERIFIERS, "fake", Verifier)
     code, out, err = evaluate("--corpus", shared / "ready" / "train", "--count", 3, "--verifier", "fake")
@@ -133,6 +134,7 @@ def test_evaluate_a_corpus(evaluate, shared, tmp_path, monkeypatch):
     assert not re.search(r"https?://", page)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("no_pictures")
 def test_evaluate_a_table_and_report_what_is_missing_or_fails(evaluate, shared, tmp_path, monkeypatch):
     monkeypatch.setitem(plugins.VERIFIERS, "fake", Verifier)
@@ -158,6 +160,7 @@ def test_evaluate_a_table_and_report_what_is_missing_or_fails(evaluate, shared, 
     assert "“HELLO ME”" in (tmp_path / "out" / "report.html").read_text()
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("no_pictures")
 def test_evaluate_keeps_finished_conversions(evaluate, shared, tmp_path):
     command = ("--cases", shared / "cases.tsv")

@@ -10,6 +10,7 @@ import soundfile as sf
 from tests.synthetic import RATE, speak
 
 
+@pytest.mark.slow
 def test_live_simulates_with_a_file(vcvae, voices):
     code, out, _ = vcvae(
         "live", "--target", voices / "spk.wav", "--quick", "--simulate", voices / "src.wav", "-o", voices / "out.wav"

@@ -28,6 +28,7 @@ def test_help_imports_nothing_heavy():
     assert all(name in result.stdout for name in names)
 
 
+@pytest.mark.slow
 def test_convert_imports_only_what_it_needs():
     """These take seconds together, and only training, evaluation or classic models use them."""
     heavy = {"librosa", "numba", "sklearn", "lhotse", "accelerate", "matplotlib", "transformers"}
@@ -57,6 +58,7 @@ def test_warnings_of_the_package_are_printed_and_those_of_libraries_are_not(vcva
     assert vcvae("env") == (0, "", "vcvae: a.wav: [1] is clipped\n")
 
 
+@pytest.mark.slow
 def test_output_that_the_encoding_cannot_hold_is_escaped(tmp_path):
     def run(encoding, *arguments):
         environment = os.environ | {"PYTHONIOENCODING": encoding}

@@ -8,6 +8,7 @@ def test_serve_refuses_a_name_without_a_password(vcvae, auth):
     assert "NAME:PASSWORD" in error
 
 
+@pytest.mark.slow
 def test_serve_builds_the_page_with_its_options(vcvae, tiny_model, monkeypatch):
     pytest.importorskip("gradio", reason="the extra web is not installed")
     import uvicorn

@@ -28,6 +28,7 @@ def without_losses(monkeypatch):
     monkeypatch.setattr("vcvae.convert.converter.load_losses", lambda mel, vocoder: None)
 
 
+@pytest.mark.slow
 def test_voice_learns_once_and_converts_any_source(learn, vcvae, voices, tiny_model, without_losses, monkeypatch):
     monkeypatch.setattr("vcvae.convert.similarity.speaker_similarity", lambda *_: [0.4, 0.6])
     ann = voices / "ann.voice"
@@ -87,6 +88,7 @@ def test_voice_refuses_what_cannot_be_used(learn, vcvae, voices):
     assert "not a voice" in refused(*vcvae("info", voices / "ann.voice"))
 
 
+@pytest.mark.slow
 def test_voice_mixes_voices_and_recordings(learn, vcvae, voices, tiny_model, without_losses):
     ann, mixed = voices / "ann.voice", voices / "mixed.voice"
     learn("-o", ann, "--consent", "agreed", recordings=("src.wav",))

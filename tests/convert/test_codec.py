@@ -73,6 +73,7 @@ def test_read_and_write_refuse_what_is_no_code(tmp_path):
         codes.decode(make(), codes.read(tmp_path / "d.npz"))
 
 
+@pytest.mark.slow
 @QUICK
 @given(st.integers(0, 1000), st.binary(max_size=8), st.floats(0, 1))
 def test_read_returns_a_code_or_refuses_whatever_the_bytes(tmp_path, place, noise, cut):

@@ -76,6 +76,7 @@ def held(kind, seconds):
     return (0.2 * np.cos(2 * np.pi * 120 * time) + 0.08 * np.cos(2 * np.pi * 240 * time)).astype(np.float32)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["vowel", "hum"])
 @pytest.mark.parametrize("frames", [2560, 256])
 def test_convert_keeps_the_level_of_held_sounds(released, target, monkeypatch, kind, frames):
@@ -86,6 +87,7 @@ def test_convert_keeps_the_level_of_held_sounds(released, target, monkeypatch, k
     assert np.abs(seconds_decibels(converted) - seconds_decibels(source)).max() < 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("steps", [(0, -20), (-20, 0), (0, -12, -25, 0)])
 def test_convert_keeps_the_level_of_soft_and_loud_passages(released, target, steps):
     source = np.concatenate([10 ** (gain / 20) * speak("aisoeaue", f0=110, seconds=3.0) for gain in steps])
@@ -112,6 +114,7 @@ def test_convert_keeps_the_level_of_loud_recordings(released, source, target, dr
     assert np.abs(converted).max() < 0.995
 
 
+@pytest.mark.slow
 def test_convert_of_pieces_is_that_of_the_whole(released, target, monkeypatch):
     words = "aisoeufa uio eisauo fiaso uei asofie u a"
     long = speak(words, f0=120, seconds=12.0, seed=3)
@@ -176,6 +179,7 @@ def test_convert_synthesizes_with_the_decoders_f0(released, source, target, monk
     torch.testing.assert_close(synthesized[0].statistics().mean, voice.f0_statistics.mean, atol=0.1, rtol=0)
 
 
+@pytest.mark.slow
 def test_convert_matches_the_targets_f0_and_shifts_it(released, clips):
     voice = released.voice([clips / "target.wav"])
     source_mean = released.voice([clips / "source.wav"]).f0_statistics.mean.item()

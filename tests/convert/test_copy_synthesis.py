@@ -64,6 +64,7 @@ def test_mel_file_pieces_refuses_what_is_no_mel(tmp_path, array, message):
         list(mel_file_pieces(tmp_path / "a.npy", 80))
 
 
+@pytest.mark.slow
 def test_vocode_of_pieces_is_that_of_the_whole(tmp_path, neural, monkeypatch):
     samples = speak("aisoeufa uio eisauo", f0=120, seconds=9.0)
     sf.write(tmp_path / "a.wav", samples, RATE, subtype="FLOAT")

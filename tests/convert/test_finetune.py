@@ -146,6 +146,7 @@ def test_finetune_takes_utterances_of_any_length(model, seconds):
     assert voice.reference.keys.shape[1] == voice.reference.mask.sum()
 
 
+@pytest.mark.slow
 def test_finetune_with_replay_reconstructs_the_source_better(released, real):
     alone = finetune(released.model, [real["target"]], steps=12)
     replayed = finetune(released.model, [real["target"]], sources=Sources(released.model, [real["source"]]), steps=12)

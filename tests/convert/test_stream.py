@@ -93,6 +93,7 @@ def test_stream_agrees_with_one_pass_in_the_end(released, voice):
     assert mean_log_f0(released, streamed[5 * RATE :]) == pytest.approx(mean_log_f0(released, whole), abs=0.15)
 
 
+@pytest.mark.slow
 def test_stream_is_as_loud_as_its_source_even_a_quiet_one(released, voice, clips):
     quiet = 0.05 * audio.read(clips / "source.wav", RATE)
     streamed = np.concatenate(convert(released.stream(voice), quiet, [4096]))
@@ -100,6 +101,7 @@ def test_stream_is_as_loud_as_its_source_even_a_quiet_one(released, voice, clips
     assert abs(20 * np.log10(ratio)) < 3
 
 
+@pytest.mark.slow
 def test_stream_is_silent_in_a_pause_and_before_speech(released, voice, source):
     silence = np.zeros(RATE, np.float32)
     streamed = np.concatenate(convert(released.stream(voice), np.concatenate([silence, source, silence]), [4096]))
@@ -108,6 +110,7 @@ def test_stream_is_silent_in_a_pause_and_before_speech(released, voice, source):
         assert np.abs(pause).max() < 1e-3  # 60 dB below full scale
 
 
+@pytest.mark.slow
 def test_stream_has_no_clicks_where_steps_meet(released, voice, clips):
     converted = np.concatenate(convert(released.stream(voice), audio.read(clips / "source.wav", RATE), [4096]))
     second_difference = np.abs(np.diff(converted, 2))
@@ -122,6 +125,7 @@ def test_stream_has_no_clicks_where_steps_meet(released, voice, clips):
     assert mean_peak(0) <= max(elsewhere)
 
 
+@pytest.mark.slow
 def test_stream_keeps_no_more_the_longer_it_runs(released, voice, source):
     def kept(stream):
         model, vocoder = stream._mel.shape[2], stream._vocoder._mel.shape[2]
@@ -136,6 +140,7 @@ def test_stream_keeps_no_more_the_longer_it_runs(released, voice, source):
         assert kept(stream) == early
 
 
+@pytest.mark.slow
 def test_stream_shifts_the_pitch(released, voice, source, converted):
     shifted = np.concatenate(convert(released.stream(voice, pitch_shift=6.0), source, [4096]))
     assert mean_log_f0(released, shifted) - mean_log_f0(released, converted) == pytest.approx(0.5, abs=0.15)

@@ -63,6 +63,7 @@ def test_map_in_processes_names_a_killed_process():
         list(map_in_processes(die, range(4), jobs=2))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("program", "number"),
     [(WAITING, signal.SIGKILL), (WAITING, signal.SIGTERM), (READING, signal.SIGKILL)],

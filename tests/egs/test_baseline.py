@@ -30,6 +30,7 @@ def test_conversion_has_the_level_and_the_frames_of_its_source():
     torch.testing.assert_close(louder, convert(model, source, [target]) + 1, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_baseline_trains_resumes_and_converts(corpus, tmp_path, capsys):
     (tmp_path / "a.yaml").write_text(f"output: {tmp_path / 'run'}\ntrain: {corpus}\n")
     main(["train", str(tmp_path / "a.yaml"), *SMALL])

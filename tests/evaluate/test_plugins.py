@@ -110,6 +110,7 @@ def test_whisper_transcribes_speech(recording):
     assert whisper.normalize("Don't, Mr. X!") == "do not mister x"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "package"), [("dnsmos", "speechmos"), ("distillmos", "distillmos")])
 def test_quality_is_lower_in_noise(recording, name, package):
     predictor = network(name, plugins.QUALITIES, package)

@@ -131,6 +131,7 @@ def test_session_deletes_uploads_when_it_closes(tmp_path):
     assert not copy.exists()
 
 
+@pytest.mark.slow
 def test_live_converts_block_by_block(released):
     client, sessions = client_of(released)
     session = sessions.open()
@@ -153,6 +154,7 @@ def converted_live(client, query, target, source, **options):
         return np.frombuffer(socket.receive_bytes(), "<f4")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["recording", "voice"])
 def test_live_takes_the_target_as_its_first_message(released, tmp_path, form):
     client, _ = client_of(released)

@@ -206,6 +206,7 @@ def test_stop_request_counts_a_repeated_signal_once_and_obeys_a_second_ctrl_c(mo
             signal.raise_signal(signal.SIGINT)
 
 
+@pytest.mark.slow
 def test_train_reduces_the_loss_and_writes_figures_mels_and_audio(values, tmp_path):
     torch.manual_seed(0)
     # With so few steps the model learns from reconstruction alone, and from unchanged voices.
@@ -242,6 +243,7 @@ def test_accumulate_averages_the_gradients_of_batches(values, tmp_path, monkeypa
     assert min(norms[0]) > 1e-3
 
 
+@pytest.mark.slow
 def test_train_resumes_with_more_steps_and_refuses_another_configuration(values):
     folder = run(values, steps=4)
     run(values, steps=6)
@@ -304,6 +306,7 @@ def test_train_ends_on_a_full_disk_and_keeps_its_checkpoint(values):
     assert checkpoint.load(folder)["step"] == 6
 
 
+@pytest.mark.slow
 def test_train_ends_when_a_worker_is_killed_and_resumes(whole, values, tmp_path, monkeypatch):
     take_step = Trainer._take_step
 

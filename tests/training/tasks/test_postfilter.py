@@ -78,6 +78,7 @@ def test_delta_ratio_ignores_silence_and_invalid_bands(task, batch):
     assert task.validate([unknown, batch]).figures == pytest.approx(task.validate([batch]).figures)
 
 
+@pytest.mark.slow
 def test_postfilter_learns_the_deltas_of_noise(task, batch):
     """White noise, a decoder that outputs a constant, and a modulation with almost no information."""
     high_cutoff = {"modulation_cutoff": 40.0}

@@ -205,6 +205,7 @@ def test_train_resumed_equals_an_uninterrupted_run(corpus, tmp_path):
         torch.testing.assert_close(value, b[name], atol=0, rtol=0, msg=name)
 
 
+@pytest.mark.slow
 def test_train_reduces_the_losses_and_saves_a_vocoder(corpus, tmp_path, batch):
     settings = {"optimizer": {"learning_rate": 0.003, "warmup": 5}, "adversarial_from": 1000, "ema_decay": 0.9}
     terms = []
