@@ -116,3 +116,25 @@ def test_parse_refuses_absurd_values_in_one_sentence_that_names_the_key(change, 
         parse(minimal | change, context="config.yaml")
     assert str(refused.value).startswith("config.yaml: ")
     assert len(str(refused.value)) < 300
+
+
+class Inner(Config):
+    width: int = 0
+
+
+class Outer(Config):
+    group: Inner = Inner()
+    one: Inner | None = None
+    many: list[Inner] = []  # noqa: RUF012 – pydantic copies it
+    named: dict[str, Inner] = {}  # noqa: RUF012
+
+
+WRONG = {"widht": 1}
+
+
+@pytest.mark.parametrize(
+    "values", [{"group": WRONG}, {"one": WRONG}, {"many": [{"width": 1}, WRONG]}, {"named": {"a": WRONG}}]
+)
+def test_parse_names_the_nearest_key_of_any_group(values):
+    with pytest.raises(VcvaeError, match=r"^a\.yaml: unknown key '.*widht'; did you mean '.*width'\?$"):
+        Outer.parse(values, context="a.yaml")

@@ -132,7 +132,8 @@ def _explain(config: type[Config], error: ValidationError) -> str:
         message = first["msg"].removeprefix("Value error, ")
         return f"'{name}' is wrong: {message} (it is {shorten(repr(first['input']))})." if name else f"{message}."
     for parent in parents:
-        config = config.model_fields[parent].annotation
+        if parent in config.model_fields:  # else it is the place in a list, whose annotation names the class
+            config = next(filter(_is_config, _kinds(config.model_fields[parent].annotation)))
     valid = list(config.model_fields)
     nearest = difflib.get_close_matches(str(key), valid, n=1, cutoff=0.0)[0]
     return f"unknown key '{name}'; did you mean '{'.'.join([*map(str, parents), nearest])}'?"
@@ -140,6 +141,10 @@ def _explain(config: type[Config], error: ValidationError) -> str:
 
 def _holds_bool(value: Any) -> bool:
     return isinstance(value, bool) or (isinstance(value, list | tuple) and any(map(_holds_bool, value)))
+
+
+def _is_config(kind: Any) -> bool:
+    return not get_args(kind) and isinstance(kind, type) and issubclass(kind, Config)
 
 
 def _kinds(annotation: Any) -> list[Any]:

@@ -12,7 +12,7 @@ from vcvae.convert.encoder import Recording
 from vcvae.models.conversion.voice import Voice
 from vcvae.pretrained import SENTENCES
 
-MAX_TARGETS = 8  # recordings of the target, or half minutes of long ones, to compare with
+MAX_TARGETS = 8  # recordings of the target whose first half minutes are compared with
 SENTENCE_STEP = 9  # every ninth sentence of the package is converted: four of 36
 FRAMES = 384  # mel frames of each sentence: 4.5 s
 
@@ -23,19 +23,12 @@ def speaker_similarity(converter: Converter, voices: Iterable[Voice], targets: I
 
     Some sentences of the package are converted. Of learned voices the cosine is higher than by other networks, since
     fine-tuning optimizes this one, on these sentences. Without losses for the converter's mel, the result is empty.
-
-    Raises:
-        VcvaeError: a target that cannot be used.
     """
     losses = converter.losses
-    if losses is None:
+    references = converter.load_sources(list(targets)[:MAX_TARGETS])
+    if losses is None or not references:
         return []
-    mels = []
-    for target in targets:
-        mels += [reference.mel for reference in converter.load_references([target])]
-        if len(mels) >= MAX_TARGETS:
-            break
-    target_embedding = losses.speaker_embedding(mels[:MAX_TARGETS])
+    target_embedding = losses.speaker_embedding([reference.mel for reference in references])
     sources = converter.load_sources(audio.find(SENTENCES)[::SENTENCE_STEP])
     sentences = [source.mel[..., :FRAMES] for source in sources]
     similarities = []
