@@ -55,3 +55,12 @@ def test_dequantize_refuses_a_scale_without_its_weight(tmp_path):
     save_file(stored, tmp_path / WEIGHTS)
     with pytest.raises(VcvaeError, match="scales no int8 matrix"):
         SourceFilterVocoder.from_pretrained(tmp_path)
+
+
+@pytest.mark.parametrize("spoil", [lambda x: x.sum(), lambda x: x[:, 0], lambda x: x.float(), lambda x: x[:-1]])
+@pytest.mark.parametrize("scale_first", [False, True])
+def test_dequantize_refuses_a_spoiled_matrix_in_any_order(spoil, scale_first):
+    stored = quantize_int8({"matrix": torch.ones(6, MIN_ROW)})
+    stored["matrix"] = spoil(stored["matrix"])
+    with pytest.raises(ValueError, match="scales no int8 matrix of as many rows"):
+        dequantize(dict(sorted(stored.items(), reverse=scale_first)))

@@ -33,16 +33,13 @@ def dequantize(stored: dict[str, Tensor]) -> dict[str, Tensor]:
     Raises:
         ValueError: a scale that does not belong to an int8 matrix of as many rows.
     """
-    weights = {}
-    for name, weight in stored.items():
-        if name.endswith(SCALE_SUFFIX):
-            codes = stored.get(name.removesuffix(SCALE_SUFFIX))
-            if codes is None or codes.dtype != torch.int8 or codes.ndim < 2 or weight.shape != codes.shape[:1]:
-                raise ValueError(f"'{name}' scales no int8 matrix of as many rows")
-            continue
-        scale = stored.get(name + SCALE_SUFFIX)
-        if scale is None:
-            weights[name] = weight
-        else:
-            weights[name] = (weight.flatten(1) * scale.float()[:, None]).view(weight.shape)
+    scales = {name.removesuffix(SCALE_SUFFIX): scale for name, scale in stored.items() if name.endswith(SCALE_SUFFIX)}
+    for name, scale in scales.items():
+        codes = stored.get(name)
+        if codes is None or codes.dtype != torch.int8 or codes.ndim < 2 or scale.shape != codes.shape[:1]:
+            raise ValueError(f"'{name + SCALE_SUFFIX}' scales no int8 matrix of as many rows")
+    weights = {name: weight for name, weight in stored.items() if not name.endswith(SCALE_SUFFIX)}
+    for name, scale in scales.items():
+        codes = weights[name]
+        weights[name] = (codes.flatten(1) * scale.float()[:, None]).view(codes.shape)
     return weights
