@@ -275,21 +275,19 @@ def average_voice(
     The reference has at most `MAX_REFERENCE_FRAMES`, those of random utterances where there are more; embedding, F0
     statistics and valid bands are of all. `speaker_net` gives a model the statistics that it takes.
     """
-    voices = [
-        model.voice(
-            reference.mel,
-            valid_bands=reference.valid_bands,
-            statistics=speaker_net(reference.mel) if speaker_net else None,
-        )
-        for reference in references
-    ]
-    voice = Voice.join(voices).average()
-    if voice.reference.keys.shape[1] <= MAX_REFERENCE_FRAMES:
-        return voice
-    random.Random(seed).shuffle(voices)
-    frames = Voice.join(voices).average().reference.with_frames(slice(MAX_REFERENCE_FRAMES))
-    of_all = {"embedding": voice.reference.embedding, "statistics": voice.reference.statistics}
-    return replace(voice, reference=replace(frames, **of_all))
+    frames = [-(-reference.mel.shape[2] // REDUCTION) for reference in references]
+    order = list(range(len(references)))
+    if sum(frames) > MAX_REFERENCE_FRAMES:
+        random.Random(seed).shuffle(order)
+    voices = []
+    left = MAX_REFERENCE_FRAMES
+    for index in order:
+        mel, valid_bands = references[index].mel, references[index].valid_bands
+        statistics = speaker_net(mel) if speaker_net else None
+        voice = model.voice(mel, valid_bands=valid_bands, statistics=statistics)
+        voices.append(replace(voice, reference=voice.reference.with_frames(slice(left))))
+        left = max(0, left - frames[index])
+    return Voice.join(voices).average()
 
 
 def recording_blocks(path: str | Path, config: MelConfig) -> Iterator[np.ndarray]:

@@ -84,8 +84,9 @@ class SpeakerReference:
         )
 
     def with_frames(self, chosen: Tensor | slice) -> SpeakerReference:
-        """The same with some of the frames only."""
-        return replace(self, keys=self.keys[:, chosen], values=self.values[:, chosen], mask=self.mask[:, chosen])
+        """The same with some of the frames only, copied: the others are kept in memory no longer."""
+        keys, values, mask = (x[:, chosen].clone() for x in (self.keys, self.values, self.mask))
+        return replace(self, keys=keys, values=values, mask=mask)
 
     @classmethod
     def mix(cls, references: Sequence[SpeakerReference], weights: Sequence[float]) -> SpeakerReference:
