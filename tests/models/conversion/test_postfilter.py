@@ -9,7 +9,7 @@ from vcvae.models.conversion.vae import DisentanglingVAE
 def make(weight=0.1):
     """A postfilter with random output weights; those of a new one are zero."""
     torch.manual_seed(0)
-    postfilter = Postfilter(80, features=24, condition=16, channels=32, blocks=2, kernel=3)
+    postfilter = Postfilter(80, features=24, condition=16, channels=32, blocks=2, kernel=3, rank=4)
     torch.nn.init.normal_(postfilter.head.weight, std=weight)
     return postfilter
 

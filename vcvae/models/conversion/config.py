@@ -39,7 +39,10 @@ class DisentanglingConfig(Config):
     )
     statistics_latent: int = Field(96, gt=0, le=1024, description="dimensions to which these are projected")
     conditional_rank: int = Field(
-        0, ge=0, le=512, description="rank of the part of the decoder's matrices that depends on the speaker"
+        0,
+        ge=0,
+        le=512,
+        description="rank of the part of the decoder's and postfilter's matrices that depends on the speaker",
     )
     decoder_slow_blocks: int = Field(3, ge=0, le=64, description="residual blocks at 21.5 frames per second")
     reference_heads: int = Field(

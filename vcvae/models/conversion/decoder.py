@@ -31,7 +31,8 @@ class Decoder(nn.Module):
 
     With the speaker embedding alone, the decoder gives an unseen speaker the voice of the nearest training speaker. So
     after each slow block there is a cross-attention to the frames of the reference: each frame attends to those with
-    similar content.
+    similar content. A mapping network (Karras et al. 2019, arXiv:1812.04948) makes of the speaker what the blocks are
+    conditioned on.
 
     Example:
         >>> import torch
@@ -47,6 +48,7 @@ class Decoder(nn.Module):
         self.config = config
         fast, slow = config.fast_channels, config.slow_channels
         self.style = nn.Sequential(nn.Linear(config.speaker_latent, slow), nn.GELU())
+        self.mapping = nn.Sequential(nn.Linear(slow, 2 * slow), nn.GELU(), nn.Linear(2 * slow, slow))
         self.statistics_style = nn.Linear(config.statistics_latent, slow) if config.speaker_statistics else None
 
         def blocks(count: int, channels: int) -> nn.ModuleList:
@@ -76,6 +78,7 @@ class Decoder(nn.Module):
                 channels=config.postfilter_channels,
                 blocks=config.postfilter_blocks,
                 kernel=config.kernel,
+                rank=config.conditional_rank,
             )
 
     def forward(
@@ -105,6 +108,7 @@ class Decoder(nn.Module):
         if self.statistics_style is not None:
             style = style + self.statistics_style(F.normalize(reference.statistics, dim=-1))
         style = activation(style)
+        style = style + self.mapping(style)
         x = masked(self.stem(masked(content.transpose(1, 2), quarter)), quarter)
         for i, block in enumerate(self.slow):
             x = block(x, quarter, style)

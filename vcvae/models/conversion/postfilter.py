@@ -22,19 +22,21 @@ class Postfilter(nn.Module):
 
     Example:
         >>> import torch
-        >>> postfilter = Postfilter(80, features=192, condition=256, channels=160, blocks=3, kernel=3)
+        >>> postfilter = Postfilter(80, features=192, condition=256, channels=160, blocks=3, kernel=3, rank=0)
         >>> decoded, modulated = torch.randn(2, 2, 101, 80)
         >>> postfilter(decoded, modulated, torch.randn(2, 51, 192), torch.randn(2, 256)).shape
         torch.Size([2, 101, 80])
     """
 
-    def __init__(self, n_mels: int, *, features: int, condition: int, channels: int, blocks: int, kernel: int) -> None:
+    def __init__(
+        self, n_mels: int, *, features: int, condition: int, channels: int, blocks: int, kernel: int, rank: int
+    ) -> None:
         super().__init__()
         self.input = nn.Linear(2 * n_mels, channels)
         self.expand = nn.Linear(features, 2 * channels)
         self.noise_input = nn.Linear(POSTFILTER_NOISE, channels)
         self.blocks = nn.ModuleList(
-            AdaptiveResidualBlock(channels, kernel=kernel, condition=condition, rank=0) for _ in range(blocks)
+            AdaptiveResidualBlock(channels, kernel=kernel, condition=condition, rank=rank) for _ in range(blocks)
         )
         self.norm = AdaptiveInstanceNorm(channels, condition)
         self.head = nn.Linear(channels, n_mels)
