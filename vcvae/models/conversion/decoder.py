@@ -31,8 +31,8 @@ class Decoder(nn.Module):
 
     With the speaker embedding alone, the decoder gives an unseen speaker the voice of the nearest training speaker. So
     after each slow block there is a cross-attention to the frames of the reference: each frame attends to those with
-    similar content. A mapping network (Karras et al. 2019, arXiv:1812.04948) makes of the speaker what the blocks are
-    conditioned on.
+    similar content. Where the matrices of the blocks depend on the speaker, a mapping network makes of it what they are
+    conditioned on (Karras et al. 2019, arXiv:1812.04948).
 
     Example:
         >>> import torch
@@ -48,7 +48,9 @@ class Decoder(nn.Module):
         self.config = config
         fast, slow = config.fast_channels, config.slow_channels
         self.style = nn.Sequential(nn.Linear(config.speaker_latent, slow), nn.GELU())
-        self.mapping = nn.Sequential(nn.Linear(slow, 2 * slow), nn.GELU(), nn.Linear(2 * slow, slow))
+        self.mapping = None
+        if config.conditional_rank:
+            self.mapping = nn.Sequential(nn.Linear(slow, 2 * slow), nn.GELU(), nn.Linear(2 * slow, slow))
         self.statistics_style = nn.Linear(config.statistics_latent, slow) if config.speaker_statistics else None
 
         def blocks(count: int, channels: int) -> nn.ModuleList:
@@ -108,7 +110,8 @@ class Decoder(nn.Module):
         if self.statistics_style is not None:
             style = style + self.statistics_style(F.normalize(reference.statistics, dim=-1))
         style = activation(style)
-        style = style + self.mapping(style)
+        if self.mapping is not None:
+            style = style + self.mapping(style)
         x = masked(self.stem(masked(content.transpose(1, 2), quarter)), quarter)
         for i, block in enumerate(self.slow):
             x = block(x, quarter, style)
