@@ -260,6 +260,8 @@ def test_evaluate_refuses_what_it_cannot_do_in_one_sentence(evaluate, shared, tm
         (("--corpus", tmp_path), "not prepared audio"),
         (("--cases", shared / "cases.tsv", "--asr", "wisper"), "--asr wisper: unknown; use one of: whisper."),
         (("--cases", shared / "cases.tsv", "--converted", tmp_path, "--cost"), "leave it out with --converted"),
+        (("--corpus", shared / "ready" / "train", "--anonymization", "--cost"), "--corpus alone"),
+        (("--anonymization",), "--corpus alone"),
         (("--cases", shared / "cases.tsv", "--converted", tmp_path / "no"), "give a folder with audio files"),
     ):
         code, out, err = evaluate(*arguments)

@@ -131,6 +131,7 @@ def test_voice_refuses_mixtures_and_draws_that_do_not_fit(vcvae, voices, tiny_mo
     assert "or one of --mix, --draw" in refused(spk, "--draw")
     assert "or one of --mix, --draw" in refused("--draw", "--mix", f"{spk}=1")
     assert "give --draw" in refused(spk, "--f0", 100)
+    assert "give --draw" in refused(spk, "--f0", 0)
     assert "Give --like" in refused("--draw", "--distance", 0.5)
     assert "voice_prior.py" in refused("--draw")  # the smallest model has no prior
     assert not (voices / "c.voice").exists()

@@ -78,7 +78,7 @@ def evaluate(
 ) -> None:
     """Convert, measure the conversions and the latents, and write a report with tables, pictures and audio."""
     if anonymization:
-        if cases or not corpus:
+        if not corpus or cases or root or converted or cost:
             raise VcvaeError("--anonymization: is measured on speakers; give a prepared folder with --corpus alone.")
         _evaluate_anonymization(model, corpus, output, verifier, asr, quality, vocoder, seed, device, force)
         return

@@ -75,7 +75,7 @@ def voice(
         return
     if bool(recordings) + bool(mix) + draw != 1:
         raise VcvaeError("voice: give RECORDINGS of the speaker, or one of --mix, --draw, --list and --clear.")
-    if not draw and (f0 or like):
+    if not draw and (f0 is not None or like):
         raise VcvaeError("--f0, --like: are for a voice that is drawn; give --draw.")
     if distance is not None and not like:
         raise VcvaeError("--distance: from what? Give --like.")

@@ -25,8 +25,8 @@ def speaker_similarity(converter: Converter, voices: Iterable[Voice], targets: I
     fine-tuning optimizes this one, on these sentences. Without losses for the converter's mel, the result is empty.
     """
     losses = converter.losses
-    references = converter.load_sources(list(targets)[:MAX_TARGETS])
-    if losses is None or not references:
+    references = converter.load_sources(list(targets)[:MAX_TARGETS]) if losses else []
+    if not references:
         return []
     target_embedding = losses.speaker_embedding([reference.mel for reference in references])
     sources = converter.load_sources(audio.find(SENTENCES)[::SENTENCE_STEP])
