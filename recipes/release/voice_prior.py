@@ -68,7 +68,7 @@ def fit(model: Path, speakers: Path) -> None:
                 left_out.append(f"{speaker}: {error}")
                 continue
             if voice.f0_statistics.std > 0:  # also not NaN
-                embeddings.append(encoder.model.speaker.centred(voice.reference.embedding))
+                embeddings.append(encoder.model.centred_embedding(voice))
                 statistics.append(voice.f0_statistics)
     for reason in left_out:
         print(f"left out: {reason}")

@@ -186,12 +186,12 @@ def _draw(
         drawn = converter.draw(seed=seed, f0=f0, like=resembled, distance=distance)
     drawn = replace(drawn, card=replace(drawn.card, **{"name": output.stem, "model": model or ""} | texts))
     drawn.save(output)
-    embedding = converter.model.speaker.centred(drawn.reference.embedding).cpu()
+    embedding = converter.model.centred_embedding(drawn).cpu()
     say(f"{output}: {output.stat().st_size / 1e6:.1f} MB, mean F0 {2 ** float(drawn.f0_statistics.mean):.0f} Hz")
     nearest = float(converter.prior.nearest(embedding))
     say(f"cosine {nearest:.2f} with the most similar of {len(converter.prior.speakers)} training speakers")
     if resembled is not None:
-        cosine = float(embedding[0] @ converter.model.speaker.centred(resembled.reference.embedding)[0].cpu())
+        cosine = float(embedding[0] @ converter.model.centred_embedding(resembled)[0].cpu())
         say(f"distance from {like}: {1 - cosine:.2f}")
 
 

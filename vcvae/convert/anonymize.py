@@ -95,7 +95,7 @@ class Anonymizer:
 
     def _embedding(self, voice: Voice) -> Tensor:
         """The centred speaker embedding, (speaker_latent,)."""
-        return self.converter.model.speaker.centred(voice.reference.embedding)[0]
+        return self.converter.model.centred_embedding(voice)[0]
 
     @own_torch_state()
     @torch.inference_mode()

@@ -105,7 +105,7 @@ class Drawing:
 
     def embedding(self, voice: Voice) -> Tensor:
         """The centred speaker embedding of a voice, (1, speaker_latent)."""
-        return self.model.speaker.centred(voice.reference.embedding)
+        return self.model.centred_embedding(voice)
 
     def _make(self, embedding: Tensor, f0_statistics: F0Statistics) -> Voice:
         """The voice of a drawn speaker: centred embedding (speaker_latent,), F0 statistics (1,)."""

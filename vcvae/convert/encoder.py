@@ -154,8 +154,8 @@ class Encoder:
         references = self.load_references([source], sample_rate=sample_rate)
         self._seconds_of_speech(references)
         with torch.inference_mode():
-            embedding = average_voice(self.model, references).reference.embedding[0]
-        return self.model.speaker.centred(embedding).cpu().numpy()
+            embedding = self.model.centred_embedding(average_voice(self.model, references))
+        return embedding[0].cpu().numpy()
 
     @own_torch_state()
     def mel(self, source: Recording, *, sample_rate: int | None = None) -> np.ndarray:

@@ -121,6 +121,7 @@ def test_centred_speaker_latents_have_no_common_mean(model):
     torch.testing.assert_close(speaker.centre, latents.mean(dim=0), atol=0.01, rtol=0)
     centred = speaker.centred(latents)
     torch.testing.assert_close(centred.norm(dim=1), torch.ones(6))
+    torch.testing.assert_close(model.centred_embedding(model.voice(mels)), centred)
     assert (centred @ centred.T).mean() < 0.1 < (latents @ latents.T).mean()
 
 

@@ -95,6 +95,10 @@ class DisentanglingVAE(PretrainedModel, config=DisentanglingConfig):
             )
         return SpeakerReference(embedding, projected, content.mT, values, mask)
 
+    def centred_embedding(self, voice: Voice) -> Tensor:
+        """The speaker embeddings of voices, centred as in `SpeakerEncoder.centred`: (batch, speaker_latent)."""
+        return self.speaker.centred(voice.reference.embedding)
+
     def modulation(
         self, mel: Tensor, lengths: Tensor | None = None, *, cutoff: float | None = None
     ) -> EnvelopeModulation:
