@@ -261,6 +261,10 @@ def test_evaluate_refuses_what_it_cannot_do_in_one_sentence(evaluate, shared, tm
         (("--cases", shared / "cases.tsv", "--asr", "wisper"), "--asr wisper: unknown; use one of: whisper."),
         (("--cases", shared / "cases.tsv", "--converted", tmp_path, "--cost"), "leave it out with --converted"),
         (("--corpus", shared / "ready" / "train", "--anonymization", "--cost"), "--corpus alone"),
+        (("--corpus", shared / "ready" / "train", "--anonymization", "--stream"), "--corpus alone"),
+        (("--cases", shared / "cases.tsv", "--stream", "--converted", tmp_path), "conversions that are made here"),
+        (("--cases", shared / "cases.tsv", "--stream", "--cost"), "has no --cost"),
+        (("--cases", shared / "cases.tsv", "--stream"), "a stream needs the source-filter vocoder"),
         (("--anonymization",), "--corpus alone"),
         (("--cases", shared / "cases.tsv", "--converted", tmp_path / "no"), "give a folder with audio files"),
     ):

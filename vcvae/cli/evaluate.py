@@ -70,6 +70,9 @@ def evaluate(
             parser=non_empty_path,
         ),
     ] = None,
+    stream: Annotated[
+        bool, typer.Option("--stream", help="Convert each source as `vcvae live` does, as it arrives.")
+    ] = False,
     vocoder: Vocoder = None,
     steps: Annotated[int, typer.Option(min=0, help="Steps of fine-tuning on each target first.")] = VOICE_STEPS,
     seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Random seed of all that is drawn.")] = 0,
@@ -78,7 +81,7 @@ def evaluate(
 ) -> None:
     """Convert, measure the conversions and the latents, and write a report with tables, pictures and audio."""
     if anonymization:
-        if not corpus or cases or root or converted or cost:
+        if not corpus or cases or root or converted or cost or stream:
             raise VcvaeError("--anonymization: is measured on speakers; give a prepared folder with --corpus alone.")
         _evaluate_anonymization(model, corpus, output, verifier, asr, quality, vocoder, seed, device, force)
         return
@@ -86,6 +89,8 @@ def evaluate(
         raise VcvaeError("evaluate: give a table with --cases, or a prepared folder with --corpus, or both.")
     if cost and converted:
         raise VcvaeError("--cost: is of conversions that are made here; leave it out with --converted.")
+    if stream and (converted or cost):
+        raise VcvaeError("--stream: is of conversions that are made here, and has no --cost; leave the other one out.")
     from vcvae.convert.converter import Converter
     from vcvae.data.manifest import Manifest
     from vcvae.evaluate import draw_cases, load_measures, read_cases
@@ -113,6 +118,7 @@ def evaluate(
             converted=converted,
             corpus=utterances,
             steps=steps,
+            stream=stream,
             seed=seed,
             force=force,
             progress=progress,

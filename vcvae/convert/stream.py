@@ -23,6 +23,7 @@ from vcvae.models.conversion.config import REDUCTION
 from vcvae.models.conversion.running import RunningModel, RunningMoments, Window
 from vcvae.models.conversion.voice import Voice
 from vcvae.pretrained import SENTENCES
+from vcvae.vocoder.base import Vocoder
 from vcvae.vocoder.low_latency import LowLatencyStream
 from vcvae.vocoder.source_filter import SourceFilterVocoder
 
@@ -97,6 +98,12 @@ class Loudness:
         return converted * np.linspace(before, self._gain, len(converted), dtype=np.float32)
 
 
+def check_streams(vocoder: Vocoder) -> None:
+    """Raise a VcvaeError where a vocoder cannot synthesize speech as it arrives."""
+    if not isinstance(vocoder, SourceFilterVocoder):
+        raise VcvaeError("--vocoder: a stream needs the source-filter vocoder; leave the option out.")
+
+
 class Stream:
     """Converts the samples of one source to one voice as they arrive.
 
@@ -114,8 +121,7 @@ class Stream:
         Raises:
             VcvaeError: another vocoder.
         """
-        if not isinstance(converter.vocoder, SourceFilterVocoder):
-            raise VcvaeError("--vocoder: a stream needs the source-filter vocoder; leave the option out.")
+        check_streams(converter.vocoder)
         self.converter = converter
         self.config = converter.mel_config
         self.pitch_shift = pitch_shift

@@ -9,9 +9,12 @@ from typing import Any
 
 from vcvae import audio
 from vcvae.convert.converter import Converter
+from vcvae.convert.encoder import recording_blocks
+from vcvae.convert.stream import check_streams
 from vcvae.documents import read_json
 from vcvae.errors import VcvaeError, check_folder, disk_errors, replacing
 from vcvae.evaluate.cases import Case
+from vcvae.models.conversion.voice import Voice
 from vcvae.models.hub import fingerprint
 
 
@@ -19,9 +22,24 @@ class Conversions:
     """Makes the conversions of cases, in `folder`/conversions."""
 
     def __init__(
-        self, converter: Converter, cases: Sequence[Case], folder: Path, *, steps: int, force: bool = False
+        self,
+        converter: Converter,
+        cases: Sequence[Case],
+        folder: Path,
+        *,
+        steps: int,
+        stream: bool = False,
+        force: bool = False,
     ) -> None:
-        """Prepare the folder; `steps` of fine-tuning per case, `force` to make conversions again.
+        """Prepare the folder.
+
+        Args:
+            converter: makes the conversions.
+            cases: the conversions to make.
+            folder: where they are kept.
+            steps: of fine-tuning per case.
+            stream: convert each source as it would arrive (`Converter.stream`), not as a whole file.
+            force: make conversions again.
 
         Raises:
             VcvaeError: the folder cannot be written, or holds conversions made with other settings, without `force`.
@@ -30,6 +48,9 @@ class Conversions:
         self.cases = cases
         self.folder = folder
         self.steps = steps
+        self.stream = stream
+        if stream:
+            check_streams(converter.vocoder)
         check_folder(folder)
         with disk_errors(folder, "made"):
             (folder / "conversions").mkdir(parents=True, exist_ok=True)
@@ -40,6 +61,8 @@ class Conversions:
             "losses": fingerprint(losses) if losses else None,
             "steps": steps,
         }
+        if stream:
+            self.settings["mode"] = "stream"
         _check_settings(folder, self.settings, cases, force)
 
     def make(self, case: Case) -> Path:
@@ -51,8 +74,18 @@ class Conversions:
         output = _output_path(self.folder, case)
         if not output.exists():
             voice = self.converter.learn(case.targets, sources=[case.source], steps=self.steps)
-            self.converter.convert_file(case.source, voice, output)
+            if self.stream:
+                self._convert_stream(case.source, voice, output)
+            else:
+                self.converter.convert_file(case.source, voice, output)
         return output
+
+    def _convert_stream(self, source: Path, voice: Voice, output: Path) -> None:
+        stream = self.converter.stream(voice)
+        with audio.Writer(output, stream.sample_rate) as writer:
+            for block in recording_blocks(source, self.converter.mel_config):
+                writer.append(stream.push(block))
+            writer.append(stream.finish())
 
 
 class OtherConversions:
@@ -104,8 +137,8 @@ def _check_settings(folder: Path, settings: dict[str, Any], cases: Sequence[Case
     elif file.exists():
         try:
             earlier = read_json(file, advice="give another folder with -o")
-            earlier_files_of = earlier["cases"]
-            differing = [name for name, value in settings.items() if earlier[name] != value]
+            earlier_files_of = earlier.pop("cases")
+            differing = [name for name in settings | earlier if settings.get(name) != earlier.get(name)]
             if any(earlier_files_of.get(name, files) != files for name, files in files_of.items()):
                 differing.append("table of cases")
         except (KeyError, AttributeError, TypeError):

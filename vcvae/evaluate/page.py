@@ -84,6 +84,8 @@ def describe_settings(report: EvaluationReport) -> str:
     else:
         steps = f"{settings['steps']} steps of fine-tuning to each target"
         made = f"Model {settings['model']}, vocoder {settings['vocoder']}, {steps}."
+        if settings.get("mode") == "stream":
+            made += " Sources were converted as they arrive, in a stream."
     return f"{made} Brackets are 95 % bootstrap intervals (seed {settings['seed']}), 'of' the number of values."
 
 

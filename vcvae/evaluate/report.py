@@ -37,8 +37,8 @@ class EvaluationReport:
     """The results of an evaluation.
 
     Attributes:
-        settings: fingerprints of the weights and steps of fine-tuning, or the folder of conversions that were made
-            elsewhere; seed.
+        settings: fingerprints of the weights, steps of fine-tuning, and the mode where that is a stream; or the folder
+            of conversions that were made elsewhere; seed.
         cases: the conversions.
         missing: what could not be measured, and why.
         labels: what each key of a measure means.
@@ -112,6 +112,7 @@ def evaluate(
     converted: str | Path | None = None,
     corpus: Sequence[tuple[Path, str]] = (),
     steps: int = VOICE_STEPS,
+    stream: bool = False,
     seed: int = 0,
     force: bool = False,
     progress: Progress = no_progress,
@@ -129,6 +130,7 @@ def evaluate(
         corpus: recordings of speakers who are not in the training data, each with its speaker; without them the latents
             are not measured.
         steps: of fine-tuning to each target.
+        stream: convert each source as it would arrive (`Converter.stream`), not as a whole file.
         seed: of the bootstrap, and of the choice of utterances of the corpus.
         force: make conversions again that are there.
         progress: called with (done, total, description) as the work proceeds.
@@ -150,7 +152,7 @@ def evaluate(
         report.labels |= measure.labels
 
     if converted is None:
-        conversions = Conversions(converter, cases, folder, steps=steps, force=force)
+        conversions = Conversions(converter, cases, folder, steps=steps, stream=stream, force=force)
     else:
         conversions = OtherConversions(Path(converted), cases, folder, sample_rate=config.sample_rate)
     report.settings |= conversions.settings
