@@ -6,7 +6,7 @@ from tests.synthetic import speak
 from vcvae import audio
 from vcvae.convert import stream as stream_module
 from vcvae.convert.converter import Converter
-from vcvae.convert.stream import Activity, Loudness
+from vcvae.convert.stream import Activity, Loudness, Stream
 from vcvae.errors import VcvaeError
 from vcvae.vocoder import GriffinLim
 
@@ -59,6 +59,15 @@ def test_stream_gives_as_many_samples_as_it_takes(source, converted):
 @pytest.mark.parametrize("sizes", [[441], [7, 5000, 300, 1]])
 def test_stream_does_not_depend_on_how_its_source_is_cut(released, voice, source, converted, sizes):
     np.testing.assert_array_equal(np.concatenate(convert(released.stream(voice), source, sizes)), converted)
+
+
+def test_stream_of_a_converter_on_another_device_is_computed_on_the_cpu(released, voice, source, converted):
+    elsewhere = Converter(released.model, released.vocoder, device="cpu")
+    elsewhere.device = torch.device("cuda")
+    stream = Stream(elsewhere, voice)
+    assert stream.converter.device.type == "cpu"
+    assert stream.converter.model is not released.model
+    np.testing.assert_array_equal(np.concatenate(convert(stream, source, [4096])), converted)
 
 
 def test_stream_gives_each_sample_within_its_latency(released, voice, source):

@@ -7,6 +7,7 @@ The source's mel passes through the model in a sliding window, normalized by run
 
 from __future__ import annotations
 
+import copy
 import math
 from collections import deque
 from typing import TYPE_CHECKING
@@ -114,7 +115,8 @@ class Stream:
     def __init__(self, converter: Converter, voice: Voice, *, pitch_shift: float = 0.0) -> None:
         """
         Args:
-            converter: its vocoder must be the source-filter vocoder.
+            converter: its vocoder must be the source-filter vocoder. On another device than the CPU it is copied to the
+                CPU, where the small steps of a stream take least time.
             voice: one voice, (1, …).
             pitch_shift: semitones, added to the F0 after its statistics are matched to the target's.
 
@@ -122,6 +124,9 @@ class Stream:
             VcvaeError: another vocoder.
         """
         check_streams(converter.vocoder)
+        if converter.device.type != "cpu":
+            model, vocoder = copy.deepcopy(converter.model), copy.deepcopy(converter.vocoder)
+            converter, voice = type(converter)(model, vocoder, device="cpu"), voice.to(torch.device("cpu"))
         self.converter = converter
         self.config = converter.mel_config
         self.pitch_shift = pitch_shift
