@@ -142,6 +142,8 @@ def test_convert_takes_a_voice_beside_recordings_only_in_a_table(convert, voices
         assert (voices / f"{name}.wav").read_bytes() == (voices / f"{other}.wav").read_bytes()
     code, _, err = convert(src, "--target", ann, "--target", spk, "-o", voices / "out.wav")
     assert (code, err.count("\n"), "a .voice is not combined" in err) == (2, 1, True)
+    code, _, err = convert(src, "--target", ann, "--replay", spk, "-o", voices / "out.wav")
+    assert (code, err.count("\n"), "--replay: nothing is learned of a .voice" in err) == (2, 1, True)
 
 
 @pytest.mark.slow

@@ -79,11 +79,12 @@ def no_pictures(monkeypatch):
 
 @pytest.fixture
 def evaluate(vcvae, tiny_model, tmp_path):
-    """`vcvae evaluate` with the smallest model, without fine-tuning."""
+    """`vcvae evaluate` with the smallest model, where it converts without fine-tuning."""
 
     def run(*arguments, output="out"):
-        quick = ("--steps", 0, "--vocoder", "griffin-lim", "--device", "cpu", "-o", tmp_path / output)
-        return vcvae("evaluate", tiny_model, *quick, *arguments)
+        converts = not {"--converted", "--anonymization"} & set(arguments)
+        quick = ("--steps", 0, "--vocoder", "griffin-lim") if converts else ()
+        return vcvae("evaluate", tiny_model, *quick, "--device", "cpu", "-o", tmp_path / output, *arguments)
 
     return run
 
@@ -259,11 +260,21 @@ def test_evaluate_refuses_what_it_cannot_do_in_one_sentence(evaluate, shared, tm
         ((), "--cases, or a prepared folder with --corpus"),
         (("--corpus", tmp_path), "not prepared audio"),
         (("--cases", shared / "cases.tsv", "--asr", "wisper"), "--asr wisper: unknown; use one of: whisper."),
-        (("--cases", shared / "cases.tsv", "--converted", tmp_path, "--cost"), "leave it out with --converted"),
-        (("--corpus", shared / "ready" / "train", "--anonymization", "--cost"), "--corpus alone"),
-        (("--corpus", shared / "ready" / "train", "--anonymization", "--stream"), "--corpus alone"),
-        (("--cases", shared / "cases.tsv", "--stream", "--converted", tmp_path), "conversions that are made here"),
-        (("--cases", shared / "cases.tsv", "--stream", "--cost"), "has no --cost"),
+        (
+            ("--cases", shared / "cases.tsv", "--converted", tmp_path, "--cost"),
+            "--cost: has no effect with --converted",
+        ),
+        (("--corpus", shared / "ready" / "train", "--anonymization", "--cost"), "--cost: has no effect with --anon"),
+        (("--corpus", shared / "ready" / "train", "--anonymization", "--stream"), "--stream: has no effect with"),
+        (
+            ("--corpus", shared / "ready" / "train", "--anonymization", "--count", 3, "--steps", 5),
+            "--count, --steps: have no effect with --anonymization; leave them out.",
+        ),
+        (("--cases", shared / "cases.tsv", "--count", 3), "--count: has no effect with --cases"),
+        (("--corpus", shared / "ready" / "train", "--root", shared), "--root: has no effect without --cases"),
+        (("--cases", shared / "cases.tsv", "--stream", "--converted", tmp_path), "--stream: has no effect with --conv"),
+        (("--cases", shared / "cases.tsv", "--converted", tmp_path, "--steps", 0), "--steps: has no effect with"),
+        (("--cases", shared / "cases.tsv", "--stream", "--cost"), "--cost: has no effect with --stream"),
         (("--cases", shared / "cases.tsv", "--stream"), "a stream needs the source-filter vocoder"),
         (("--anonymization",), "--corpus alone"),
         (("--cases", shared / "cases.tsv", "--converted", tmp_path / "no"), "give a folder with audio files"),

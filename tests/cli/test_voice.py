@@ -14,9 +14,11 @@ from vcvae.models.conversion.voice import Voice
 def learn(vcvae, voices, tiny_model):
     """`vcvae voice` of spk.wav with the smallest model, in two steps, converting src.wav meanwhile."""
 
-    def run(*arguments, recordings=("spk.wav",)):
+    def run(*arguments, recordings=("spk.wav",), steps=2):
         files = [voices / name for name in recordings]
-        options = ("--model", tiny_model, "--steps", 2, "--replay", voices / "src.wav", "--device", "cpu")
+        options = ("--model", tiny_model, "--steps", steps, "--device", "cpu")
+        if steps:
+            options += ("--replay", voices / "src.wav")
         return vcvae("voice", *files, *options, *arguments)
 
     return run
@@ -61,7 +63,7 @@ def test_voice_takes_several_recordings_and_folders(learn, voices, without_losse
     (voices / "more").mkdir()
     for number in range(2):
         sf.write(voices / "more" / f"{number}.flac", speak("aiu", seconds=0.7, seed=number), RATE)
-    code, out, _ = learn("-o", voices / "ann.voice", "--steps", 0, recordings=("spk.wav", "more"))
+    code, out, _ = learn("-o", voices / "ann.voice", recordings=("spk.wav", "more"), steps=0)
     assert code == 0
     assert "made from 3." in out
     assert " learned" not in out

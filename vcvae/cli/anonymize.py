@@ -12,7 +12,7 @@ import typer
 
 from vcvae.cli.batch import Batch, Job, read_batch
 from vcvae.cli.console import progress_bars, say
-from vcvae.cli.options import Device, Force, Model, Vocoder, VocoderSeed, non_empty_path
+from vcvae.cli.options import Device, Force, Model, Vocoder, VocoderSeed, non_empty_path, refuse_ignored
 from vcvae.errors import VcvaeError, check_absent, replacing
 from vcvae.tables import read_lines
 
@@ -67,6 +67,8 @@ def anonymize(
     force: Force = False,
 ) -> None:
     """Convert the speakers of SOURCE to voices that nobody has; duration, words and intonation stay."""
+    if by is By.utterance and not table:
+        refuse_ignored({"--speakers": speakers}, "with --by utterance and without --table")
     from vcvae.convert.anonymize import Anonymizer, read_key
 
     secret = read_key(key) if key else None

@@ -8,9 +8,11 @@ from typing import Annotated
 import typer
 
 from vcvae.cli.console import progress_bar, say
-from vcvae.cli.options import Device, Force, Vocoder, model_name, non_empty_path
+from vcvae.cli.options import Device, Force, Vocoder, model_name, non_empty_path, refuse_ignored
 from vcvae.defaults import VOICE_STEPS
 from vcvae.errors import VcvaeError, check_absent, replacing
+
+COUNT = 24  # conversions that are drawn from a corpus
 
 
 def evaluate(
@@ -47,7 +49,10 @@ def evaluate(
             "the speech.",
         ),
     ] = False,
-    count: Annotated[int, typer.Option(min=1, help="Number of conversions that are drawn from --corpus.")] = 24,
+    count: Annotated[
+        int | None,
+        typer.Option(min=1, help=f"Number of conversions that are drawn from --corpus; by default, {COUNT}."),
+    ] = None,
     verifier: Annotated[
         list[str] | None,
         typer.Option(help="Speaker verifier: campplus, resemblyzer, wespeaker[:FOLDER], ecapa; may be repeated."),
@@ -74,23 +79,31 @@ def evaluate(
         bool, typer.Option("--stream", help="Convert each source as `vcvae live` does, as it arrives.")
     ] = False,
     vocoder: Vocoder = None,
-    steps: Annotated[int, typer.Option(min=0, help="Steps of fine-tuning on each target first.")] = VOICE_STEPS,
+    steps: Annotated[
+        int | None,
+        typer.Option(min=0, help=f"Steps of fine-tuning on each target first; by default, {VOICE_STEPS}."),
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Random seed of all that is drawn.")] = 0,
     device: Device = "auto",
     force: Force = False,
 ) -> None:
     """Convert, measure the conversions and the latents, and write a report with tables, pictures and audio."""
     if anonymization:
-        if not corpus or cases or root or converted or cost or stream:
+        if not corpus or cases:
             raise VcvaeError("--anonymization: is measured on speakers; give a prepared folder with --corpus alone.")
+        ignored = {"--root": root, "--count": count, "--cost": cost, "--converted": converted, "--stream": stream}
+        refuse_ignored({**ignored, "--steps": steps}, "with --anonymization")
         _evaluate_anonymization(model, corpus, output, verifier, asr, quality, vocoder, seed, device, force)
         return
     if not (cases or corpus):
         raise VcvaeError("evaluate: give a table with --cases, or a prepared folder with --corpus, or both.")
-    if cost and converted:
-        raise VcvaeError("--cost: is of conversions that are made here; leave it out with --converted.")
-    if stream and (converted or cost):
-        raise VcvaeError("--stream: is of conversions that are made here, and has no --cost; leave the other one out.")
+    refuse_ignored({"--count": count} if cases else {"--root": root}, f"{'with' if cases else 'without'} --cases")
+    if converted:
+        ignored = {"--cost": cost, "--stream": stream, "--vocoder": vocoder, "--steps": steps}
+        refuse_ignored(ignored, "with --converted: nothing is converted here")
+    if stream:
+        refuse_ignored({"--cost": cost}, "with --stream: it is that of `vcvae convert`")
+    count, steps = COUNT if count is None else count, VOICE_STEPS if steps is None else steps
     from vcvae.convert.converter import Converter
     from vcvae.data.manifest import Manifest
     from vcvae.evaluate import draw_cases, load_measures, read_cases

@@ -11,7 +11,7 @@ import typer
 
 from vcvae.cli.batch import Failures
 from vcvae.cli.console import err, learning_progress, progress_bars, say, say_written, show_table
-from vcvae.cli.options import Device, Force, Model, finite, non_empty_path
+from vcvae.cli.options import Device, Force, Model, finite, non_empty_path, refuse_ignored
 from vcvae.errors import VcvaeError
 
 if TYPE_CHECKING:
@@ -39,8 +39,9 @@ def live(
         float, typer.Option(callback=finite, help="Semitones, added to the target's mean F0.")
     ] = 0.0,
     monitor: Annotated[
-        str, typer.Option(help="on or off: with --output, play the conversion on the default output, too.")
-    ] = "on",
+        str | None,
+        typer.Option(help="on or off, by default on: with --output, play the conversion on the default output, too."),
+    ] = None,
     simulate: Annotated[
         Path | None,
         typer.Option(
@@ -60,11 +61,13 @@ def live(
 ) -> None:
     """Convert what a microphone records, as it arrives. Ctrl-C ends it."""
     if list_devices:
+        given = {"--target": target, "--input": input, "--output": output, "--simulate": simulate, "-o": write}
+        refuse_ignored(given, "with --list")
         from vcvae.serve.devices import device_rows
 
         show_table("sound devices (* default)", ("number", "name", "inputs", "outputs"), device_rows())
         return
-    if monitor not in ("on", "off"):
+    if monitor not in (None, "on", "off"):
         raise VcvaeError(f"--monitor {monitor}: give on or off.")
     if not target:
         raise VcvaeError("--target: missing; give a voice that 'vcvae voice' made, or recordings of the target.")
@@ -72,6 +75,8 @@ def live(
         raise VcvaeError("--simulate: needs -o FILE, and -o needs --simulate; give both or neither.")
     if simulate and (input or output):
         raise VcvaeError("--simulate: takes the place of the devices; leave out --input and --output.")
+    if not output:
+        refuse_ignored({"--monitor": monitor}, "without --output")
     if not simulate:
         from vcvae.serve.devices import choose_device
 
@@ -81,7 +86,7 @@ def live(
     if simulate:
         _simulate(stream, simulate, write, block=block / 1000, force=force)
     else:
-        _run_devices(stream, input, output, block=block / 1000, monitors=monitor == "on" and output is not None)
+        _run_devices(stream, input, output, block=block / 1000, monitors=output is not None and monitor != "off")
 
 
 def _load_stream(targets: list[Path], model: str | None, device: str, quick: bool, pitch_shift: float) -> Stream:

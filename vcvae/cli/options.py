@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from vcvae.defaults import STDIN, STDOUT
-from vcvae.errors import check_followable
+from vcvae.errors import VcvaeError, check_followable
 
 
 def finite(value: float) -> float:
@@ -43,6 +44,20 @@ def source_path(text: str) -> Path:
 def output_path(text: str) -> Path:
     """Where a recording is written; - is standard output."""
     return STDOUT if text in ("-", str(STDOUT)) else non_empty_path(text)
+
+
+def refuse_ignored(options: Mapping[str, object], where: str) -> None:
+    """Refuse options that would be ignored; each name has its value, which is None, False or empty where it is absent.
+
+    Raises:
+        VcvaeError: one of them is given; it says `where` it has no effect, such as `with --quick`.
+    """
+    given = [
+        name for name, value in options.items() if value is not None and value is not False and value not in ("", [])
+    ]
+    if given:
+        verb, pronoun = ("has", "it") if len(given) == 1 else ("have", "them")
+        raise VcvaeError(f"{', '.join(given)}: {verb} no effect {where}; leave {pronoun} out.")
 
 
 Model = Annotated[

@@ -21,6 +21,7 @@ from vcvae.cli.options import (
     model_name,
     non_empty_path,
     output_path,
+    refuse_ignored,
     source_path,
 )
 from vcvae.defaults import CODE_BITS
@@ -83,15 +84,19 @@ def encode(
     output: Annotated[
         Path, typer.Option("--output", "-o", help="A .npy file; for a code, a .npz file.", parser=non_empty_path)
     ],
-    bits: Annotated[int, typer.Option(help="Bits for each value of a code: 8 or 16.")] = CODE_BITS,
+    bits: Annotated[
+        int | None, typer.Option(help=f"Bits for each value of a code: 8 or 16; by default, {CODE_BITS}.")
+    ] = None,
     model: Model = None,
     device: Device = "auto",
     force: Force = False,
 ) -> None:
     """Write the speaker latent, content latent or mel of a recording, float32, or its code."""
     if kind is Kind.code:
-        _write_code(source, output, bits, model, force)
+        refuse_ignored({"--device": device not in ("auto", "cpu")}, "for a code, which is made on the CPU")
+        _write_code(source, output, CODE_BITS if bits is None else bits, model, force)
     else:
+        refuse_ignored({"--bits": bits}, "for an array; it is that of a code")
         _write_array(kind, source, output, model, device, force)
 
 

@@ -8,6 +8,7 @@ from typing import Protocol
 
 from vcvae.cli.batch import Failures, Job
 from vcvae.cli.console import err
+from vcvae.cli.options import refuse_ignored
 from vcvae.convert.converter import Converter
 from vcvae.convert.pair import PairConverter
 from vcvae.convert.voice_cache import VoiceCache
@@ -145,14 +146,17 @@ def load_converter(
 
     Raises:
         VcvaeError: something is not found, or the parts do not fit; targets beside a model of one pair of speakers, or
-            none beside another model.
+            none beside another model; other recordings to learn with, and nothing to learn.
     """
+    if learning and learning.sources and all(is_voice(target) for job in jobs for target in job.targets):
+        raise VcvaeError("--replay: nothing is learned of a .voice, or of a model for one target; leave it out.")
     has_targets = any(job.targets for job in jobs)
     if model and describe(model)[0] == "GMMConversion":
         if has_targets:
             raise VcvaeError(
                 f"--model {model}: has its own target speaker; give a SOURCE, and neither --target nor --pairs."
             )
+        refuse_ignored({"--device": device not in ("auto", "cpu")}, "for a model of a pair: it converts on the CPU")
         return ToPairTarget(_load_pair(model, vocoder, seed))
     if not has_targets:
         raise VcvaeError("--target: missing; give recordings of the target, or a voice that 'vcvae voice' made.")

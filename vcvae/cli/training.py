@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from vcvae.cli.console import out, progress_bar, say
-from vcvae.cli.options import Force, non_empty_path
+from vcvae.cli.options import Force, non_empty_path, refuse_ignored
 from vcvae.errors import VcvaeError
 
 Assignments = Annotated[
@@ -28,6 +28,7 @@ def train(
 ) -> None:
     """Train the network that CONFIG describes; the same command again resumes an interrupted run."""
     if task is not None:
+        refuse_ignored({"CONFIG": config, "--set": assignments}, "with --explain")
         from vcvae.cli.explain import explain_task
 
         return say(explain_task(task))
@@ -53,16 +54,18 @@ def fit(
     explain: Annotated[bool, typer.Option("--explain", help="Print every configuration key, and fit nothing.")] = False,
 ) -> None:
     """Fit the joint-density Gaussian mixture of a pair of speakers to their parallel recordings."""
-    if not (config or explain):
-        raise VcvaeError("fit: give a CONFIG, a YAML file, or --explain.")
-    from vcvae.config import override, read_yaml
-
-    values = override(read_yaml(config), assignments or []) if config else {}
-    from vcvae.cli.explain import explain_config
     from vcvae.training.joint_density import JointDensityConfig, fit
 
     if explain:
+        refuse_ignored({"CONFIG": config, "--set": assignments}, "with --explain")
+        from vcvae.cli.explain import explain_config
+
         return say(explain_config(JointDensityConfig))
+    if config is None:
+        raise VcvaeError("fit: give a CONFIG, a YAML file, or --explain.")
+    from vcvae.config import override, read_yaml
+
+    values = override(read_yaml(config), assignments or [])
     parsed = JointDensityConfig.parse(values, context=str(config))
     with progress_bar("fitting") as progress:
         report = fit(parsed, progress=progress)

@@ -12,7 +12,7 @@ import typer
 
 from vcvae.cli.batch import Failures
 from vcvae.cli.console import learning_progress, progress_bars, say
-from vcvae.cli.options import Device, Force, Model, Replay, non_empty_path
+from vcvae.cli.options import Device, Force, Model, Replay, non_empty_path, refuse_ignored
 from vcvae.defaults import VOICE_DISTANCE, VOICE_STEPS, VOICE_SUFFIX
 from vcvae.errors import VcvaeError, check_absent
 
@@ -33,8 +33,13 @@ def voice(
     note: Annotated[str, typer.Option(help="Anything else to keep with it, such as a licence.")] = "",
     model: Model = None,
     steps: Annotated[
-        int, typer.Option(min=0, help="Steps of fine-tuning; with 0, the voice of one pass, as `convert --quick` has.")
-    ] = VOICE_STEPS,
+        int | None,
+        typer.Option(
+            min=0,
+            help=f"Steps of fine-tuning, by default {VOICE_STEPS}; with 0, the voice of one pass, as `convert --quick` "
+            "has.",
+        ),
+    ] = None,
     replay: Replay = None,
     mix: Annotated[
         list[str] | None,
@@ -69,7 +74,8 @@ def voice(
     Or mix voices (--mix), or draw one that nobody has (--draw).
     """
     if list_kept or clear:
-        if recordings or output or mix or draw or (list_kept and clear):
+        texts_and_files = (recordings, output, name, consent, note, model, replay, mix, like)
+        if (list_kept and clear) or any(texts_and_files) or draw or {steps, f0, distance} != {None}:
             raise VcvaeError("--list, --clear: give one of them, and nothing beside it.")
         _clear() if clear else _list()
         return
@@ -79,6 +85,11 @@ def voice(
         raise VcvaeError("--f0, --like: are for a voice that is drawn; give --draw.")
     if distance is not None and not like:
         raise VcvaeError("--distance: from what? Give --like.")
+    if mix or draw:
+        refuse_ignored({"--steps": steps, "--replay": replay}, "with --mix and --draw: nothing is learned")
+    if steps == 0:
+        refuse_ignored({"--replay": replay}, "with --steps 0: nothing is learned")
+    steps = VOICE_STEPS if steps is None else steps
     if output is None or output.suffix.lower() != VOICE_SUFFIX:
         raise VcvaeError(
             f"--output: {'missing' if output is None else output}; give a file that ends in {VOICE_SUFFIX}."
@@ -86,7 +97,7 @@ def voice(
     check_absent(output, force)
     texts = {key: text for key, text in (("name", name), ("consent", consent), ("note", note)) if text}
     if mix:
-        _mix(mix, output, model, device, texts)
+        _mix(mix, output, model, device, seed, texts)
         return
     if draw:
         _draw(output, model, device, seed, f0, like, VOICE_DISTANCE if distance is None else distance, texts)
@@ -122,7 +133,7 @@ def voice(
         raise typer.Exit(1)
 
 
-def _mix(parts: list[str], output: Path, model: str | None, device: str, texts: dict[str, str]) -> None:
+def _mix(parts: list[str], output: Path, model: str | None, device: str, seed: int, texts: dict[str, str]) -> None:
     """Write the mixture of voices and recordings, each with a weight; `texts` of its card."""
     from vcvae.convert.converter import Converter
     from vcvae.environment import find_device
@@ -140,7 +151,8 @@ def _mix(parts: list[str], output: Path, model: str | None, device: str, texts: 
                 continue
             files = left_out.find_readable(path)
             converter = converter or Converter.from_pretrained(model, device=device)
-            voices.append(converter.learn(files, steps=0, card=VoiceCard(name=path.resolve().stem, model=model or "")))
+            card = VoiceCard(name=path.resolve().stem, model=model or "")
+            voices.append(converter.learn(files, steps=0, seed=seed, card=card))
     mixed = Voice.mix([voice.to(find_device("cpu")) for voice in voices], weights)
     mixed = replace(mixed, card=replace(mixed.card, **texts))
     mixed.save(output)

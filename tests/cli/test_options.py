@@ -1,0 +1,36 @@
+"""Options that would be ignored beside others are refused, before any file is read."""
+
+import pytest
+
+from vcvae.cli.options import refuse_ignored
+from vcvae.errors import VcvaeError
+
+
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        ("voice --mix a.voice=1 --steps 5 -o c.voice", "--steps: has no effect with --mix and --draw"),
+        ("voice --draw --steps 0 --replay b -o c.voice", "--steps, --replay: have no effect with --mix and --draw"),
+        ("voice a.wav --steps 0 --replay b -o c.voice", "--replay: has no effect with --steps 0"),
+        ("voice --list --name Ann", "--list, --clear: give one of them, and nothing beside it"),
+        ("voice --clear --steps 0", "--list, --clear: give one of them, and nothing beside it"),
+        ("live --list --target a.voice", "--target: has no effect with --list"),
+        ("live --target a.voice --monitor off", "--monitor: has no effect without --output"),
+        ("anonymize talks --by utterance --speakers s.tsv", "--speakers: has no effect with --by utterance and"),
+        ("train a.yaml --explain conversion", "CONFIG: has no effect with --explain"),
+        ("train --explain conversion --set steps=1", "--set: has no effect with --explain"),
+        ("fit a.yaml --explain", "CONFIG: has no effect with --explain"),
+        ("encode mel a.wav -o a.npy --bits 8", "--bits: has no effect for an array"),
+        ("encode code a.wav -o a.npz --device cuda", "--device: has no effect for a code"),
+    ],
+)
+def test_options_that_would_be_ignored_are_refused(vcvae, command, message):
+    code, out, err = vcvae(*command.split())
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert message in err
+
+
+def test_options_that_would_be_ignored_are_given_even_as_zero():
+    refuse_ignored({"--a": None, "--b": False, "--c": [], "--d": ""}, "here")
+    with pytest.raises(VcvaeError, match=r"^--a, --b: have no effect here; leave them out\.$"):
+        refuse_ignored({"--a": 0, "--b": True}, "here")
