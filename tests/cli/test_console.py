@@ -7,6 +7,9 @@ from rich.console import Console
 
 from vcvae.cli import console
 
+ODD = "a[/b]:smile:\x1b[2J\r.wav"
+SHOWN = r"a[/b]:smile:\x1b[2J\x0d.wav"
+
 
 @pytest.fixture
 def clock(monkeypatch):
@@ -52,3 +55,18 @@ def test_learning_progress_shows_step_and_losses_on_a_terminal(monkeypatch):
     assert "fine-tuning: speaker loss 0.50, content loss 0.10" in text.getvalue()
     assert "3/4" in text.getvalue()
     assert "steps" not in text.getvalue()
+
+
+def test_names_are_printed_as_they_are_and_change_nothing_on_a_terminal(capsys, monkeypatch):
+    console.say(ODD)
+    assert capsys.readouterr().out == f"{SHOWN}\n"
+    console.show_table(ODD, ("a", "b"), [(ODD, 1)])
+    assert capsys.readouterr().err.count(SHOWN) == 2
+
+
+def test_progress_shows_any_description_on_a_terminal(monkeypatch):
+    text = io.StringIO()
+    monkeypatch.setattr(console, "err", Console(file=text, width=100, force_terminal=True))
+    with console.progress_bar("converting") as progress:
+        progress(1, 2, "a[/b].wav")
+    assert "a[/b].wav" in text.getvalue()

@@ -11,7 +11,7 @@ import typer
 
 from vcvae import __version__
 from vcvae.cli import anonymize, convert, data, evaluate, info, live, serve, synthesis, training, voice
-from vcvae.cli.console import err, escape_unprintable
+from vcvae.cli.console import err, escape_control, escape_unprintable
 from vcvae.errors import VcvaeError
 
 app = typer.Typer(
@@ -49,7 +49,7 @@ class _ErrorLog(logging.Handler):
     """Prints the package's warnings above a progress bar, where there is one."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        err.print(f"vcvae: {record.getMessage()}", markup=False, highlight=False, soft_wrap=True)
+        err.print(f"vcvae: {record.getMessage()}", soft_wrap=True)
 
 
 def main() -> None:
@@ -76,5 +76,5 @@ def main() -> None:
 
 
 def _fail(sentence: str) -> None:
-    print(f"vcvae: {sentence}", file=sys.stderr)
+    print(f"vcvae: {escape_control(sentence)}", file=sys.stderr)
     sys.exit(2)

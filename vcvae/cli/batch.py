@@ -69,7 +69,7 @@ class Failures:
             return
         show_table(title, columns, self.first)
         if self.count > len(self.first):
-            err.print(f"and {self.count - len(self.first):,} more", highlight=False)
+            err.print(f"and {self.count - len(self.first):,} more")
 
 
 @dataclass

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import io
+import re
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from vcvae.defaults import STDOUT
 
@@ -22,15 +24,33 @@ if TYPE_CHECKING:
 MAX_LISTED = 20  # rows of a table of failures; the others are counted
 UNFOLDED = 1000  # columns where there is no terminal: lines are not folded, so that they can be searched
 ANNOUNCE_AFTER = 5.0  # seconds of fine-tuning from which the rest is estimated, where no bar can be shown
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # all but tab and line feed
 
 
-def _console(*, stderr: bool) -> Console:
-    stream = sys.stderr if stderr else sys.stdout
-    return Console(stderr=stderr, emoji=False, width=None if stream.isatty() else UNFOLDED)
+class _Console(Console):
+    """Prints text as it is: names and messages are no markup, and control characters in them are escaped."""
+
+    def __init__(self, *, stderr: bool) -> None:
+        stream = sys.stderr if stderr else sys.stdout
+        width = None if stream is None or stream.isatty() else UNFOLDED
+        super().__init__(stderr=stderr, markup=False, emoji=False, highlight=False, width=width)
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        return super().render_str(escape_control(text), **options | {"markup": False})
 
 
-out = _console(stderr=False)
-err = _console(stderr=True)
+def escape_control(text: str) -> str:
+    r"""The text with control characters, which could change what a terminal shows, as escapes such as \x1b.
+
+    Example:
+        >>> print(escape_control("a\x1b[2J.wav"))
+        a\x1b[2J.wav
+    """
+    return _CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", text)
+
+
+out = _Console(stderr=False)
+err = _Console(stderr=True)
 
 
 def escape_unprintable() -> None:
@@ -42,7 +62,7 @@ def escape_unprintable() -> None:
 
 def say(text: str) -> None:
     """Print a line on standard output."""
-    out.print(text, markup=False, highlight=False, soft_wrap=True)
+    out.print(text, soft_wrap=True)
 
 
 def say_written(path: Path) -> None:
@@ -56,7 +76,7 @@ def show_table(title: str, columns: tuple[str, ...], rows: Iterable[tuple]) -> N
     table = Table(*columns, title=title)
     for row in rows:
         table.add_row(*(str(cell) for cell in row))
-    err.print(table, markup=False)
+    err.print(table)
 
 
 @contextmanager
@@ -68,7 +88,7 @@ def progress_bars(*, shown: bool = True) -> Iterator[Callable[[str], Progress]]:
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
     from rich.progress import Progress as Bars
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Bars(
         *columns, console=err, transient=True, redirect_stdout=False, disable=not (shown and err.is_terminal)
     ) as bars:
@@ -113,7 +133,7 @@ def learning_progress(add_bar: Callable[[str], Progress], *, shown: bool = True,
             return
         announced = True
         left = _duration(elapsed / (done - first_done) * (total - done))
-        err.print(f"fine-tuning: {total} steps, about {left} left{advice}", highlight=False)
+        err.print(f"fine-tuning: {total} steps, about {left} left{advice}")
 
     return update
 

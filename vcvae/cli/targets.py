@@ -74,7 +74,7 @@ class Learning:
             progress=progress,
         )
         if self.announce and steps and voice.path:
-            err.print(f"{name}: the voice is kept in {voice.path}", markup=False, highlight=False, soft_wrap=True)
+            err.print(f"{name}: the voice is kept in {voice.path}", soft_wrap=True)
         return voice
 
 

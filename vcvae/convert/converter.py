@@ -280,11 +280,8 @@ class Converter(Encoder):
         name = voice.path or "the voice"
         config = self.model.config
         latent = config.statistics_latent if config.speaker_statistics else 0
-        shapes = (config.speaker_latent, latent, config.content_latent, config.speaker_channels, config.mel.n_mels)
-        reference = voice.reference
-        tensors = (reference.embedding, reference.statistics, reference.keys, reference.values, voice.valid_bands)
-        fits = shapes == tuple(x.shape[-1] for x in tensors)
-        if not fits or voice.fingerprint not in ("", self.fingerprint):
+        sizes = (config.speaker_latent, latent, config.content_latent, config.speaker_channels, config.mel.n_mels)
+        if voice.sizes != sizes or voice.fingerprint not in ("", self.fingerprint):
             raise VcvaeError(
                 f"{name}: made for another model ({voice.fingerprint or 'unknown'}, not {self.fingerprint}); make it "
                 f"anew with the model that you convert with: vcvae voice RECORDINGS -o {voice.path or 'FILE.voice'}"

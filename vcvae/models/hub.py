@@ -19,7 +19,6 @@ from huggingface_hub import (
     try_to_load_from_cache,
 )
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 from typing_extensions import Self
@@ -28,6 +27,7 @@ from vcvae.config import Config
 from vcvae.documents import read_json
 from vcvae.errors import VcvaeError, check_folder, disk_errors, reason, replacing, shorten
 from vcvae.models.quantize import dequantize, quantize_int8
+from vcvae.models.tensor_files import read_tensors, refusing
 from vcvae.torch_state import own_torch_state
 
 M = TypeVar("M", bound=nn.Module)
@@ -186,12 +186,8 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     Raises:
         VcvaeError: it is no such file.
     """
-    try:
-        return dequantize(load_file(path))
-    except (SafetensorError, OSError, ValueError, RuntimeError) as error:
-        raise VcvaeError(
-            f"{path}: not weights in safetensors' format ({reason(error)}); fetch or export it again."
-        ) from None
+    with refusing(path, of="weights in safetensors' format", advice="fetch or export it again"):
+        return dequantize(read_tensors(path)[0])
 
 
 def read_checkpoint(path: Path, *, of: str, key: str | None = None) -> dict[str, Tensor]:

@@ -49,7 +49,7 @@ def train(config: RunConfig, console: Console | None = None) -> Path:
         Stopped: by Ctrl-C or SIGTERM, after the current step was completed and saved.
     """
     require_tensorboard()
-    return Trainer(config, console or Console()).train()
+    return Trainer(config, console or Console(markup=False, highlight=False)).train()
 
 
 class Trainer:

@@ -118,3 +118,20 @@ def test_mixture_refuses_what_does_not_fit(voices):
             Voice.mix(*arguments)
     with pytest.raises(VcvaeError, match="ann, ben: made for different models"):
         Voice.mix([replace(voices[0], fingerprint="other"), voices[1]])
+
+
+def test_mixture_refuses_voices_of_other_sizes(voices):
+    reference = voices[1].reference
+    narrow = replace(voices[1], reference=replace(reference, embedding=reference.embedding[:, 1:]))
+    learned = [WeightDifference({}, {"a": (torch.ones(3, 1), torch.ones(1, n))}) for n in (4, 5)]
+    changed = [replace(voice, learned=difference) for voice, difference in zip(voices, learned, strict=False)]
+    for pair in ([voices[0], narrow], changed):
+        with pytest.raises(VcvaeError, match="ann, ben: made for different models"):
+            Voice.mix(pair)
+
+
+def test_difference_of_another_module_is_refused_before_its_product_takes_memory(model):
+    name = next(name for name, weight in model.decoder.named_parameters() if weight.ndim == 2)
+    difference = WeightDifference({}, {name: (torch.ones(2**20, 1), torch.ones(1, 2**20))})  # 4 TB
+    with pytest.raises(ValueError, match=r"\(1048576, 1048576\), which the module lacks"):
+        difference.applied_to(model.decoder)

@@ -110,6 +110,10 @@ def rewritten(path, tensors=None, metadata=None):
     ("tensors", "message"),
     [
         ({"keys": None}, "keys"),
+        ({"embedding": torch.ones(())}, "'embedding' has the shape"),
+        ({"f0_mean": torch.ones(()), "f0_std": torch.ones(())}, "'f0_mean' has the shape"),
+        ({"f0_mean": torch.full((1,), 1e30)}, "no statistics"),
+        ({"f0_std": torch.full((1,), -1.0)}, "no statistics"),
         ({"f0_std": None}, "f0_std"),
         ({"extra": torch.ones(1)}, "extra"),
         ({"embedding": torch.ones(1, 8).half()}, "'embedding' is float16"),
@@ -135,7 +139,10 @@ def test_voice_refuses_wrong_tensors(file, tensors, message):
 
 @pytest.mark.parametrize(
     "metadata",
-    [{"format": None}, {"format": "vcvae voice 2"}, {"steps": "many"}, {"name": None}, {"fingerprint": None}],
+    [
+        *({"format": None}, {"format": "vcvae voice 2"}, {"steps": "many"}, {"name": None}, {"fingerprint": None}),
+        *({"seconds": "inf"}, {"steps": "-1"}, {"steps": "9" * 5000}, {"fingerprint": "a\nb"}, {"note": "x" * 100_000}),
+    ],
 )
 def test_voice_refuses_wrong_metadata(file, metadata):
     rewritten(file, metadata=metadata)
@@ -143,7 +150,7 @@ def test_voice_refuses_wrong_metadata(file, metadata):
         Voice.load(file)
 
 
-@pytest.mark.parametrize("content", [b"", b"RIFF", b"version https://git-lfs.github.com/spec/v1\n", bytes(100)])
+@pytest.mark.parametrize("content", [b"RIFF", b"version https://git-lfs.github.com/spec/v1\n", bytes(100)])
 def test_voice_refuses_other_files(tmp_path, content):
     (tmp_path / "a.voice").write_bytes(content)
     with pytest.raises(VcvaeError, match=r"a\.voice: not a voice that 'vcvae voice' wrote"):
@@ -158,9 +165,10 @@ def test_voice_refuses_what_is_cut_short(file):
 
 def test_voice_refuses_what_is_no_file(tmp_path):
     (tmp_path / "folder.voice").mkdir()
-    for name in ("absent.voice", "folder.voice"):
-        with pytest.raises(VcvaeError, match=rf"{name}: .*give a voice"):
-            Voice.load(tmp_path / name)
+    (tmp_path / "empty.voice").touch()
+    for name, message in (("absent", "give a voice"), ("folder", "give a voice"), ("empty", "an empty file")):
+        with pytest.raises(VcvaeError, match=rf"{name}\.voice: .*{message}"):
+            Voice.load(tmp_path / f"{name}.voice")
 
 
 def test_voice_that_cannot_be_written_leaves_nothing_behind(voice, tmp_path):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from weakref import WeakKeyDictionary
 
@@ -44,6 +44,16 @@ class WeightDifference:
         vectors = {name: delta for name, delta in deltas.items() if delta.ndim != 2}
         decomposed = {name: torch.linalg.svd(d, full_matrices=False) for name, d in deltas.items() if d.ndim == 2}
         return cls._truncated(vectors, decomposed, max_bytes)
+
+    @staticmethod
+    def fit_together(differences: Iterable[WeightDifference]) -> bool:
+        """Whether their weights of one name have one shape, as differences to one module have."""
+        shapes: dict[str, tuple[int, ...]] = {}
+        return all(
+            shapes.setdefault(name, difference.shape(name)) == difference.shape(name)
+            for difference in differences
+            for name in (*difference.vectors, *difference.matrices)
+        )
 
     @classmethod
     def mix(
@@ -86,6 +96,13 @@ class WeightDifference:
         left, right = self.matrices[name]
         return left @ right
 
+    def shape(self, name: str) -> tuple[int, ...]:
+        """The shape of the difference of one weight."""
+        if name in self.vectors:
+            return self.vectors[name].shape
+        left, right = self.matrices[name]
+        return (len(left), right.shape[1])
+
     def applied_to(self, module: nn.Module) -> nn.Module:
         """The module with the difference added; it shares all other weights with `module`, which stays as it is.
 
@@ -104,9 +121,10 @@ class WeightDifference:
         shared = {id(tensor): tensor for tensor in (*module.parameters(), *module.buffers())}
         changed = copy.deepcopy(module, shared)
         for name in (*self.vectors, *self.matrices):
+            shape = self.shape(name)  # before a product of narrow matrices takes memory
+            if name not in weights or shape != weights[name].shape:
+                raise ValueError(f"the difference has a weight '{name}' {tuple(shape)}, which the module lacks")
             delta = self.of(name)
-            if name not in weights or delta.shape != weights[name].shape:
-                raise ValueError(f"the difference has a weight '{name}' {tuple(delta.shape)}, which the module lacks")
             owner, _, attribute = name.rpartition(".")
             value = weights[name] + delta.to(weights[name])
             setattr(changed.get_submodule(owner), attribute, nn.Parameter(value, requires_grad=False))

@@ -7,15 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 from torch.nn import functional as F
 
-from vcvae.errors import VcvaeError, reason, replacing
+from vcvae.errors import VcvaeError, replacing
 from vcvae.features.f0 import MAX_F0, MIN_F0, F0Statistics
 from vcvae.models.classic.gmm import GaussianMixture, GaussianMixtureConfig
-from vcvae.models.hub import fetch
+from vcvae.models.hub import check_weights, fetch
+from vcvae.models.tensor_files import read_tensors, refusing
 from vcvae.pretrained import CONVERSION
 
 FORMAT = "vcvae voice prior 1"  # in the file's metadata
@@ -23,6 +23,8 @@ FILE = "voices.safetensors"  # beside the weights of the conversion model
 AXES = 24  # principal axes of the embeddings that the mixture models together with the F0 statistics
 COMPONENTS = 2  # Gaussians of the mixture: women and men, as it turns out
 FLOOR = 0.15  # added to the variances, which are 1: so much of a speaker is chance
+MIXTURE = "mixture."  # stands before the names of its tensors
+MAX_VALUES = 2**24  # of a file's tensors
 MAX_SIMILARITY = 0.7  # cosine to a training speaker from which a voice is somebody's
 
 
@@ -120,7 +122,7 @@ class VoicePrior:
         """
         tensors = {"mean": self.mean, "axes": self.axes, "scale": self.scale}
         tensors |= {"f0_mean": self.f0_mean, "f0_scale": self.f0_scale}
-        tensors |= {f"mixture.{name}": value for name, value in self.mixture.state_dict().items()}
+        tensors |= {MIXTURE + name: value for name, value in self.mixture.state_dict().items()}
         stored = {name: value.half().contiguous() for name, value in tensors.items()}
         largest = self.speakers.abs().amax(dim=1, keepdim=True)
         stored["speakers"] = (self.speakers / largest * 127).round().to(torch.int8)
@@ -134,22 +136,19 @@ class VoicePrior:
         Raises:
             VcvaeError: it is no such file.
         """
-        try:
-            with safe_open(path, "pt") as file:
-                metadata = file.metadata() or {}
-                if metadata.get("format") != FORMAT:
-                    raise ValueError(f"its format is not '{FORMAT}'")
-                tensors = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118 (it is no dict)
-            means = tensors["mixture.means"]
-            mixture = GaussianMixture(GaussianMixtureConfig(dimensions=means.shape[1], components=len(means)))
-            mixture.load_state_dict({name: tensors[f"mixture.{name}"] for name in mixture.state_dict()})
-            parts = {name: tensors[name] for name in ("mean", "axes", "scale", "f0_mean", "f0_scale")}
-            speakers = F.normalize(tensors["speakers"], dim=1)
+        with refusing(path, of="a prior of voices", advice="make it with recipes/release/voice_prior.py"):
+            tensors, metadata = read_tensors(path, max_values=MAX_VALUES)
+            if metadata.get("format") != FORMAT:
+                raise ValueError(f"its format is not '{FORMAT}'")
+            if any(tensor.is_complex() for tensor in tensors.values()):
+                raise ValueError("it holds complex numbers")
+            weights = {name: tensor.float() for name, tensor in tensors.items()}
+            config = _check(weights, Path(path))
+            mixture = GaussianMixture(config)
+            mixture.load_state_dict({name: weights[MIXTURE + name] for name in mixture.state_dict()})
+            parts = {name: weights[name] for name in ("mean", "axes", "scale", "f0_mean", "f0_scale")}
+            speakers = F.normalize(weights["speakers"], dim=1)
             return cls(mixture, **parts, speakers=speakers, fingerprint=metadata["fingerprint"])
-        except (SafetensorError, OSError, ValueError, KeyError, RuntimeError) as error:
-            raise VcvaeError(
-                f"{path}: not a prior of voices ({reason(error)}); make it with recipes/release/voice_prior.py."
-            ) from None
 
     @classmethod
     def from_pretrained(cls, model: str | Path | None = None) -> VoicePrior:
@@ -160,3 +159,20 @@ class VoicePrior:
         """
         give = "a model with one, or make it with recipes/release/voice_prior.py"
         return cls.load(fetch(model or CONVERSION, FILE, give=give))
+
+
+def _check(weights: dict[str, Tensor], path: Path) -> GaussianMixtureConfig:
+    """The sizes of the mixture in a file of these tensors. Raises an error where they are no prior's."""
+    means, dimensions, speakers = weights[f"{MIXTURE}means"], weights["mean"].numel(), len(weights["speakers"])
+    config = GaussianMixtureConfig(dimensions=means.shape[1], components=len(means))
+    with torch.device("meta"):
+        expected = {MIXTURE + name: value for name, value in GaussianMixture(config).state_dict().items()}
+        expected |= {"axes": torch.empty(dimensions, dimensions), "speakers": torch.empty(speakers, dimensions)}
+        expected |= {name: torch.empty(dimensions) for name in ("mean", "scale")}
+        expected |= {name: torch.empty(2) for name in ("f0_mean", "f0_scale")}
+    check_weights(weights, expected, path=path, config="its means", advice="fetch the model again")
+    diagonal = weights[f"{MIXTURE}factors"].diagonal(dim1=1, dim2=2)
+    positive = (weights[f"{MIXTURE}weights"], diagonal, weights["scale"], weights["f0_scale"])
+    if config.dimensions > dimensions + 2 or not all((values > 0).all() for values in positive):
+        raise ValueError("its numbers are those of no density")
+    return config

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 from torch.nn import functional as F
@@ -17,6 +17,7 @@ from vcvae.defaults import VOICE_SUFFIX
 from vcvae.errors import VcvaeError, replacing
 from vcvae.features.f0 import F0Statistics
 from vcvae.models.conversion.difference import WeightDifference
+from vcvae.models.tensor_files import read_tensors, refusing
 
 FORMAT = "vcvae voice 1"  # in a file's metadata; another number for files that this version cannot read
 LEARNED = "decoder."  # stands before the names of the tensors that belong to the learned difference
@@ -30,6 +31,11 @@ TENSORS = {  # of a file, and their types
     "valid_bands": torch.uint8,
 }
 LEARNED_TYPES = (torch.float16, torch.int8)
+MAX_VALUES = 2**24  # of a file's tensors: the largest reference of the widest model, and a learned difference
+MAX_TEXT = 2**16  # characters of a text of the card
+MAX_OCTAVES = 20.0  # of F0 statistics, whose mean is log2 of Hz
+MAKER = "'vcvae voice'"
+FINGERPRINT = re.compile(r"[0-9a-f]{16}|")
 MAX_REFERENCE_FRAMES = 3072  # content frames (140 s) of a voice: more change little and cost as much again
 KARCHER_STEPS = 16  # of the mean on the sphere; vectors in one half of it need fewer
 
@@ -276,10 +282,11 @@ class Voice:
             raise VcvaeError(f"a mixture of weights {weights}; none may be negative, and one must be above 0.")
         used = [(voice, weight / sum(weights)) for voice, weight in zip(voices, weights, strict=True) if weight]
         voices, weights = [voice for voice, _ in used], [weight for _, weight in used]
-        if len({(voice.fingerprint, voice.reference.keys.shape[2]) for voice in voices}) > 1:
+        learned = [(voice.learned, weight) for voice, weight in used if voice.learned]
+        fit = len({(voice.fingerprint, *voice.sizes) for voice in voices}) == 1
+        if not (fit and WeightDifference.fit_together(difference for difference, _ in learned)):
             names = ", ".join(str(voice.path or voice.card.name or "a voice") for voice in voices)
             raise VcvaeError(f"{names}: made for different models; make them anew with one: vcvae voice RECORDINGS")
-        learned = [(voice.learned, weight) for voice, weight in used if voice.learned]
         return cls(
             SpeakerReference.mix([voice.reference for voice in voices], weights),
             F0Statistics.mix([voice.f0_statistics for voice in voices], weights),
@@ -288,6 +295,13 @@ class Voice:
             voices[0].fingerprint,
             VoiceCard.mix([voice.card for voice in voices], weights),
         )
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Of embedding, statistics, keys, values and bands: the dimensions that the model's configuration gives."""
+        reference = self.reference
+        tensors = (reference.embedding, reference.statistics, reference.keys, reference.values, self.valid_bands)
+        return tuple(tensor.shape[-1] for tensor in tensors)
 
     def save(self, path: str | Path) -> None:
         """Write one voice, (1, …): a safetensors file, whose metadata holds the card and the model's fingerprint.
@@ -323,17 +337,9 @@ class Voice:
             VcvaeError: it cannot be read, or is no such file.
         """
         path = Path(path)
-        try:
-            with safe_open(path, "pt") as file:
-                metadata = file.metadata() or {}
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is no dict)
+        with refusing(path, of=f"a voice that {MAKER} wrote", advice="make it anew"):
+            tensors, metadata = read_tensors(path, max_values=MAX_VALUES, advice=f"give a voice that {MAKER} wrote")
             return _read(tensors, metadata, path)
-        except (SafetensorError, ValueError, KeyError) as error:
-            reason = f"{error.args[0]} is missing" if isinstance(error, KeyError) else error
-            raise VcvaeError(f"{path}: not a voice that 'vcvae voice' wrote ({reason}); make it anew.") from None
-        except OSError as error:
-            reason = error.strerror or ("no such file" if not path.exists() else "not a file")
-            raise VcvaeError(f"{path}: cannot be read ({reason}); give a voice that 'vcvae voice' wrote.") from None
 
 
 def _read(tensors: dict[str, Tensor], metadata: dict[str, str], path: Path) -> Voice:
@@ -341,7 +347,9 @@ def _read(tensors: dict[str, Tensor], metadata: dict[str, str], path: Path) -> V
     if metadata.get("format") != FORMAT:
         raise ValueError(f"its format is not '{FORMAT}'")
     for name, tensor in tensors.items():
-        types = LEARNED_TYPES if name.startswith(LEARNED) else (TENSORS[name],)
+        types = LEARNED_TYPES if name.startswith(LEARNED) else (TENSORS.get(name),)
+        if types == (None,):
+            raise ValueError(f"'{name}' belongs to no voice")
         if tensor.dtype not in types:
             raise ValueError(f"'{name}' is {str(tensor.dtype).removeprefix('torch.')}")
         if tensor.is_floating_point() and not tensor.isfinite().all() and name not in ("f0_mean", "f0_std"):
@@ -354,28 +362,36 @@ def _read(tensors: dict[str, Tensor], metadata: dict[str, str], path: Path) -> V
     f0_std = tensors["f0_std"]
     valid_bands = tensors["valid_bands"]
     frames = keys.shape[1] if keys.ndim == 3 else 0
-    shapes = {
-        "embedding": (embedding, (1, embedding.shape[-1])),
-        "statistics": (statistics, (1, statistics.shape[-1])),
-        "keys": (keys, (1, frames, keys.shape[-1])),
-        "values": (values, (1, frames, values.shape[-1])),
-        "f0_mean": (f0_mean, (1,)),
-        "f0_std": (f0_std, (1,)),
-        "valid_bands": (valid_bands, (1, valid_bands.shape[-1])),
+    begins = {  # the sizes before the last, which the model's configuration gives
+        "embedding": (embedding, (1,)),
+        "statistics": (statistics, (1,)),
+        "keys": (keys, (1, frames)),
+        "values": (values, (1, frames)),
+        "f0_mean": (f0_mean, ()),
+        "f0_std": (f0_std, ()),
+        "valid_bands": (valid_bands, (1,)),
     }
-    for name, (tensor, shape) in shapes.items():
-        if tensor.shape != shape or not (tensor.numel() or name == "statistics"):
+    for name, (tensor, begin) in begins.items():
+        fits = tensor.ndim == len(begin) + 1 and tensor.shape[:-1] == begin and (begin or len(tensor) == 1)
+        if not fits or not (tensor.numel() or name == "statistics"):
             raise ValueError(f"'{name}' has the shape {tuple(tensor.shape)}")
-    if f0_mean.isnan() != f0_std.isnan() or f0_mean.isinf() or f0_std.isinf():
+    is_voiced = 0 < f0_mean < MAX_OCTAVES and 0 <= f0_std < MAX_OCTAVES  # log2 of Hz, and octaves
+    if not (is_voiced or (f0_mean.isnan() and f0_std.isnan())):
         raise ValueError("'f0_mean' and 'f0_std' are no statistics")
+    fingerprint = metadata["fingerprint"]
+    if not FINGERPRINT.fullmatch(fingerprint):
+        raise ValueError("its 'fingerprint' is none of a model")
     learned = {name.removeprefix(LEARNED): x for name, x in tensors.items() if name.startswith(LEARNED)}
     card = {field.name: metadata[field.name] for field in fields(VoiceCard)}
+    seconds, steps = float(card["seconds"]), int(card["steps"])
+    if max(map(len, card.values())) > MAX_TEXT or not (0 <= seconds < math.inf and steps >= 0):
+        raise ValueError("its card is none of a voice")
     return Voice(
         SpeakerReference(embedding, statistics, keys.float(), values.float(), torch.ones(1, frames, 1)),
         F0Statistics(f0_mean, f0_std),
         valid_bands.float(),
         WeightDifference.from_stored(learned) if learned else None,
-        metadata["fingerprint"],
-        VoiceCard(**card | {"seconds": float(card["seconds"]), "steps": int(card["steps"])}),
+        fingerprint,
+        VoiceCard(**card | {"seconds": seconds, "steps": steps}),
         path,
     )
