@@ -6,7 +6,7 @@ import annotated_types
 import pytest
 
 import vcvae
-from vcvae.config import Config, read_yaml
+from vcvae.config import Config, override, read_yaml
 from vcvae.errors import VcvaeError
 from vcvae.training.tasks import parse
 
@@ -138,3 +138,25 @@ WRONG = {"widht": 1}
 def test_parse_names_the_nearest_key_of_any_group(values):
     with pytest.raises(VcvaeError, match=r"^a\.yaml: unknown key '.*widht'; did you mean '.*width'\?$"):
         Outer.parse(values, context="a.yaml")
+
+
+def test_override_reaches_nested_keys(tmp_path):
+    path = tmp_path / "config.yaml"
+    path.write_text("steps: 5\noptimizer:\n  clip: 2.0\n")
+    values = override(read_yaml(path), ["optimizer.learning_rate=0.001", "output=exp/x", "model.mel.hop=128"])
+    assert values["optimizer"] == {"clip": 2.0, "learning_rate": 0.001}
+    assert values["model"] == {"mel": {"hop": 128}}
+    with pytest.raises(VcvaeError, match="key=value"):
+        override({}, ["steps"])
+    with pytest.raises(VcvaeError, match="not a group of keys"):
+        override({"steps": 5}, ["steps.more=1"])
+    with pytest.raises(VcvaeError, match="cannot be read"):
+        read_yaml(tmp_path / "nowhere.yaml")
+    with pytest.raises(VcvaeError, match="not valid YAML"):
+        override({}, ["steps=["])
+    path.write_text("precision: no")
+    minimal = {"task": "conversion", "output": "x", "data": {"train": "a", "dev": "b"}}
+    assert parse(read_yaml(path) | minimal, context="").precision == "no"
+    path.write_text("steps: [")
+    with pytest.raises(VcvaeError, match="not valid YAML"):
+        read_yaml(path)
