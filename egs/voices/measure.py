@@ -15,7 +15,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from itertools import chain, count, cycle, islice, zip_longest
+from itertools import count, cycle, islice, zip_longest
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +27,7 @@ from vcvae.data.manifest import Manifest
 from vcvae.data.prepare import MANIFEST
 from vcvae.errors import VcvaeError
 from vcvae.evaluate.measures import NETWORK_SAMPLE_RATE
+from vcvae.evaluate.page import markdown_table
 from vcvae.evaluate.plugins import CamPlus, DistillMOS
 from vcvae.progress import Progress
 
@@ -201,8 +202,7 @@ def main(arguments: list[str] | None = None) -> None:
     except VcvaeError as error:
         sys.exit(f"measure.py: {error}")
     head, *body = rows
-    for row in chain([head, ("---",) * len(head)], body):
-        print(f"| {' | '.join(row)} |")
+    print(markdown_table(head, body))
 
 
 if __name__ == "__main__":

@@ -93,9 +93,7 @@ def evaluate(
             raise VcvaeError("--anonymization: is measured on speakers; give a prepared folder with --corpus alone.")
         ignored = {"--root": root, "--count": count, "--cost": cost, "--converted": converted, "--stream": stream}
         refuse_ignored({**ignored, "--steps": steps}, "with --anonymization")
-        _evaluate_anonymization(model, corpus, output, verifier, asr, quality, vocoder, seed, device, force)
-        return
-    if not (cases or corpus):
+    elif not (cases or corpus):
         raise VcvaeError("evaluate: give a table with --cases, or a prepared folder with --corpus, or both.")
     refuse_ignored({"--count": count} if cases else {"--root": root}, f"{'with' if cases else 'without'} --cases")
     if converted:
@@ -103,41 +101,40 @@ def evaluate(
         refuse_ignored(ignored, "with --converted: nothing is converted here")
     if stream:
         refuse_ignored({"--cost": cost}, "with --stream: it is that of `vcvae convert`")
-    count, steps = COUNT if count is None else count, VOICE_STEPS if steps is None else steps
+    steps = VOICE_STEPS if steps is None else steps
     from vcvae.convert.converter import Converter
     from vcvae.data.manifest import Manifest
-    from vcvae.evaluate import draw_cases, load_measures, read_cases
-    from vcvae.evaluate import evaluate as evaluate_converter
+    from vcvae.evaluate import draw_cases, evaluate_anonymization, load_measures, measure_cost, read_cases
+    from vcvae.evaluate import evaluate as evaluate_conversions
 
     with progress_bar("loading") as progress:
         chosen = read_cases(cases, root=root) if cases else []
         converter = Converter.from_pretrained(model, vocoder=vocoder, device=device, seed=seed)
         utterances = Manifest(corpus, converter.mel_config.sample_rate).utterances() if corpus else []
         measures, missing = load_measures(verifiers=verifier or [], recognizers=asr or [], qualities=quality or [])
-        chosen = chosen or draw_cases(utterances, count, seed=seed)
-        if cost:
-            from vcvae.evaluate.cost import measure_cost
-
-            given = {"--model": model, "--vocoder": vocoder, "--device": device}
-            options = [word for name, value in given.items() if value for word in (name, value)]
-            measured_cost = measure_cost(converter, chosen[0], options=options, quick=not steps)
-        report = evaluate_converter(
-            converter,
-            chosen,
-            output,
-            measures=measures,
-            missing=missing,
-            cost=measured_cost if cost else None,
-            converted=converted,
-            corpus=utterances,
-            steps=steps,
-            stream=stream,
-            seed=seed,
-            force=force,
-            progress=progress,
-        )
+        options = {"measures": measures, "missing": missing, "seed": seed, "force": force, "progress": progress}
+        if anonymization:
+            report = evaluate_anonymization(converter, utterances, output, **options)
+        else:
+            chosen = chosen or draw_cases(utterances, COUNT if count is None else count, seed=seed)
+            measured_cost = None
+            if cost:
+                given = {"--model": model, "--vocoder": vocoder, "--device": device}
+                words = [word for name, value in given.items() if value for word in (name, value)]
+                measured_cost = measure_cost(converter, chosen[0], options=words, quick=not steps)
+            report = evaluate_conversions(
+                converter,
+                chosen,
+                output,
+                cost=measured_cost,
+                converted=converted,
+                corpus=utterances,
+                steps=steps,
+                stream=stream,
+                **options,
+            )
     say((output / "report.md").read_text(encoding="utf-8"))
-    say(f"{output / 'report.html'}: written")
+    say(f"{output / ('report.json' if anonymization else 'report.html')}: written")
     if report.failed:
         raise typer.Exit(1)
 
@@ -162,42 +159,3 @@ def compare(
     if output:
         with replacing(output) as file:
             file.write(f"{table}\n".encode())
-
-
-def _evaluate_anonymization(
-    model: str | None,
-    corpus: Path,
-    output: Path,
-    verifiers: list[str] | None,
-    recognizers: list[str] | None,
-    qualities: list[str] | None,
-    vocoder: str | None,
-    seed: int,
-    device: str,
-    force: bool,
-) -> None:
-    """Anonymize the speakers of a prepared folder, and print the report."""
-    from vcvae.convert.converter import Converter
-    from vcvae.data.manifest import Manifest
-    from vcvae.evaluate import evaluate_anonymization, load_measures
-
-    with progress_bar("loading") as progress:
-        converter = Converter.from_pretrained(model, vocoder=vocoder, device=device, seed=seed)
-        utterances = Manifest(corpus, converter.mel_config.sample_rate).utterances()
-        measures, missing = load_measures(
-            verifiers=verifiers or [], recognizers=recognizers or [], qualities=qualities or []
-        )
-        report = evaluate_anonymization(
-            converter,
-            utterances,
-            output,
-            measures=measures,
-            missing=missing,
-            seed=seed,
-            force=force,
-            progress=progress,
-        )
-    say((output / "report.md").read_text(encoding="utf-8"))
-    say(f"{output / 'report.json'}: written")
-    if report.failed:
-        raise typer.Exit(1)

@@ -19,10 +19,11 @@ import numpy as np
 from vcvae.convert.anonymize import Anonymizer
 from vcvae.convert.converter import Converter
 from vcvae.documents import read_json
-from vcvae.errors import VcvaeError, check_folder, disk_errors, replacing
+from vcvae.errors import VcvaeError, check_folder, disk_errors, reason, replacing
 from vcvae.evaluate.cases import Case
 from vcvae.evaluate.latents import sample_utterances
 from vcvae.evaluate.measures import F0Correlation, Measure, Similarity, Value
+from vcvae.evaluate.page import markdown_table
 from vcvae.metrics.anonymization import Embeddings, verification_error, voice_distinctiveness_gain
 from vcvae.metrics.bootstrap import Interval, interval
 from vcvae.models.hub import fingerprint
@@ -116,9 +117,7 @@ class AnonymizationReport:
         ]
         for title, (columns, rows) in tables.items():
             if rows:
-                lines = [columns, ("---",) * len(columns), *rows]
-                cells = (" | ".join(str(cell).replace("|", "\\|") for cell in line) for line in lines)
-                parts += [f"## {title}", "\n".join(f"| {line} |" for line in cells)]
+                parts += [f"## {title}", markdown_table(columns, rows)]
         return "\n\n".join(parts) + "\n"
 
 
@@ -277,7 +276,7 @@ def _verify(
         voices = embeddings(tried, MODES[0])
         report.distinctiveness[verifier.name] = voice_distinctiveness_gain(original[1], voices, names[1])
     except Exception as error:  # third-party networks raise errors of any kind; the other measures go on
-        report.missing[verifier.name] = " ".join(str(error).split()) or type(error).__name__
+        report.missing[verifier.name] = reason(error)
 
 
 def _measure(
@@ -300,7 +299,7 @@ def _measure(
                 for key, value in measure(case, made[MODES[0], utterance]).items():
                     measured.setdefault(key, []).append(value)
             except Exception as error:  # as above
-                report.failed[str(utterance.path)] = " ".join(str(error).split()) or type(error).__name__
+                report.failed[str(utterance.path)] = reason(error)
     for key, values in measured.items():
         anonymized = interval([value.conversion for value in values], seed=seed)
         sources = interval([value.source for value in values], seed=seed)

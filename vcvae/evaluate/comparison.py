@@ -9,6 +9,7 @@ from typing import Any
 from vcvae.documents import read_json
 from vcvae.errors import VcvaeError
 from vcvae.evaluate.cost import LABELS
+from vcvae.evaluate.page import markdown_table
 
 NATURAL = "natural"  # the column of recordings as they are
 
@@ -33,9 +34,8 @@ def compare(folders: Sequence[Path]) -> str:
                 f"{folder / 'report.json'}: not a report of this version; run 'vcvae evaluate' again."
             ) from None
     columns = [NATURAL, *(folder.resolve().name for folder in folders)]
-    lines = [("", *columns), ("---",) * (1 + len(columns))]
-    lines += [(label, *(values.get(column, "–") for column in columns)) for label, values in rows.items()]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    lines = [(label, *(values.get(column, "–") for column in columns)) for label, values in rows.items()]
+    return markdown_table(("", *columns), lines)
 
 
 def _figures(report: dict[str, Any], system: str) -> list[tuple[str, str, str]]:

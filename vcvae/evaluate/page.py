@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import math
+from collections.abc import Iterable, Sequence
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -93,10 +94,15 @@ def markdown(report: EvaluationReport) -> str:
     """The tables in Markdown."""
     parts = ["# Evaluation of conversions", describe_settings(report)]
     for title, (columns, rows) in tables(report).items():
-        lines = [columns, ("---",) * len(columns), *rows]
-        cells = (" | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in line) for line in lines)
-        parts += [f"## {title}", "\n".join(f"| {line} |" for line in cells)]
+        parts += [f"## {title}", markdown_table(columns, rows)]
     return "\n\n".join(parts) + "\n"
+
+
+def markdown_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table in Markdown, without a line break at its end."""
+    lines = [columns, ("---",) * len(columns), *rows]
+    cells = (" | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in line) for line in lines)
+    return "\n".join(f"| {line} |" for line in cells)
 
 
 def html(report: EvaluationReport, folder: Path) -> str:

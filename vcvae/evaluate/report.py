@@ -12,7 +12,7 @@ from typing import Any
 from vcvae import audio
 from vcvae.convert.converter import Converter
 from vcvae.defaults import VOICE_STEPS
-from vcvae.errors import VcvaeError, disk_errors, replacing
+from vcvae.errors import VcvaeError, disk_errors, reason, replacing
 from vcvae.evaluate import page, pictures, verification
 from vcvae.evaluate.cases import Case
 from vcvae.evaluate.conversions import Conversions, OtherConversions
@@ -199,8 +199,7 @@ def _measure(
             try:
                 values |= measure(case, converted[case.id])
             except Exception as error:  # third-party networks raise errors of any kind; the other measures go on
-                reason = " ".join(str(error).split()) or type(error).__name__
-                reasons = [report.failed.get(case.id), f"{', '.join(measure.labels)}: {reason}"]
+                reasons = [report.failed.get(case.id), f"{', '.join(measure.labels)}: {reason(error)}"]
                 report.failed[case.id] = "; ".join(filter(None, reasons))
     progress(len(cases), len(cases), "measuring")
 
@@ -234,7 +233,7 @@ def _verify(
         try:
             result = verification.verify(similarity, trials, pairs, seed=seed)
         except Exception as error:  # third-party networks raise errors of any kind
-            report.missing[label] = " ".join(str(error).split()) or type(error).__name__
+            report.missing[label] = reason(error)
             continue
         if result:
             report.verification[similarity.name] = result
