@@ -12,7 +12,8 @@ import torch
 
 from vcvae.convert.voice_cache import VoiceCache, default_folder, voice_key
 from vcvae.features.f0 import F0Statistics
-from vcvae.models.conversion.voice import SpeakerReference, Voice, VoiceCard
+from vcvae.models.conversion.reference import SpeakerReference
+from vcvae.models.conversion.voice import Voice, VoiceCard
 
 ROOT = Path(__file__).parents[2]
 

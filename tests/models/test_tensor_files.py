@@ -36,7 +36,7 @@ def files(tiny_model, tmp_path_factory):
     """Of each reader a good file and its suffix: a voice that learned something, and a prior."""
     from vcvae.features.f0 import F0Statistics
     from vcvae.models.conversion.difference import WeightDifference
-    from vcvae.models.conversion.voice import SpeakerReference
+    from vcvae.models.conversion.reference import SpeakerReference
 
     folder = tmp_path_factory.mktemp("tensors")
     reference = SpeakerReference(*(torch.rand(s) for s in ((1, 8), (1, 0), (1, 5, 4), (1, 5, 16))), torch.ones(1, 5, 1))

@@ -25,8 +25,9 @@ from vcvae.errors import VcvaeError
 from vcvae.features.mel import MelConfig, MelSpectrogram, bandwidth, valid_band_mask
 from vcvae.models import load_model
 from vcvae.models.conversion.config import REDUCTION
+from vcvae.models.conversion.reference import MAX_REFERENCE_FRAMES
 from vcvae.models.conversion.vae import DisentanglingVAE
-from vcvae.models.conversion.voice import MAX_REFERENCE_FRAMES, Voice, VoiceCard
+from vcvae.models.conversion.voice import Voice, VoiceCard
 from vcvae.models.frozen.speaker_similarity import SpeakerSimilarityNet
 from vcvae.models.hub import fingerprint
 from vcvae.pretrained import SENTENCES, SPEAKER_SIMILARITY

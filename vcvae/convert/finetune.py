@@ -35,8 +35,9 @@ from vcvae.convert.sources import Sources, SourceSegment
 from vcvae.defaults import VOICE_STEPS
 from vcvae.features.f0 import F0Contour
 from vcvae.features.mel import level, normalize_level
+from vcvae.models.conversion.reference import SpeakerReference
 from vcvae.models.conversion.vae import DisentanglingVAE
-from vcvae.models.conversion.voice import SpeakerReference, Voice
+from vcvae.models.conversion.voice import Voice
 from vcvae.models.frozen.speaker_similarity import SpeakerSimilarityNet
 from vcvae.progress import Progress, no_progress
 

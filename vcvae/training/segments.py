@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from vcvae.features.f0 import F0Contour, F0Statistics
 from vcvae.features.mel import MelSpectrogram, normalize_level, valid_band_mask
 from vcvae.models.conversion.config import DisentanglingConfig
-from vcvae.models.conversion.voice import SpeakerReference
+from vcvae.models.conversion.reference import SpeakerReference
 from vcvae.training.task import Batch
 
 

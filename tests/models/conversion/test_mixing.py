@@ -12,8 +12,9 @@ from vcvae.errors import VcvaeError
 from vcvae.features.f0 import F0Statistics
 from vcvae.models.conversion.config import DisentanglingConfig
 from vcvae.models.conversion.difference import WeightDifference
+from vcvae.models.conversion.reference import MAX_REFERENCE_FRAMES, spherical_mean
 from vcvae.models.conversion.vae import DisentanglingVAE
-from vcvae.models.conversion.voice import MAX_REFERENCE_FRAMES, Voice, VoiceCard, spherical_mean
+from vcvae.models.conversion.voice import Voice, VoiceCard
 
 
 @pytest.fixture(scope="module")

@@ -11,8 +11,9 @@ from vcvae.features.f0 import MAX_F0, MIN_F0, F0Statistics
 from vcvae.features.mel import level
 from vcvae.models.conversion.config import DisentanglingConfig
 from vcvae.models.conversion.encoders import ContentEncoder, F0Encoder
+from vcvae.models.conversion.reference import SpeakerReference
 from vcvae.models.conversion.vae import DisentanglingVAE
-from vcvae.models.conversion.voice import SpeakerReference, Voice
+from vcvae.models.conversion.voice import Voice
 
 CONFIG = DisentanglingConfig(
     fast_channels=24, slow_channels=32, content_latent=8, speaker_latent=16, speaker_channels=24, f0_channels=16

@@ -14,8 +14,9 @@ from vcvae.errors import VcvaeError
 from vcvae.features.f0 import F0Statistics
 from vcvae.models.conversion.config import DisentanglingConfig
 from vcvae.models.conversion.difference import WeightDifference
+from vcvae.models.conversion.reference import SpeakerReference
 from vcvae.models.conversion.vae import DisentanglingVAE
-from vcvae.models.conversion.voice import SpeakerReference, Voice, VoiceCard
+from vcvae.models.conversion.voice import Voice, VoiceCard
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from vcvae.features.mel import MEL_MEAN
 from vcvae.models.conversion.config import DisentanglingConfig
 from vcvae.models.conversion.modulation import EnvelopeModulation
 from vcvae.models.conversion.postfilter import Postfilter
-from vcvae.models.conversion.voice import SpeakerReference
+from vcvae.models.conversion.reference import SpeakerReference
 from vcvae.models.layers import (
     AdaptiveInstanceNorm,
     AdaptiveResidualBlock,

@@ -19,8 +19,9 @@ from torch import Tensor, nn
 from vcvae.features.f0 import F0Contour, F0Statistics
 from vcvae.features.mel import MEL_STD
 from vcvae.models.conversion.config import REDUCTION
+from vcvae.models.conversion.reference import SpeakerReference
 from vcvae.models.conversion.vae import DisentanglingVAE
-from vcvae.models.conversion.voice import SpeakerReference, Voice
+from vcvae.models.conversion.voice import Voice
 from vcvae.models.layers import InstanceNorm, Level, Mask
 
 MEMORY = 15.0  # seconds of speech after which running statistics forget

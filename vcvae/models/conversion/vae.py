@@ -19,7 +19,8 @@ from vcvae.models.conversion.config import DisentanglingConfig
 from vcvae.models.conversion.decoder import Decoder
 from vcvae.models.conversion.encoders import ContentEncoder, F0Encoder, SpeakerEncoder, StatisticsProjection
 from vcvae.models.conversion.modulation import EnvelopeModulation
-from vcvae.models.conversion.voice import SpeakerReference, Voice
+from vcvae.models.conversion.reference import SpeakerReference
+from vcvae.models.conversion.voice import Voice
 from vcvae.models.hub import PretrainedModel
 from vcvae.models.layers import Level, frame_mask
 

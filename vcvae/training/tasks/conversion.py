@@ -16,8 +16,9 @@ from vcvae.errors import VcvaeError
 from vcvae.features.f0 import F0Contour, yin
 from vcvae.metrics.speakers import equal_error_rate
 from vcvae.models.conversion.config import DisentanglingConfig
+from vcvae.models.conversion.reference import SpeakerReference
 from vcvae.models.conversion.vae import DisentanglingVAE
-from vcvae.models.conversion.voice import SpeakerReference, Voice
+from vcvae.models.conversion.voice import Voice
 from vcvae.training import losses
 from vcvae.training.config import MAX_STEPS, RunConfig, Speeds
 from vcvae.training.discriminators.mel import MelDiscriminator, MelDiscriminatorConfig

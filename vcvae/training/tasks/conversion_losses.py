@@ -24,8 +24,8 @@ from vcvae.errors import VcvaeError
 from vcvae.features.f0 import F0Contour
 from vcvae.features.mel import level
 from vcvae.models.conversion.config import DisentanglingConfig
+from vcvae.models.conversion.reference import SpeakerReference
 from vcvae.models.conversion.vae import DisentanglingVAE
-from vcvae.models.conversion.voice import SpeakerReference
 from vcvae.training import losses
 from vcvae.training.config import OptimizerConfig, RunConfig, Speeds
 from vcvae.training.ema import ema
