@@ -71,6 +71,13 @@ def test_load_measures_refuses_an_unknown_name(arguments):
         load_measures(**arguments)
 
 
+@pytest.mark.parametrize(("option", "arguments"), [("verifier", "verifiers"), ("quality", "qualities")])
+def test_load_measures_refuses_two_of_one_kind_whose_figures_would_have_one_name(option, arguments):
+    with pytest.raises(VcvaeError, match=rf"^--{option} working:b: beside working:a; measure with one of them"):
+        load_measures(**{arguments: ["working:a", "working:b"]})
+    assert len(load_measures(recognizers=["working:a", "working:b"])[0]) == 2
+
+
 def network(name, table, *packages, argument=""):
     for package in packages:
         if find_spec(package) is None:

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from vcvae.errors import VcvaeError
+from vcvae.errors import VcvaeError, reason
 from vcvae.evaluate.measures import NETWORK_SAMPLE_RATE, Measure, Quality, Similarity, WordErrors
 from vcvae.features.fbank import filterbank
 from vcvae.models.frozen.ecapa import load_ecapa
@@ -200,14 +200,19 @@ def load_measures(
     The word errors of the first recognizer are `word_errors`, those of others begin with their names.
 
     Raises:
-        VcvaeError: a name that no network has.
+        VcvaeError: a name that no network has; or two verifiers or predictors of one kind, whose figures would have one
+            name.
     """
     requested = [("--verifier", VERIFIERS, name) for name in dict.fromkeys(verifiers)]
     requested += [("--asr", RECOGNIZERS, name) for name in dict.fromkeys(recognizers)]
     requested += [("--quality", QUALITIES, name) for name in dict.fromkeys(qualities)]
     for option, table, name in requested:
-        if name.partition(":")[0] not in table:
+        kind = name.partition(":")[0]
+        if kind not in table:
             raise VcvaeError(f"{option} {name}: unknown; use one of: {', '.join(table)}.")
+        same = [other for _, others, other in requested if others is table and other.partition(":")[0] == kind]
+        if len(same) > 1 and table is not RECOGNIZERS:
+            raise VcvaeError(f"{option} {same[1]}: beside {same[0]}; measure with one of them in another folder.")
     measures, missing = [], {}
     for option, table, name in requested:
         kind, _, argument = name.partition(":")
@@ -216,7 +221,7 @@ def load_measures(
         except ImportError as error:
             missing[name] = f"not installed ({error}); {table[kind].install}"
         except Exception as error:  # packages raise errors of any kind for weights that they cannot find, fetch or read
-            missing[name] = f"cannot be loaded ({' '.join(str(error).split()) or type(error).__name__})"
+            missing[name] = f"cannot be loaded ({reason(error)})"
         else:
             short = f"{kind} {Path(argument).name}".strip()
             is_first = not any(isinstance(measure, WordErrors) for measure in measures)
