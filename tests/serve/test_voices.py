@@ -1,6 +1,10 @@
-"""The voices tab: one is drawn, and two are mixed."""
+"""The functions behind the page's buttons: voices are drawn and mixed, and a folder is converted."""
 
+import zipfile
+
+import numpy as np
 import pytest
+import soundfile as sf
 
 pytest.importorskip("gradio", reason="the extra web is not installed")
 
@@ -30,4 +34,23 @@ def test_voices_are_drawn_and_mixed_and_can_be_downloaded(model_with_prior):
         page.mix_voices(session.token, "other", "one", "absent", 0.5)
     with pytest.raises(gradio.Error, match="give the voice a name"):
         page.draw_voice(session.token, " ", 3)
+    sessions.close_all()
+
+
+def test_page_converts_a_folder_as_the_command_does(tiny_model, voices):
+    converter = Converter.from_pretrained(tiny_model, vocoder="griffin-lim", device="cpu")
+    sessions = Sessions()
+    page, session = Page(converter, sessions, Limits(1.0)), sessions.open()
+    voice = session.voices["spk"] = converter.voice([voices / "spk.wav"])
+    (voices / "text.wav").write_text("no audio")
+    sources = [str(voices / "src.wav"), str(voices / "text.wav")]
+    archive, rows = page.convert_folder(session.token, sources, None, "spk", True, 5.0, lambda *_: None)
+    assert rows[0] == ("src.wav", "converted")
+    assert rows[1][0] == "text.wav"
+    assert "text.wav" in rows[1][1]
+    with zipfile.ZipFile(archive) as file:
+        assert file.namelist() == ["01 src.wav"]
+        file.extractall(voices / "out")
+    converter.convert_file(voices / "src.wav", voice, voices / "expected.wav", pitch_shift=5.0)
+    np.testing.assert_array_equal(sf.read(voices / "out" / "01 src.wav")[0], sf.read(voices / "expected.wav")[0])
     sessions.close_all()

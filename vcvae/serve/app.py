@@ -76,7 +76,8 @@ class Page:
                 progress(number / len(sources), source.name)
                 try:
                     self.limits.check(source)
-                    self.converter.convert_file(source, voice, folder / f"{number + 1:02} {source.stem}.wav")
+                    output = folder / f"{number + 1:02} {source.stem}.wav"
+                    self.converter.convert_file(source, voice, output, pitch_shift=shift)
                     rows.append((source.name, "converted"))
                 except VcvaeError as error:
                     rows.append((source.name, without_folder(error)))
