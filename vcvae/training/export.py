@@ -9,7 +9,6 @@ from vcvae.documents import read_json
 from vcvae.errors import VcvaeError, shorten
 from vcvae.models.hub import CONFIG, check_vacant
 from vcvae.training import checkpoint
-from vcvae.training.config import RunConfig
 from vcvae.training.run_folder import last_checkpoint, load_task, saved_config
 
 
@@ -35,11 +34,11 @@ def export(run: Path, destination: Path, *, best: bool = False, small: bool = Fa
             )
         checkpoint.restore_weights(task, saved)
     model = task.released
-    model.release(destination, card=model_card(type(model).__name__, model, saved, config, run), small=small)
+    model.release(destination, card=model_card(type(model).__name__, model, saved, run), small=small)
     return saved["step"]
 
 
-def model_card(kind: str, model: Any, saved: dict[str, Any], config: RunConfig, run: Path) -> str:
+def model_card(kind: str, model: Any, saved: dict[str, Any], run: Path) -> str:
     """A model card in Markdown: how the weights were trained, and what their author has to add."""
     return (
         "---\nlibrary_name: vcvae\npipeline_tag: audio-to-audio\n---\n"
