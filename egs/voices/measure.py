@@ -144,6 +144,7 @@ def measure(train: Path, unseen: Path, number: int, *, model: str | None = None)
         one_sentence = between(embed([sources[0]] * number, drawn, "one sentence in drawn voices"))
         to_real = between(embed([sources[0]] * len(others), others, "one sentence in real voices"))
         own_sentences = embed(sources[:number], drawn, "a sentence for each drawn voice")
+        recorded = between(np.stack([embedder.of_recording(path) for path in first_of_each]))
         nearest = (own_sentences @ np.stack(trained).T).max(axis=1)
         constancy = [
             between(embed(sources[:SOURCES], [voice] * SOURCES, "ten sources in one voice")).mean()
@@ -156,6 +157,7 @@ def measure(train: Path, unseen: Path, number: int, *, model: str | None = None)
             progress(len(quality), len(pairs), "predicting quality")
             quality.append(predictor.rate(embedder.convert(source, voice))["distillmos"])
     own = between(own_sentences)
+    threshold = f"{THRESHOLD:g}".lstrip("0")
     drawn_quality, real_quality = np.mean(np.reshape(quality, (2, -1)), axis=1)
     return [
         (
@@ -168,10 +170,14 @@ def measure(train: Path, unseen: Path, number: int, *, model: str | None = None)
             _text(one_sentence.mean(), one_sentence.max()),
             f"{_text(to_real.mean(), to_real.max())} ({len(others)} voices)" if len(to_real) else "",
         ),
-        ("any two, each voice with a sentence of its own: mean, largest", _text(own.mean(), own.max()), ""),
+        (
+            "any two, each voice with a sentence of its own: mean, largest",
+            _text(own.mean(), own.max()),
+            f"{_text(recorded.mean(), recorded.max())} (recordings of {len(speakers)} speakers)",
+        ),
         (
             f"the most similar of {len(trained)} training speakers: mean, largest ({(nearest > THRESHOLD).sum()} of "
-            f"{number} above {THRESHOLD:g})",
+            f"{number} above {threshold})",
             _text(nearest.mean(), nearest.max()),
             "",
         ),
