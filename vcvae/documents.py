@@ -155,15 +155,25 @@ def read_text(path: str | Path, max_bytes: int, *, advice: str) -> str:
     Raises:
         VcvaeError: it cannot be read, is no file, is larger than `max_bytes`, or not text.
     """
+    data = read_bytes(path, max_bytes, advice=advice)
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise VcvaeError(f"{path}: not UTF-8 text (byte {error.start}); {advice}.") from None
+
+
+def read_bytes(path: str | Path, max_bytes: int, *, advice: str) -> bytes:
+    """All of a file.
+
+    Raises:
+        VcvaeError: it cannot be read, is no file, or is larger than `max_bytes`.
+    """
     check_file(path, advice=advice)
     with disk_errors(path, "read", advice=advice), open(path, "rb") as file:
         data = file.read(max_bytes + 1)
     if len(data) > max_bytes:
         raise VcvaeError(f"{path}: larger than {max_bytes / 2**20:g} MiB, which no such file is; {advice}.")
-    try:
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise VcvaeError(f"{path}: not UTF-8 text (byte {error.start}); {advice}.") from None
+    return data
 
 
 def _is_deeper(values: Any, depth: int) -> bool:

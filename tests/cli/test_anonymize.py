@@ -94,6 +94,8 @@ def test_anonymize_refuses_what_would_give_speakers_away(run, talks):
     (talks.parent / "short").write_bytes(b"secret")
     assert "can be guessed" in run("--key", talks.parent / "short")[2]
     assert "make a key" in run("--key", talks.parent / "absent")[2]
+    (talks.parent / "long").write_bytes(bytes(2**20 + 1))
+    assert "larger than 1 MiB" in run("--key", talks.parent / "long")[2]
     assert not out.exists()
 
 

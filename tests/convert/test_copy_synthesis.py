@@ -8,7 +8,7 @@ from vcvae.convert import chunks
 from vcvae.convert.copy_synthesis import mel_file_pieces, vocode
 from vcvae.errors import VcvaeError
 from vcvae.features.mel import MelSpectrogram
-from vcvae.vocoder import GriffinLim, load_vocoder
+from vcvae.vocoder import GriffinLim, HiFiGAN, HiFiGANConfig, load_vocoder
 
 RATE = 22050
 
@@ -89,3 +89,11 @@ def test_vocode_of_loud_speech_keeps_its_level_without_clipping(tmp_path, neural
     copy = vocode(tmp_path / "a.wav", neural)
     assert np.abs(copy).max() < 1
     assert 20 * np.log10(copy.std() / samples.std()) == pytest.approx(0, abs=0.5)
+
+
+def test_vocode_takes_a_vocoder_without_buffers(tmp_path):
+    vocoder = HiFiGAN(HiFiGANConfig(upsample_initial_channel=16)).eval()
+    assert not list(vocoder.buffers())
+    samples = speak("ao", seconds=0.3)
+    sf.write(tmp_path / "a.wav", samples, RATE)
+    assert vocode(tmp_path / "a.wav", vocoder).shape == samples.shape

@@ -65,6 +65,9 @@ def test_find_commonvoice_refuses_a_table_that_is_a_pointer_or_lacks_columns(tmp
     table.write_text("speaker\tfile\na\tb.mp3\n")
     with pytest.raises(VcvaeError, match="lacks client_id or path"):
         find("commonvoice", tmp_path)
+    table.write_text("\n\n")
+    with pytest.raises(VcvaeError, match="lacks client_id or path"):
+        find("commonvoice", tmp_path)
     table.write_text("x" * 100_000)
     with pytest.raises(VcvaeError, match="line 1 is longer"):
         find("commonvoice", tmp_path)

@@ -1,7 +1,10 @@
 import json
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from tests.properties import QUICK, read_or_refused
 from vcvae.errors import VcvaeError
 from vcvae.evaluate import compare
 
@@ -46,3 +49,23 @@ def test_compare_refuses_what_is_no_report(tmp_path, text):
     (tmp_path / "report.json").write_text(text)
     with pytest.raises(VcvaeError, match="not a report of this version"):
         compare([tmp_path])
+
+
+PLAIN = st.none() | st.booleans() | st.sampled_from([10**400, -1, 0.5, "x", "a|b"])
+
+
+@QUICK
+@given(data=st.data())
+def test_compare_refuses_whatever_is_in_a_report(tmp_path, data):
+    folder = tmp_path / "made"
+    if not folder.exists():
+        write(folder, similarity=0.5, accepted=0.1, cost={"seconds": 5.25})
+    report = json.loads((folder / "report.json").read_text())
+    parent, key = report, data.draw(st.sampled_from(sorted(report)))
+    while isinstance(parent[key], dict) and data.draw(st.booleans()):
+        parent = parent[key]
+        key = data.draw(st.sampled_from(sorted(parent)))
+    parent[key] = data.draw(
+        PLAIN | st.lists(PLAIN, max_size=2) | st.dictionaries(st.sampled_from(["mean", "a"]), PLAIN)
+    )
+    read_or_refused(lambda path: compare([path.parent]), tmp_path / "report.json", json.dumps(report).encode())

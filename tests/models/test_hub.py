@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from tests.properties import QUICK, read_or_refused
 from vcvae.errors import VcvaeError
 from vcvae.models import load_model
-from vcvae.models.hub import CONFIG, WEIGHTS, read_checkpoint
+from vcvae.models.hub import CONFIG, WEIGHTS, check_weights, read_checkpoint
 
 NAME = "content.head.weight"  # (8, 16) in the smallest model
 
@@ -94,3 +94,32 @@ def test_read_checkpoint_refuses_a_compressed_archive(tmp_path):
             packed.writestr(entry.filename, stored.read(entry), zipfile.ZIP_DEFLATED)
     with pytest.raises(VcvaeError, match=r"packed\.pt: not a test"):
         read_checkpoint(tmp_path / "packed.pt", of="a test")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda x: x.to_sparse(),
+        lambda x: x.to("meta"),
+        lambda x: x.to(torch.float8_e4m3fn),
+        lambda x: torch.quantize_per_tensor(x, 0.1, 0, torch.qint8),
+        lambda x: torch.nested.nested_tensor([x[0], x[1, :2]]),
+        lambda x: torch.sparse_coo_tensor(torch.zeros(1, 1, dtype=torch.long), torch.ones(1), (2**40,)),
+    ],
+    ids=["sparse", "meta", "float8", "quantized", "nested", "sparse and huge"],
+)
+@pytest.mark.filterwarnings("ignore")  # torch warns of these kinds
+def test_tensors_of_other_kinds_are_refused(tmp_path, change):
+    weights = {"w": change(torch.ones(8, 16))}
+    torch.save(weights, tmp_path / "a.pt")
+    with pytest.raises(VcvaeError, match=r"a\.pt: not a test"):
+        read_checkpoint(tmp_path / "a.pt", of="a test")
+    with pytest.raises(VcvaeError, match="'w' is no plain tensor"):
+        check_weights(weights, {"w": torch.ones(8, 16)}, path=tmp_path / "a.pt", config="a test")
+
+
+def test_strided_tensors_of_one_number_are_read_without_memory_for_all(tmp_path):
+    torch.save({"w": torch.zeros(1).expand(2**40)}, tmp_path / "a.pt")
+    weights = read_checkpoint(tmp_path / "a.pt", of="a test")
+    with pytest.raises(VcvaeError, match=r"'w' is \(1099511627776,\) here and \(8,\) by a test"):
+        check_weights(weights, {"w": torch.ones(8)}, path=tmp_path / "a.pt", config="a test")

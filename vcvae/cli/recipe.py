@@ -24,8 +24,9 @@ from pydantic import BeforeValidator, Field, TypeAdapter
 
 import vcvae
 from vcvae.config import Config, override, read_yaml
+from vcvae.documents import MAX_JSON_BYTES, read_bytes
 from vcvae.environment import following_this_process
-from vcvae.errors import VcvaeError, check_file, check_folder, disk_errors, replacing
+from vcvae.errors import VcvaeError, check_folder, disk_errors, replacing
 
 FILE = "recipe.yaml"
 FINISHED = "steps.json"
@@ -295,10 +296,10 @@ def _read_finished(output: Path) -> dict[str, str]:
     path = output / FINISHED
     if not path.exists():
         return {}
-    check_file(path)
+    data = read_bytes(path, MAX_JSON_BYTES, advice="remove it, and all steps are run again")
     try:
-        return _FINISHED.validate_json(path.read_bytes(), strict=True)
-    except (OSError, ValueError):
+        return _FINISHED.validate_json(data, strict=True)
+    except ValueError:
         raise VcvaeError(f"{path}: not the list of finished steps; remove it, and all steps are run again.") from None
 
 

@@ -14,12 +14,13 @@ from torch import Tensor
 from vcvae.convert.converter import Converter
 from vcvae.convert.draw import APART
 from vcvae.convert.encoder import Recording, average_voice
+from vcvae.documents import read_bytes
 from vcvae.errors import VcvaeError
 from vcvae.models.conversion.voice import Voice
 from vcvae.torch_state import own_torch_state
 
 KEY_BYTES = 32  # of a key that is made here
-MIN_KEY_BYTES = 16
+MIN_KEY_BYTES, MAX_KEY_BYTES = 16, 2**20
 SOURCE_SIMILARITY = 0.4  # cosine of centred embeddings with the source speaker, below which a drawn voice is not near
 ATTEMPTS = 50  # drawn voices, until one is far enough
 SOURCES = 3  # recordings of a speaker, from whose first half minutes their embedding is taken
@@ -29,13 +30,10 @@ def read_key(path: str | Path) -> bytes:
     """The key in a file, all of its bytes.
 
     Raises:
-        VcvaeError: it cannot be read, or has fewer than `MIN_KEY_BYTES`.
+        VcvaeError: it cannot be read, or has fewer than `MIN_KEY_BYTES` or more than `MAX_KEY_BYTES`.
     """
     advice = f"make a key: head -c {KEY_BYTES} /dev/urandom > {path}"
-    try:
-        key = Path(path).read_bytes()
-    except OSError as error:
-        raise VcvaeError(f"{path}: cannot be read ({error.strerror}); {advice}") from None
+    key = read_bytes(path, MAX_KEY_BYTES, advice=advice)
     if len(key) < MIN_KEY_BYTES:
         raise VcvaeError(f"{path}: {len(key)} bytes can be guessed, and a key needs {MIN_KEY_BYTES}; {advice}")
     return key

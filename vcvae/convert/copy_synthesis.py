@@ -89,5 +89,4 @@ def mel_file_pieces(path: str | Path, n_mels: int) -> Iterator[tuple[np.ndarray,
 @torch.inference_mode()
 def synthesize(vocoder: Vocoder, mel: Tensor) -> np.ndarray:
     """Ln-mel (n_mels, frames) → samples (samples,), float32."""
-    device = next(vocoder.buffers()).device
-    return vocoder(mel[None].to(device))[0].float().cpu().numpy()
+    return vocoder(mel[None].to(vocoder.device))[0].float().cpu().numpy()

@@ -112,7 +112,16 @@ def voice_key(targets: Iterable[np.ndarray], sources: Iterable[str | Path | np.n
     for source in sources:
         if is_path(source):
             with suppress(OSError):  # one that cannot be read is left out of fine-tuning, too
-                digest.update(hashlib.sha256(Path(source).read_bytes()).digest())
+                digest.update(_file_digest(source))
         else:
             digest.update(hashlib.sha256(np.ascontiguousarray(source, np.float32)).digest())
     return digest.hexdigest()[:32]
+
+
+def _file_digest(path: str | Path) -> bytes:
+    """SHA-256 of a file, which may be a recording of hours."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(2**20):
+            digest.update(block)
+    return digest.digest()

@@ -141,7 +141,7 @@ def _commonvoice(root: Path) -> Files:
         if audio.is_pointer(table):
             raise VcvaeError(f"{table}: a Git LFS pointer, not the table itself; run 'git lfs pull' in {root}.")
         lines = read_lines(table)
-        columns = next(lines)[1].split("\t")
+        columns = next(lines, (1, ""))[1].split("\t")
         if not {"client_id", "path"} <= set(columns):
             raise VcvaeError(f"{table}: lacks client_id or path in its first line; unpack its archive again.")
         for number, line in lines:

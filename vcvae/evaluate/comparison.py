@@ -28,8 +28,8 @@ def compare(folders: Sequence[Path]) -> str:
         report = read_json(folder / "report.json", advice="give the output folder of 'vcvae evaluate'")
         try:
             for label, column, value in _figures(report, folder.resolve().name):
-                rows.setdefault(label, {}).setdefault(column, value)
-        except (KeyError, TypeError, AttributeError, ValueError):
+                rows.setdefault(str(label), {}).setdefault(column, value)
+        except (KeyError, TypeError, AttributeError, ValueError, OverflowError):
             raise VcvaeError(
                 f"{folder / 'report.json'}: not a report of this version; run 'vcvae evaluate' again."
             ) from None

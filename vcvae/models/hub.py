@@ -205,7 +205,7 @@ def read_checkpoint(path: Path, *, of: str, key: str | None = None) -> dict[str,
     if key is not None:
         weights = weights.get(key) if isinstance(weights, dict) else None
     if not (isinstance(weights, dict) and all(isinstance(name, str) for name in weights)) or not all(
-        isinstance(value, Tensor) for value in weights.values()
+        isinstance(value, Tensor) and _is_plain(value) for value in weights.values()
     ):
         holds = "weights by name" if key is None else f"{{'{key}': weights}}"
         raise VcvaeError(f"{path}: not {of}; it should hold the authors' {holds}.")
@@ -223,6 +223,18 @@ def read_saved(path: Path, *, mmap: bool = False) -> Any:
             if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
                 raise ValueError("it is compressed, which torch.save never does")  # and could unpack to any size
     return torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
+
+
+def _is_plain(tensor: Tensor) -> bool:
+    """Whether a tensor holds its numbers one by one: it is not sparse, quantized or nested, nor one without numbers."""
+    is_special = tensor.is_nested or tensor.is_quantized or tensor.is_meta or tensor.layout is not torch.strided
+    return not is_special and tensor.dtype in _NUMBERS
+
+
+_NUMBERS = (
+    *(torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.bool, torch.uint8),
+    *(torch.int8, torch.int16, torch.int32, torch.int64),
+)
 
 
 def build(make: Callable[[], M], weights: dict[str, Tensor], *, path: Path, config: str) -> M:
@@ -256,6 +268,11 @@ def check_weights(
     Raises:
         VcvaeError: a weight that is absent, of another shape or type, unknown, or not finite.
     """
+    for name, weight in weights.items():
+        if not (_is_plain(weight) or weight.is_complex()):
+            raise VcvaeError(
+                f"{path}: '{shorten(name)}' is no plain tensor of numbers; {advice or 'give other weights'}."
+            )
     for name in sorted(weights.keys() | expected.keys()):
         here = tuple(weights[name].shape) if name in weights else "absent"
         there = tuple(expected[name].shape) if name in expected else "absent"

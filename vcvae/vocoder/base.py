@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
+
+import torch
 from torch import Tensor, nn
 
 from vcvae.features.f0 import F0Contour
@@ -24,6 +27,11 @@ class Vocoder(nn.Module):
     def synthesize(self, mel: Tensor, f0: F0Contour) -> Tensor:
         """The same with a given F0, (batch, ceil(frames / 2)), for vocoders that use one."""
         return self(mel)
+
+    @property
+    def device(self) -> torch.device:
+        """Where it computes: a vocoder has parameters, or buffers such as windows, or both."""
+        return next(itertools.chain(self.parameters(), self.buffers())).device
 
     def for_predicted_mels(self) -> Vocoder:
         """This vocoder with its post-processing for predicted mels, if it has one; both share all tensors."""

@@ -186,7 +186,7 @@ def fold_weight_norm(state: dict[str, Tensor]) -> dict[str, Tensor]:
         for key in [key for key in state if key.endswith(g_name)]:
             layer = key.removesuffix(g_name)
             g, v = state[key], state.get(layer + v_name)
-            if v is not None and v.ndim == 3 and g.shape == (len(v), 1, 1):
+            if v is not None and v.is_floating_point() and v.ndim == 3 and g.shape == (len(v), 1, 1):
                 del state[key], state[layer + v_name]
                 state[layer + "weight"] = g * v / torch.linalg.vector_norm(v, dim=(1, 2), keepdim=True)
     return state
