@@ -37,6 +37,17 @@ def test_voices_are_drawn_and_mixed_and_can_be_downloaded(model_with_prior):
     sessions.close_all()
 
 
+def test_voice_of_a_recording_has_the_name_that_the_page_asks_for(tiny_model, voices):
+    converter = Converter.from_pretrained(tiny_model, vocoder="griffin-lim", device="cpu")
+    sessions = Sessions()
+    page, session = Page(converter, sessions, Limits(1.0)), sessions.open()
+    recordings = [str(voices / "spk.wav")]
+    *_, path = page.make_voice(session.token, recordings, " Ann ", True, False, lambda *_: None)
+    assert Voice.load(path).card.name == "Ann"
+    assert list(session.voices) == ["Ann"]
+    sessions.close_all()
+
+
 def test_page_converts_a_folder_as_the_command_does(tiny_model, voices):
     converter = Converter.from_pretrained(tiny_model, vocoder="griffin-lim", device="cpu")
     sessions = Sessions()

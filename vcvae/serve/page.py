@@ -16,7 +16,7 @@ from vcvae import audio
 from vcvae.convert.converter import Converter
 from vcvae.defaults import VOICE_STEPS
 from vcvae.errors import VcvaeError
-from vcvae.models.conversion.voice import Voice, VoiceCard
+from vcvae.models.conversion.voice import Voice
 from vcvae.serve import comparison
 from vcvae.serve.api import read_voice, without_folder
 from vcvae.serve.limits import Limits
@@ -88,7 +88,7 @@ class Page:
         """→ the lists of voices, and the file to download."""
         with _sentences():
             session, name = self._session(token), _checked_name(name)
-            voice = self._take_voice(session, recordings, RECORDINGS, consent, learn_first, progress, name=name)
+            voice = self._take_voice(session, recordings, RECORDINGS, consent, learn_first, progress)
             return self._keep(session, name, voice)
 
     def draw_voice(self, token, name, seed, progress=gradio.Progress()):  # noqa: B008
@@ -97,7 +97,7 @@ class Page:
             session, name = self._session(token), _checked_name(name)
             progress(0.1, "drawing")
             voice = self.converter.draw(seed=int(seed or 0))
-            return self._keep(session, name, replace(voice, card=replace(voice.card, name=name)))
+            return self._keep(session, name, voice)
 
     def mix_voices(self, token, name, first, second, weight):
         """→ the lists of voices with one between two others, and the file to download."""
@@ -107,7 +107,7 @@ class Page:
                 if part not in session.voices:
                     raise VcvaeError("mixture: choose two voices of this tab.")
             voice = Voice.mix([session.voices[first], session.voices[second]], [1 - weight, weight])
-            return self._keep(session, name, replace(voice, card=replace(voice.card, name=name)))
+            return self._keep(session, name, voice)
 
     def delete_voice(self, token, name):
         """→ the lists of voices."""
@@ -138,7 +138,7 @@ class Page:
             raise VcvaeError("the page was opened too long ago; load it again.")
         return session
 
-    def _take_voice(self, session, target, voice_name, consent, learn_first, progress, name="") -> Voice:
+    def _take_voice(self, session, target, voice_name, consent, learn_first, progress) -> Voice:
         if not consent:
             raise VcvaeError("consent: tick that you have the right to use this voice.")
         if voice_name and voice_name != RECORDINGS:
@@ -157,10 +157,11 @@ class Page:
         def learning(done: int, total: int | None, description: str) -> None:
             progress((done, total or VOICE_STEPS), f"learning the voice: {description}")
 
-        return self.converter.learn(paths, card=VoiceCard(name=name), progress=learning)
+        return self.converter.learn(paths, progress=learning)
 
     def _keep(self, session: Session, name: str, voice: Voice) -> tuple:
-        """The lists of voices with a new one, and its file."""
+        """The lists of voices with a new one, and its file; `name` is that of the file's card, too."""
+        voice = replace(voice, card=replace(voice.card, name=name))
         session.voices[name] = voice
         path = session.folder / f"voice-{len(session.voices)}.voice"
         voice.save(path)
