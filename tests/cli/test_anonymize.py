@@ -102,6 +102,7 @@ def test_anonymize_refuses_what_would_give_speakers_away(run, talks):
 def test_anonymizer_is_never_near_the_source(model_with_prior, talks, monkeypatch):
     converter = Converter.from_pretrained(model_with_prior, vocoder="griffin-lim", device="cpu")
     recordings = [talks / "ann" / "1.wav"]
+    monkeypatch.setattr(anonymize, "CANDIDATES", 1)
     first = anonymize.Anonymizer(converter, key=KEY)
     voice = first.voice("ann", recordings)
     source = converter.model.centred_embedding(converter.voice(recordings))
@@ -111,3 +112,17 @@ def test_anonymizer_is_never_near_the_source(model_with_prior, talks, monkeypatc
     other = second.voice("ann", recordings)
     assert second.seeds["ann"] != first.seeds["ann"]
     assert float((source @ second._embedding(other)).item()) < cosine
+
+
+def test_anonymizer_takes_the_voice_least_similar_to_the_source(model_with_prior, talks):
+    converter = Converter.from_pretrained(model_with_prior, vocoder="griffin-lim", device="cpu")
+    recordings = [talks / "ann" / "1.wav"]
+    anonymizer = anonymize.Anonymizer(converter, key=KEY)
+    anonymizer.voice("ann", recordings)
+    source = converter.model.centred_embedding(converter.voice(recordings))[0]
+    similarities = {}
+    for attempt in range(anonymize.CANDIDATES):
+        seed = anonymizer._seed("ann", attempt)
+        similarities[seed] = float(converter.model.centred_embedding(converter.draw(seed=seed))[0] @ source)
+    assert len(set(similarities.values())) == anonymize.CANDIDATES
+    assert anonymizer.seeds["ann"] == min(similarities, key=similarities.get)

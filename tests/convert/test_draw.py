@@ -4,13 +4,17 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from tests.corpus import TINY, TINY_ECAPA
 from tests.synthetic import speak
-from vcvae import Converter
+from vcvae import Converter, Encoder
 from vcvae.convert import draw
 from vcvae.errors import VcvaeError
 from vcvae.features.f0 import F0Statistics
 from vcvae.models.conversion import prior as prior_module
+from vcvae.models.conversion.config import DisentanglingConfig
 from vcvae.models.conversion.prior import VoicePrior
+from vcvae.models.conversion.vae import DisentanglingVAE
+from vcvae.models.frozen.speaker_similarity import SpeakerSimilarityNet, SpeakerSimilarityNetConfig
 from vcvae.models.hub import fingerprint
 from vcvae.vocoder import GriffinLim
 
@@ -55,9 +59,47 @@ def test_drawn_voice_refuses_what_cannot_be(converter, monkeypatch):
     with pytest.raises(VcvaeError, match="for another model"):
         Converter(converter.model, converter.vocoder).draw()  # with the released prior
     monkeypatch.setattr(draw, "APART", 0.1)
+    monkeypatch.setattr(draw, "ATTEMPTS", 2)
     alike = converter.voice([speak("aiueo", seconds=1.0)])
     with pytest.raises(VcvaeError, match="far enough from others"):
         converter.draw(avoid=[alike])
+
+
+@pytest.fixture
+def with_statistics(converter, monkeypatch):
+    """A drawing for an untrained model that takes statistics of a speaker network, the network, and a prior."""
+    net = SpeakerSimilarityNet(SpeakerSimilarityNetConfig(**TINY_ECAPA)).eval()
+    monkeypatch.setattr(SpeakerSimilarityNet, "from_pretrained", lambda _: net)
+    sizes = TINY | {"speaker_statistics": net.outputs, "statistics_latent": 5}
+    encoder = Encoder(DisentanglingVAE(DisentanglingConfig(**sizes)))
+    torch.nn.init.normal_(encoder.model.statistics.centre, std=0.1)
+    return draw.Drawing(encoder), net, converter.prior
+
+
+def test_drawn_voice_avoids_those_of_similar_statistics(with_statistics, monkeypatch):
+    drawing, _, prior = with_statistics
+    monkeypatch.setattr(draw, "APART", 2.0)
+    monkeypatch.setattr(draw, "STATISTICS_APART", 2.0)
+    first = drawing.draw(prior, seed=0)
+    assert torch.equal(drawing.draw(prior, seed=0, avoid=[first.voice]).statistics, first.statistics)
+    monkeypatch.setattr(draw, "STATISTICS_APART", 0.9999)
+    other = drawing.draw(prior, seed=0, avoid=[first.voice])
+    cosine = F.cosine_similarity(other.voice.reference.statistics, first.voice.reference.statistics)
+    assert float(cosine) < 0.9999
+
+
+def test_statistics_are_those_of_the_speaker_network(with_statistics):
+    drawing, net, prior = with_statistics
+    drawn = drawing.draw(prior, seed=0)
+    projected = drawn.voice.reference.statistics[0]
+    # The projection is linear but for the centre: the mean of its outputs is the output for the mean.
+    mean = drawn.statistics[None] * torch.linspace(0.9, 1.0, 101)[:, None]  # of unit vectors, it is a bit shorter
+    with torch.no_grad():
+        distances = (drawing.model.statistics(mean) - projected).norm(dim=1)
+    assert float(distances.min()) < 1e-2 * float(projected.norm())
+    references = drawing.encoder.load_references([speak("aiu", seconds=1.0), speak("oe", seconds=1.0)])
+    expected = torch.cat([net(reference.mel) for reference in references]).mean(dim=0) - drawing.model.statistics.centre
+    torch.testing.assert_close(drawing.centred_statistics(references), F.normalize(expected, dim=0))
 
 
 @pytest.mark.slow

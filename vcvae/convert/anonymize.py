@@ -6,13 +6,14 @@ import hashlib
 import hmac
 import secrets
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from vcvae.convert.converter import Converter
-from vcvae.convert.draw import APART
+from vcvae.convert.draw import APART, DrawnVoice
 from vcvae.convert.encoder import Recording, average_voice
 from vcvae.documents import read_bytes
 from vcvae.errors import VcvaeError
@@ -22,7 +23,8 @@ from vcvae.torch_state import own_torch_state
 KEY_BYTES = 32  # of a key that is made here
 MIN_KEY_BYTES, MAX_KEY_BYTES = 16, 2**20
 SOURCE_SIMILARITY = 0.4  # cosine of centred embeddings with the source speaker, below which a drawn voice is not near
-ATTEMPTS = 50  # drawn voices, until one is far enough
+CANDIDATES = 3  # drawn voices that are far enough, of which the least similar one is taken
+ATTEMPTS = 50  # drawn voices, until there are so many
 SOURCES = 3  # recordings of a speaker, from whose first half minutes their embedding is taken
 
 
@@ -37,6 +39,14 @@ def read_key(path: str | Path) -> bytes:
     if len(key) < MIN_KEY_BYTES:
         raise VcvaeError(f"{path}: {len(key)} bytes can be guessed, and a key needs {MIN_KEY_BYTES}; {advice}")
     return key
+
+
+@dataclass(frozen=True)
+class _Source:
+    """A speaker: the centred embedding, (speaker_latent,), and the frozen network's statistics, less their mean."""
+
+    embedding: Tensor
+    statistics: Tensor
 
 
 class Anonymizer:
@@ -63,29 +73,47 @@ class Anonymizer:
     def voice(self, name: str, recordings: Iterable[Recording]) -> Voice:
         """The voice of a name: never near that of the recordings, by the name's speaker.
 
+        Conversions stay somewhat more similar to their source than to other speakers. So of `CANDIDATES` voices, each
+        far by the embeddings, the one is taken that a frozen speaker network finds least similar to the source. Of
+        more voices it would be the same kind for all utterances of a speaker, and link them.
+
         Raises:
             VcvaeError: none was found.
         """
         if name in self._voices:
             return self._voices[name]
-        source = self._source_embedding(recordings)
-        others = [self._embedding(voice) for voice in self._voices.values()]
+        source = self._source(recordings)
+        candidates: list[tuple[float, int, Voice]] = []  # similarity to the source, seed, voice
+        error = VcvaeError(f"{name}: none of {ATTEMPTS} drawn voices is far enough from the source; give another key.")
         for attempt in range(ATTEMPTS):
             seed = self._seed(name, attempt)
             try:
-                voice = self.converter.draw(seed=seed)
-            except VcvaeError:
-                if attempt == ATTEMPTS - 1:
-                    raise
+                drawn = self._draw(seed)
+            except VcvaeError as failure:
+                error = failure
                 continue
-            embedding = self._embedding(voice)
-            is_far = source is None or float(embedding @ source) < SOURCE_SIMILARITY
-            if is_far and all(float(embedding @ other) < APART for other in others):
-                self.seeds[name] = seed
-                if self._apart:
-                    self._voices[name] = voice
-                return voice
-        raise VcvaeError(f"{name}: none of {ATTEMPTS} drawn voices is far enough from the source; give another key.")
+            if self._is_far(drawn.voice, source):
+                similarity = float(drawn.statistics @ source.statistics) if source else 0.0
+                candidates.append((similarity, seed, drawn.voice))
+            if len(candidates) == (CANDIDATES if source else 1):
+                break
+        if not candidates:
+            raise error
+        _, self.seeds[name], voice = min(candidates, key=lambda candidate: candidate[0])
+        if self._apart:
+            self._voices[name] = voice
+        return voice
+
+    def _is_far(self, voice: Voice, source: _Source | None) -> bool:
+        """Whether a voice is far from the source's, and apart from those of other names."""
+        embedding = self._embedding(voice)
+        if source and float(embedding @ source.embedding) >= SOURCE_SIMILARITY:
+            return False
+        return all(float(embedding @ self._embedding(other)) < APART for other in self._voices.values())
+
+    @own_torch_state()
+    def _draw(self, seed: int) -> DrawnVoice:
+        return self.converter.drawing.draw(self.converter.prior, seed=seed)
 
     def _seed(self, name: str, attempt: int) -> int:
         digest = hmac.digest(self._key, f"{attempt} {name}".encode(), hashlib.sha256)
@@ -97,7 +125,10 @@ class Anonymizer:
 
     @own_torch_state()
     @torch.inference_mode()
-    def _source_embedding(self, recordings: Iterable[Recording]) -> Tensor | None:
-        """The centred speaker embedding of a source, (speaker_latent,); None where no recording can be used."""
+    def _source(self, recordings: Iterable[Recording]) -> _Source | None:
+        """The speaker of recordings; None where none can be used."""
         references = self.converter.load_sources(list(recordings)[:SOURCES])
-        return self._embedding(average_voice(self.converter.model, references)) if references else None
+        if not references:
+            return None
+        embedding = self._embedding(average_voice(self.converter.model, references))
+        return _Source(embedding, self.converter.drawing.centred_statistics(references))

@@ -209,7 +209,7 @@ class Converter(Encoder):
                 others.
         """
         like = like and self.fitted(like)
-        return self._drawing.draw(self.prior, seed=seed, f0=f0, like=like, distance=distance, avoid=avoid)
+        return self.drawing.draw(self.prior, seed=seed, f0=f0, like=like, distance=distance, avoid=avoid).voice
 
     @cached_property
     def prior(self) -> VoicePrior:
@@ -227,7 +227,8 @@ class Converter(Encoder):
         return prior
 
     @cached_property
-    def _drawing(self) -> Drawing:
+    def drawing(self) -> Drawing:
+        """Draws voices for the model."""
         return Drawing(self)
 
     def _encode_sources(self, recordings: list[Recording], sample_rate: int | None) -> Sources:

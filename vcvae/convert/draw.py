@@ -10,16 +10,17 @@ What counts as the voice, and is compared with those of real speakers, is the em
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
-from dataclasses import replace
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from vcvae import audio
 from vcvae.augment.voice import VoiceAugmentation, VoiceAugmentationConfig
+from vcvae.convert.encoder import Encoder, ReferenceMel, average_voice
 from vcvae.defaults import VOICE_DISTANCE
 from vcvae.errors import VcvaeError
 from vcvae.features.f0 import MAX_F0, MIN_F0, F0Statistics
@@ -27,11 +28,8 @@ from vcvae.models.conversion.prior import MAX_SIMILARITY, VoicePrior
 from vcvae.models.conversion.voice import Voice, VoiceCard
 from vcvae.pretrained import SENTENCES
 
-if TYPE_CHECKING:
-    from vcvae.convert.encoder import Encoder, ReferenceMel
-
 CANDIDATES = 512  # samples of the prior, of which those near a training speaker are left out
-ATTEMPTS = 16  # of them that are made into a voice, until one is far enough from all others
+ATTEMPTS = 32  # of them that are made into a voice, until one is far enough from all others
 NEIGHBOURS = 8  # sentences whose speakers are the most similar ones
 VARIANTS = 6  # of each, with other formants and another long-term spectrum
 CHANGE = VoiceAugmentationConfig(probability=1.0, warp=0.24, formant_tilt=0.1, equalizer=4.8)
@@ -40,7 +38,19 @@ FRAMES = 256  # ... mel frames of each, 3 s
 BISECTIONS = 6  # of the way from a voice to another one
 TOLERANCE = 0.05  # of the distance that is reached
 APART = 0.85  # cosine below which two voices are different ones; of one speaker's utterances it is .97
+STATISTICS_APART = 0.7  # the same of a frozen network's statistics, with which other networks agree more
 CONSENT = "nobody's voice: drawn from the prior of voices"
+
+
+@dataclass(frozen=True)
+class DrawnVoice:
+    """A drawn voice, and what the frozen speaker network makes of conversions to it, (statistics,) of unit length.
+
+    For a model that takes no such statistics these are the centred speaker embedding.
+    """
+
+    voice: Voice
+    statistics: Tensor
 
 
 class Drawing:
@@ -58,7 +68,13 @@ class Drawing:
     @cached_property
     def _sentence_embeddings(self) -> Tensor:
         """Their centred speaker embeddings, (sentences, speaker_latent)."""
-        return torch.cat([self.embedding(self.model.voice(s.mel, valid_bands=s.valid_bands)) for s in self._sentences])
+        return torch.cat([self._embed(sentence) for sentence in self._sentences])
+
+    @cached_property
+    def _sentence_mels(self) -> list[Tensor]:
+        """The starts of some of them, which are converted to voices, (1, n_mels, frames)."""
+        step = max(1, len(self._sentences) // SYNTHESIZED)
+        return [sentence.mel[..., :FRAMES] for sentence in self._sentences[::step][:SYNTHESIZED]]
 
     @torch.inference_mode()
     def draw(
@@ -70,34 +86,41 @@ class Drawing:
         like: Voice | None = None,
         distance: float = VOICE_DISTANCE,
         avoid: Iterable[Voice] = (),
-    ) -> Voice:
+    ) -> DrawnVoice:
         """A voice of the prior; the arguments are those of `vcvae.Converter.draw`."""
         _check(f0, distance)
         speakers = prior.sample(CANDIDATES, seed=seed)
         if f0:
             speakers = speakers[(speakers.f0_statistics.mean - math.log2(f0)).abs().argsort()]
-        others = torch.cat([prior.speakers[:0], *(self.embedding(voice).cpu() for voice in avoid)])
+        others = [voice.to(self.encoder.device) for voice in avoid]
         card = VoiceCard(consent=CONSENT, note=f"seed {seed}", seconds=SYNTHESIZED * FRAMES / self._frame_rate)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             for number in range(min(ATTEMPTS, len(speakers.embeddings))):
-                voice = self._make(speakers.embeddings[number], speakers.f0_statistics[number : number + 1])
+                drawn = self._make(speakers.embeddings[number], speakers.f0_statistics[number : number + 1])
                 if like is not None:
-                    voice = self._between(like, voice, distance)
-                if voice is not None and self._is_apart(voice, prior, others):
-                    statistics = voice.f0_statistics
+                    drawn = self._between(like, drawn.voice, distance)
+                if drawn is not None and self._is_apart(drawn.voice, prior, others):
+                    f0_statistics = drawn.voice.f0_statistics
                     if f0:
-                        statistics = replace(statistics, mean=torch.full_like(statistics.mean, math.log2(f0)))
-                    return replace(voice, f0_statistics=statistics, fingerprint=self.encoder.fingerprint, card=card)
+                        mean = torch.full_like(f0_statistics.mean, math.log2(f0))
+                        f0_statistics = replace(f0_statistics, mean=mean)
+                    made = {"f0_statistics": f0_statistics, "fingerprint": self.encoder.fingerprint, "card": card}
+                    return replace(drawn, voice=replace(drawn.voice, **made))
         raise VcvaeError(
             f"seed {seed}: none of {ATTEMPTS} drawn voices is far enough from others; give another seed"
             f"{', or another distance' if like is not None else ''}."
         )
 
-    def _is_apart(self, voice: Voice, prior: VoicePrior, others: Tensor) -> bool:
-        """Whether a voice is none of the training speakers', nor one of others, centred (voices, speaker_latent)."""
-        embedding = self.embedding(voice).cpu()
-        return bool((prior.nearest(embedding) < MAX_SIMILARITY).all() and (embedding @ others.mT < APART).all())
+    def _is_apart(self, voice: Voice, prior: VoicePrior, others: Iterable[Voice]) -> bool:
+        """Whether a voice is none of the training speakers', nor one of others."""
+        is_somebody = float(prior.nearest(self.embedding(voice).cpu())) >= MAX_SIMILARITY
+        return not is_somebody and not any(self._are_alike(voice, other) for other in others)
+
+    def _are_alike(self, voice: Voice, other: Voice) -> bool:
+        statistics = F.cosine_similarity(voice.reference.statistics, other.reference.statistics)
+        cosine = self.embedding(voice)[0] @ self.embedding(other)[0]
+        return bool(cosine >= APART) or bool(statistics >= STATISTICS_APART)
 
     @property
     def _frame_rate(self) -> float:
@@ -107,35 +130,52 @@ class Drawing:
         """The centred speaker embedding of a voice, (1, speaker_latent)."""
         return self.model.centred_embedding(voice)
 
-    def _make(self, embedding: Tensor, f0_statistics: F0Statistics) -> Voice:
+    @torch.inference_mode()
+    def centred_statistics(self, references: Sequence[ReferenceMel]) -> Tensor:
+        """The same as `DrawnVoice.statistics` of a speaker's utterances, less their mean over speakers.
+
+        Their products with the statistics of drawn voices order these by their similarity to the speaker.
+        """
+        net = self.encoder.speaker_net
+        if net is None:
+            return self.embedding(average_voice(self.model, references))[0]
+        mean = torch.cat([net(reference.mel) for reference in references]).mean(dim=0)
+        return F.normalize(mean - self.model.statistics.centre, dim=0)
+
+    def _make(self, embedding: Tensor, f0_statistics: F0Statistics) -> DrawnVoice:
         """The voice of a drawn speaker: centred embedding (speaker_latent,), F0 statistics (1,)."""
         embedding = embedding.to(self.encoder.device)
         nearest = (self._sentence_embeddings @ embedding).topk(min(NEIGHBOURS, len(self._sentences))).indices
-        variants = Voice.join(self._vary(self._sentences[number]) for number in nearest.tolist())
-        best = int((self.embedding(variants) @ embedding).argmax())
-        first = replace(variants[best : best + 1], f0_statistics=f0_statistics.to(self.encoder.device))
-        return self._anew(first)
+        variants = [variant for number in nearest.tolist() for variant in self._vary(self._sentences[number])]
+        similarities = [float(self._embed(variant) @ embedding) for variant in variants]
+        best = variants[similarities.index(max(similarities))]
+        net = self.encoder.speaker_net
+        statistics = net(best.mel) if net else None
+        first = self.model.voice(best.mel, valid_bands=best.valid_bands, statistics=statistics)
+        return self._anew(replace(first, f0_statistics=f0_statistics.to(self.encoder.device)))
 
-    def _vary(self, sentence: ReferenceMel) -> Voice:
-        """The voices of a sentence's variants, a batch."""
+    def _embed(self, reference: ReferenceMel) -> Tensor:
+        """The centred speaker embedding, (1, speaker_latent)."""
+        return self.model.speaker.centred(self.model.speaker(reference.mel, valid_bands=reference.valid_bands))
+
+    def _vary(self, sentence: ReferenceMel) -> list[ReferenceMel]:
+        """A sentence with other formants and another long-term spectrum, in some ways."""
         augment = VoiceAugmentation(CHANGE, self.encoder.mel_config, segments=1)
         mels = sentence.mel - self.model.level(sentence.mel, None)
         mel, valid_bands, _ = augment(mels.expand(VARIANTS, -1, -1), sentence.valid_bands.expand(VARIANTS, -1))
-        return self._voice(mel, valid_bands)
+        return [ReferenceMel(mel[i : i + 1], valid_bands[i : i + 1]) for i in range(VARIANTS)]
 
-    def _voice(self, mel: Tensor, valid_bands: Tensor | None = None) -> Voice:
-        """The voices of mels (batch, n_mels, frames), with the statistics that the model takes."""
-        net = self.encoder.speaker_net
-        return self.model.voice(mel, valid_bands=valid_bands, statistics=net(mel) if net else None)
-
-    def _anew(self, voice: Voice) -> Voice:
+    def _anew(self, voice: Voice) -> DrawnVoice:
         """The voice that conversions to `voice` have; its F0 statistics stay."""
-        step = max(1, len(self._sentences) // SYNTHESIZED)
-        mels = [sentence.mel[..., :FRAMES] for sentence in self._sentences[::step][:SYNTHESIZED]]
-        taken = Voice.join(self._voice(self.model.convert(mel, voice)) for mel in mels).average()
-        return replace(taken, f0_statistics=voice.f0_statistics)
+        net = self.encoder.speaker_net
+        conversions = [self.model.convert(mel, voice) for mel in self._sentence_mels]
+        statistics = [net(mel) if net else None for mel in conversions]
+        voices = [self.model.voice(mel, statistics=s) for mel, s in zip(conversions, statistics, strict=True)]
+        taken = replace(Voice.join(voices).average(), f0_statistics=voice.f0_statistics)
+        mean = torch.cat(statistics).mean(dim=0) if net else self.embedding(taken)[0]
+        return DrawnVoice(taken, F.normalize(mean, dim=0))
 
-    def _between(self, like: Voice, drawn: Voice, distance: float) -> Voice | None:
+    def _between(self, like: Voice, drawn: Voice, distance: float) -> DrawnVoice | None:
         """A voice on the way from `like` to `drawn`, at a distance from `like`; None where `drawn` is nearer."""
 
         def away(voice: Voice) -> float:
@@ -148,7 +188,7 @@ class Drawing:
         for _ in range(BISECTIONS):
             weight = (low + high) / 2
             between = self._anew(Voice.mix([like, drawn], [1 - weight, weight]))
-            reached = away(between)
+            reached = away(between.voice)
             low, high = (weight, high) if reached < distance else (low, weight)
         if abs(reached - distance) > TOLERANCE:
             raise VcvaeError(
