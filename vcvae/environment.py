@@ -12,11 +12,13 @@ from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING
 
-from vcvae.errors import VcvaeError
+from vcvae.errors import VcvaeError, shorten
 
 if TYPE_CHECKING:
     import torch
 
+LAUNCHED = ("WORLD_SIZE", "RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")  # variables of a launcher
+MAX_PROCESSES = 2**16
 PR_SET_PDEATHSIG = 1  # of prctl(2)
 PACKAGES = ("vcvae", "torch", "torchaudio", "accelerate", "lhotse", "librosa", "numpy", "soundfile", "soxr")
 
@@ -52,6 +54,24 @@ def git_state() -> dict[str, str]:
         return {"git_commit": git("rev-parse", "HEAD").strip(), "git_dirty": "yes" if git("status", "-s") else "no"}
     except (OSError, subprocess.SubprocessError):
         return {}
+
+
+def launched_processes() -> int:
+    """How many processes the launcher has started, as it says in the environment; 1 where there is none.
+
+    Raises:
+        VcvaeError: the variables are not those of a launcher.
+    """
+    count, *others = (os.environ.get(name, "") for name in LAUNCHED)
+    if count in ("", "1"):
+        return 1
+    numbers = [count, others[0], others[1]]
+    if not all(others) or not all(n.isdecimal() and int(n) < MAX_PROCESSES for n in numbers) or count == "0":
+        raise VcvaeError(
+            f"WORLD_SIZE={shorten(count)}: set in the environment as a launcher does, but not together with a number "
+            f"in RANK and LOCAL_RANK, and {' and '.join(LAUNCHED[3:])}; unset it, or use accelerate launch."
+        )
+    return int(count)
 
 
 def following_this_process() -> Callable[[], None] | None:

@@ -12,6 +12,7 @@ import soundfile as sf
 from tests.synthetic import RATE, speak
 from vcvae.cli.batch import Batch, Failures, Job
 from vcvae.cli.processes import Processes
+from vcvae.errors import VcvaeError
 
 ROOT = Path(__file__).parents[2]
 LAUNCH = [sys.executable, "-m", "accelerate.commands.launch", "--main_process_port", "0"]
@@ -49,6 +50,15 @@ def shares(processes, targets, **options):
         if process.index == 0:
             assert batch.total == len(targets)
     return parts
+
+
+@pytest.mark.parametrize("count", ["x", "0", "-1", "2", "99999999999999999999", "½"])
+def test_processes_refuse_variables_that_no_launcher_sets(monkeypatch, count):
+    monkeypatch.setenv("WORLD_SIZE", count)
+    for name in ("RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT"):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(VcvaeError, match=rf"^WORLD_SIZE={count}: .*unset it, or use accelerate launch"):
+        Processes("cpu")
 
 
 def test_processes_without_a_launcher_are_one(several):

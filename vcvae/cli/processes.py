@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import Any, TypeVar
 
 import typer
 
+from vcvae.environment import find_device, launched_processes
 from vcvae.errors import VcvaeError
 
 WAIT_LIMIT = timedelta(days=30)  # for the other processes
@@ -28,10 +28,8 @@ class Processes:
             device: that the command computes on.
         """
         self.count, self.index, self._state = 1, 0, None
-        if int(os.environ.get("WORLD_SIZE", 1)) > 1:
+        if launched_processes() > 1:
             from accelerate import PartialState
-
-            from vcvae.environment import find_device
 
             self._state = PartialState(cpu=find_device(device).type == "cpu", timeout=WAIT_LIMIT)
             self.count, self.index = self._state.num_processes, self._state.process_index

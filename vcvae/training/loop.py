@@ -24,8 +24,8 @@ from rich.console import Console
 
 from vcvae.data.load import load
 from vcvae.documents import dump_yaml
-from vcvae.environment import environment, git_state
-from vcvae.errors import VcvaeError, check_folder, disk_errors, replacing
+from vcvae.environment import environment, git_state, launched_processes
+from vcvae.errors import VcvaeError, check_folder, disk_errors, reason, replacing
 from vcvae.training import checkpoint
 from vcvae.training.batches import ResumableBatchSampler, batches, first_batches, is_killed_worker
 from vcvae.training.config import RunConfig
@@ -315,8 +315,10 @@ def _seed(seed: int, batch: int, process: int) -> None:
 
 def _make_accelerator(precision: str) -> Accelerator:
     """Raises:
-    VcvaeError: the precision is not available, or an earlier run in this process used another.
+    VcvaeError: the precision is not available, or an earlier run in this process used another; or the environment
+        holds variables of accelerate or of a launcher that it cannot use.
     """
+    launched_processes()
     has_accelerator = torch.accelerator.is_available()
     if precision == "fp16" and not has_accelerator:
         raise VcvaeError("precision: fp16 needs a GPU, and none is available; give bf16 or no.")
@@ -325,7 +327,12 @@ def _make_accelerator(precision: str) -> Accelerator:
         return Accelerator(mixed_precision=precision, cpu=not has_accelerator)
     except ValueError as error:
         raise VcvaeError(
-            f"precision: {precision} is not available ({error}); give another, or start each run in its own process."
+            f"precision: {precision} is not available ({reason(error)}); give another, or start each run in its own "
+            "process; or a variable ACCELERATE_… in the environment is wrong."
+        ) from None
+    except Exception as error:  # of whatever the variables ask for, such as a package that is not installed
+        raise VcvaeError(
+            f"accelerate cannot start ({reason(error)}); unset the variables ACCELERATE_… and RANK in the environment."
         ) from None
 
 
