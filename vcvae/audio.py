@@ -26,7 +26,7 @@ from numpy.typing import ArrayLike
 
 from vcvae.arrays import HIGHEST_RATE, LOWEST_RATE, as_samples, checked_rate
 from vcvae.defaults import STDIN, STDOUT
-from vcvae.errors import VcvaeError, check_absent, check_file, disk_errors
+from vcvae.errors import VcvaeError, check_absent, check_file, completed, disk_errors
 
 # fmt: off
 AUDIO_ENDINGS = (  # what libsndfile reads; not .mat and .htk, which mostly hold other data
@@ -259,19 +259,15 @@ class Writer:
         with disk_errors(self.path), self._waiting:
             if kind is None and self.path == STDOUT:
                 with tempfile.NamedTemporaryFile(suffix=".wav") as part:
-                    self._encode(Path(part.name))
+                    self._encode(Path(part.name), "WAV")
                     shutil.copyfileobj(part, sys.stdout.buffer)
                     sys.stdout.buffer.flush()
             elif kind is None:
-                part = self.path.with_name(f".vcvae-{os.getpid()}-{id(self)}{self.path.suffix}")
-                try:
-                    self._encode(part)
-                    os.replace(part, self.path)
-                finally:
-                    part.unlink(missing_ok=True)
+                with completed(self.path) as part:
+                    self._encode(part, OUTPUT_FORMATS[self.path.suffix.lower()])
 
-    def _encode(self, part: Path) -> None:
-        peak, limited, kind = 1.0, 0, OUTPUT_FORMATS[part.suffix.lower()]
+    def _encode(self, part: Path, kind: str) -> None:
+        peak, limited = 1.0, 0
         if self._waiting.tell() == 0:
             raise VcvaeError(f"{self.path}: not written, as there are no samples; give a longer source.")
         self._waiting.seek(0)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 import os
+import platform
 import stat
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
+
+UNFINISHED = ".unfinished"  # ends the name of a file that is being written
 
 
 class VcvaeError(Exception):
@@ -130,14 +133,50 @@ def replacing(path: str | Path, *, advice: str = "give another path") -> Iterato
     Of several processes or threads that write one path at once, each writes all of its own, and the last one stays.
     """
     check_followable(path)
-    writer = f"{os.getpid()}-{threading.get_ident()}"
-    unfinished = Path(path).with_name(f".{Path(path).name}.{writer}.unfinished")
-    with disk_errors(path, advice=advice):
-        try:
-            with open(unfinished, "wb") as file:
-                yield file
-            os.replace(unfinished, path)
-        except BaseException:
+    with disk_errors(path, advice=advice), completed(path) as unfinished, open(unfinished, "wb") as file:
+        yield file
+
+
+@contextmanager
+def completed(path: str | Path) -> Iterator[Path]:
+    """Where a file is written, which becomes `path` at the end of the block; after an error nothing is left of it."""
+    unfinished = Path(path).with_name(f"{_unfinished_of_this_machine()}{os.getpid()}-{next(_numbers)}{UNFINISHED}")
+    try:
+        yield unfinished
+        os.replace(unfinished, path)
+    except BaseException:
+        with suppress(OSError):
+            unfinished.unlink()
+        raise
+
+
+def remove_unfinished(folder: str | Path) -> None:
+    """Remove what killed processes of this machine were writing in a folder, if there is one."""
+    begin = _unfinished_of_this_machine()
+    names = []
+    with suppress(OSError):
+        names = [name for name in os.listdir(folder) if name.startswith(begin) and name.endswith(UNFINISHED)]
+    for name in names:
+        if not _is_running(name.removeprefix(begin).partition("-")[0]):
             with suppress(OSError):
-                unfinished.unlink()
-            raise
+                os.unlink(os.path.join(folder, name))
+
+
+_numbers = itertools.count()
+
+
+def _unfinished_of_this_machine() -> str:
+    machine = "".join(character for character in platform.node() if character.isalnum())
+    return f".vcvae-{machine[:32]}-"
+
+
+def _is_running(process: str) -> bool:
+    if os.name != "posix":  # elsewhere, this would be a signal to the process
+        return True
+    try:
+        os.kill(int(process), 0)
+    except ProcessLookupError:
+        return False
+    except (ValueError, OverflowError, OSError):  # another user's, or no number
+        return True
+    return True

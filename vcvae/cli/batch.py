@@ -14,7 +14,7 @@ import typer
 
 from vcvae.cli.console import MAX_LISTED, err, say, say_written, show_table
 from vcvae.defaults import STDIN, STDOUT, VOICE_SUFFIX
-from vcvae.errors import VcvaeError, check_exists, check_file, check_folder, disk_errors
+from vcvae.errors import VcvaeError, check_exists, check_file, check_folder, disk_errors, remove_unfinished
 from vcvae.tables import read_lines
 
 if TYPE_CHECKING:
@@ -143,6 +143,8 @@ class Batch:
             for job in self.jobs:  # none, where another process does it
                 work(job)
             return self.failures
+        for folder in {job.output.parent for job in self.jobs}:
+            remove_unfinished(folder)
         for number, job in enumerate(self.jobs):
             progress(number, len(self.jobs), job.source.name)
             try:

@@ -16,7 +16,7 @@ import platformdirs
 
 from vcvae.arrays import is_path
 from vcvae.defaults import VOICE_SUFFIX
-from vcvae.errors import VcvaeError, disk_errors
+from vcvae.errors import VcvaeError, disk_errors, remove_unfinished
 from vcvae.models.conversion.voice import Voice
 
 MAX_CACHE_BYTES = 2 * 10**9  # of all kept voices, about a thousand; those not used for longest make room
@@ -89,6 +89,7 @@ class VoiceCache:
         return self.folder / f"{key}{VOICE_SUFFIX}"
 
     def _make_room(self) -> None:
+        remove_unfinished(self.folder)
         total = 0
         for number, path in enumerate(self.files()):
             with suppress(OSError):

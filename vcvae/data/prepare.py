@@ -26,7 +26,7 @@ from vcvae import audio
 from vcvae.data.corpora import LeftOut, Utterance, find
 from vcvae.data.pool import map_in_processes
 from vcvae.defaults import MINIMUM_SECONDS
-from vcvae.errors import VcvaeError, check_folder, disk_errors, replacing
+from vcvae.errors import VcvaeError, check_folder, disk_errors, remove_unfinished, replacing
 from vcvae.features.mel import bandwidth
 from vcvae.progress import Progress, no_progress
 
@@ -143,6 +143,7 @@ def _prepare_all(
     with disk_errors(destination):
         for folder in {_output(destination, utterance).parent for utterance in utterances}:
             folder.mkdir(parents=True, exist_ok=True)
+            remove_unfinished(folder)
     function = partial(_prepare_one, destination=destination, **options)
     yield from zip(utterances, map_in_processes(function, utterances, jobs=jobs, chunk=8), strict=True)
 

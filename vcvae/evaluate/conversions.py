@@ -12,7 +12,7 @@ from vcvae.convert.converter import Converter
 from vcvae.convert.encoder import recording_blocks
 from vcvae.convert.stream import check_streams
 from vcvae.documents import read_json
-from vcvae.errors import VcvaeError, check_folder, disk_errors, replacing
+from vcvae.errors import VcvaeError, check_folder, disk_errors, remove_unfinished, replacing
 from vcvae.evaluate.cases import Case
 from vcvae.models.conversion.voice import Voice
 from vcvae.models.hub import fingerprint
@@ -54,6 +54,8 @@ class Conversions:
         check_folder(folder)
         with disk_errors(folder, "made"):
             (folder / "conversions").mkdir(parents=True, exist_ok=True)
+        remove_unfinished(folder)
+        remove_unfinished(folder / "conversions")
         losses = converter.losses if steps else None
         self.settings = {
             "model": fingerprint(converter.model),
