@@ -122,3 +122,13 @@ def test_load_returns_a_checkpoint_or_refuses_whatever_the_file(tmp_path, data):
     path = tmp_path / checkpoint.NAME
     read = read_or_refused(lambda _: checkpoint.load(tmp_path), path, data.draw(st.sampled_from([whole, damaged])))
     assert read is None or isinstance(read["step"], int)
+
+
+def test_load_refuses_a_mapping_that_stands_in_many_places(tmp_path):
+    """A small file, whose mappings would be copied to 90,000 values for each optimizer."""
+    moments = {str(number): torch.zeros(1) for number in range(300)}
+    shared = {"state": dict.fromkeys(range(300), moments)}
+    optimizers = {"a": shared, "b": shared}
+    torch.save(state(1) | {"optimizers": optimizers, "scaler": None}, tmp_path / checkpoint.NAME)
+    with pytest.raises(VcvaeError, match=r"'optimizers\.a\.state\.0' is wrong: Dictionary should have at most 8 items"):
+        checkpoint.load(tmp_path)

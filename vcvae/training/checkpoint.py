@@ -25,6 +25,9 @@ BEST = "best"  # the folder of the best checkpoints
 MAX_VOICES = 2**20
 
 Count = Annotated[int, Field(ge=0, le=2**62)]
+# In a small file one mapping can stand in thousands of places: so each has a greatest length.
+Figures = Annotated[dict[str, float], Field(max_length=1024)]
+Moments = Annotated[dict[str, Tensor], Field(max_length=8)]
 logger = logging.getLogger("vcvae")
 
 
@@ -32,20 +35,20 @@ class Validation(TypedDict):
     """The figures of the last validation."""
 
     step: Count
-    figures: dict[str, float]
+    figures: Figures
 
 
 class Unlogged(TypedDict):
     """The sums of the training figures since the last line of the log, over `count` steps."""
 
     count: Count
-    sums: dict[str, float]
+    sums: Figures
 
 
 class OptimizerState(TypedDict):
     """Moments of the gradient by the number of a parameter in its group. (The rest of its state is configured.)"""
 
-    state: dict[int, dict[str, Tensor]]
+    state: Annotated[dict[int, Moments], Field(max_length=2**14)]
 
 
 class ModelState(BaseModel):
@@ -54,7 +57,7 @@ class ModelState(BaseModel):
     model_config = ConfigDict(strict=True, arbitrary_types_allowed=True)
 
     version: Literal[1] = 1
-    task: dict[str, Tensor]
+    task: dict[str, Tensor] = Field(max_length=2**16)
     step: Count
     voices: int = Field(gt=0, le=MAX_VOICES)
     corpus: str = Field(max_length=1000)
@@ -65,8 +68,8 @@ class ModelState(BaseModel):
 class RunState(ModelState):
     """What a checkpoint holds to resume a run."""
 
-    optimizers: dict[str, OptimizerState]
-    scaler: dict[str, float] | None = None
+    optimizers: dict[str, OptimizerState] = Field(max_length=16)
+    scaler: Figures | None = None
     examples: Count
     unlogged: Unlogged = {"count": 0, "sums": {}}
 
