@@ -61,8 +61,8 @@ class Anonymizer:
         Args:
             converter: with whose model and prior the voices are drawn.
             key: by default, a random one that is kept nowhere.
-            apart: keep the voices, and each new one far from those before; without it, as for very many utterances,
-                they depend on nothing but the key and the source.
+            apart: keep the voices, each new one far from those before and the least similar to the source of several;
+                without it, as for a voice for each utterance, they depend on nothing but the key and the source.
         """
         self.converter = converter
         self.seeds: dict[str, int] = {}  # of each name's voice, by which `Converter.draw` gives it again
@@ -74,8 +74,8 @@ class Anonymizer:
         """The voice of a name: never near that of the recordings, by the name's speaker.
 
         Conversions stay somewhat more similar to their source than to other speakers. So of `CANDIDATES` voices, each
-        far by the embeddings, the one is taken that a frozen speaker network finds least similar to the source. Of
-        more voices it would be the same kind for all utterances of a speaker, and link them.
+        far by the embeddings, the one is taken that a frozen speaker network finds least similar to the source. Not
+        where each utterance has a voice: those of one speaker would be of one kind, which links them.
 
         Raises:
             VcvaeError: none was found.
@@ -84,6 +84,7 @@ class Anonymizer:
             return self._voices[name]
         source = self._source(recordings)
         candidates: list[tuple[float, int, Voice]] = []  # similarity to the source, seed, voice
+        count = CANDIDATES if source and self._apart else 1
         error = VcvaeError(f"{name}: none of {ATTEMPTS} drawn voices is far enough from the source; give another key.")
         for attempt in range(ATTEMPTS):
             seed = self._seed(name, attempt)
@@ -95,7 +96,7 @@ class Anonymizer:
             if self._is_far(drawn.voice, source):
                 similarity = float(drawn.statistics @ source.statistics) if source else 0.0
                 candidates.append((similarity, seed, drawn.voice))
-            if len(candidates) == (CANDIDATES if source else 1):
+            if len(candidates) == count:
                 break
         if not candidates:
             raise error
