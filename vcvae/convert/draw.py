@@ -29,7 +29,7 @@ from vcvae.models.conversion.voice import Voice, VoiceCard
 from vcvae.pretrained import SENTENCES
 
 CANDIDATES = 512  # samples of the prior, of which those near a training speaker are left out
-ATTEMPTS = 32  # of them that are made into a voice, until one is far enough from all others
+ATTEMPTS = 16  # of them that are made into a voice, until one is far enough from all others
 NEIGHBOURS = 8  # sentences whose speakers are the most similar ones
 VARIANTS = 6  # of each, with other formants and another long-term spectrum
 CHANGE = VoiceAugmentationConfig(probability=1.0, warp=0.24, formant_tilt=0.1, equalizer=4.8)
@@ -38,7 +38,6 @@ FRAMES = 256  # ... mel frames of each, 3 s
 BISECTIONS = 6  # of the way from a voice to another one
 TOLERANCE = 0.05  # of the distance that is reached
 APART = 0.85  # cosine below which two voices are different ones; of one speaker's utterances it is .97
-STATISTICS_APART = 0.7  # the same of a frozen network's statistics, with which other networks agree more
 CONSENT = "nobody's voice: drawn from the prior of voices"
 
 
@@ -92,7 +91,7 @@ class Drawing:
         speakers = prior.sample(CANDIDATES, seed=seed)
         if f0:
             speakers = speakers[(speakers.f0_statistics.mean - math.log2(f0)).abs().argsort()]
-        others = [voice.to(self.encoder.device) for voice in avoid]
+        others = torch.cat([prior.speakers[:0], *(self.embedding(voice).cpu() for voice in avoid)])
         card = VoiceCard(consent=CONSENT, note=f"seed {seed}", seconds=SYNTHESIZED * FRAMES / self._frame_rate)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
@@ -112,15 +111,10 @@ class Drawing:
             f"{', or another distance' if like is not None else ''}."
         )
 
-    def _is_apart(self, voice: Voice, prior: VoicePrior, others: Iterable[Voice]) -> bool:
-        """Whether a voice is none of the training speakers', nor one of others."""
-        is_somebody = float(prior.nearest(self.embedding(voice).cpu())) >= MAX_SIMILARITY
-        return not is_somebody and not any(self._are_alike(voice, other) for other in others)
-
-    def _are_alike(self, voice: Voice, other: Voice) -> bool:
-        statistics = F.cosine_similarity(voice.reference.statistics, other.reference.statistics)
-        cosine = self.embedding(voice)[0] @ self.embedding(other)[0]
-        return bool(cosine >= APART) or bool(statistics >= STATISTICS_APART)
+    def _is_apart(self, voice: Voice, prior: VoicePrior, others: Tensor) -> bool:
+        """Whether a voice is none of the training speakers', nor one of others, centred (voices, speaker_latent)."""
+        embedding = self.embedding(voice).cpu()
+        return bool((prior.nearest(embedding) < MAX_SIMILARITY).all() and (embedding @ others.mT < APART).all())
 
     @property
     def _frame_rate(self) -> float:
