@@ -18,6 +18,7 @@ from vcvae.convert import chunks
 from vcvae.convert.draw import Drawing
 from vcvae.convert.encoder import Encoder, Recording, choose_sources, too_short, warn_of_little_speech
 from vcvae.convert.finetune import finetune, finetuning_settings
+from vcvae.convert.guidance import Excerpt, guide, guided
 from vcvae.convert.level import follow_level, match_seconds
 from vcvae.convert.sources import Sources
 from vcvae.convert.stream import Stream
@@ -341,11 +342,12 @@ class Converter(Encoder):
         `blocks()` yields the source's samples from the start, in blocks of `PIECE_FRAMES`; for a source of one block
         it is called once.
         """
-        statistics, single = self._measure_f0(name, blocks())
+        statistics, excerpt, single = self._survey(name, blocks())
+        voice, source_voice = guide(self, voice, excerpt, statistics)
 
         def convert_piece(piece: EncodedSource) -> np.ndarray:
             target_f0 = self.target_f0(piece.f0, statistics, voice, pitch_shift=pitch_shift)
-            converted_mel = self.decode(piece.mel, voice, target_f0)
+            converted_mel = self.decode(piece.mel, voice, target_f0, source_voice=source_voice)
             converted = self.synthesize(converted_mel, target_f0)[: len(piece.samples)]
             voicing = target_f0.per_frame(piece.mel.shape[2]).voicing[0].cpu().numpy()
             return match_seconds(converted, piece.samples, voicing, self.mel_config)
@@ -357,9 +359,12 @@ class Converter(Encoder):
                 blocks(), lambda samples: convert_piece(self.encode(samples)), hop=self.mel_config.hop
             )
 
-    def _measure_f0(self, name: str | Path, blocks: Iterable[np.ndarray]) -> tuple[F0Statistics, EncodedSource | None]:
-        """The F0 statistics, (1,), of a whole source; and the source, encoded, if it is a single block."""
+    def _survey(
+        self, name: str | Path, blocks: Iterable[np.ndarray]
+    ) -> tuple[F0Statistics, Excerpt, EncodedSource | None]:
+        """Of a whole source: its F0 statistics, (1,), an excerpt, and all of it, encoded, if it is a single block."""
         encoded = None
+        excerpt = Excerpt(self.mel_config)
         contours = []
         n_blocks = 0
         n_samples = 0
@@ -369,9 +374,10 @@ class Converter(Encoder):
             if len(block) >= self.mel_config.minimum_samples:
                 encoded = self.encode(block)
                 contours.append(encoded.f0)
+                excerpt.add(encoded.mel, encoded.f0)
         if n_samples < self.mel_config.minimum_samples:
             raise too_short(name, n_samples, self.mel_config)
-        return F0Contour.concatenate(contours).statistics(), encoded if n_blocks == 1 else None
+        return F0Contour.concatenate(contours).statistics(), excerpt, encoded if n_blocks == 1 else None
 
     def encode(self, samples: np.ndarray) -> EncodedSource:
         """Samples (samples,) of a source → their mel and F0."""
@@ -387,9 +393,16 @@ class Converter(Encoder):
         """
         return source_f0.transfer(statistics, voice.f0_statistics).shift(pitch_shift / 12).within_range()
 
-    def decode(self, source_mel: Tensor, voice: Voice, target_f0: F0Contour) -> Tensor:
-        """Source ln-mel (1, n_mels, frames) → converted ln-mel, like it, at the level of the source at every moment."""
+    def decode(
+        self, source_mel: Tensor, voice: Voice, target_f0: F0Contour, *, source_voice: Voice | None = None
+    ) -> Tensor:
+        """Source ln-mel (1, n_mels, frames) → converted ln-mel, like it, at the level of the source at every moment.
+
+        With the source's own voice, it is guided away from that.
+        """
         decoded = self.model.decode_content(source_mel, voice, target_f0=target_f0)
+        if source_voice:
+            decoded = guided(decoded, self.model.decode_content(source_mel, source_voice, target_f0=target_f0))
         voicing = target_f0.per_frame(source_mel.shape[2]).voicing
         return follow_level(decoded, source_mel, voicing, self.mel_config)
 
