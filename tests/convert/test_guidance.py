@@ -70,12 +70,16 @@ def test_guide_brings_conversions_nearer_to_the_target_and_away_from_the_source(
         corrected, source_voice = guide(released, voice, excerpt, f0_statistics)
         f0 = released.target_f0(encoded.f0, f0_statistics, voice)
         plain = released.synthesize(released.decode(encoded.mel, voice, f0), f0)
-        steered = released.synthesize(released.decode(encoded.mel, corrected, f0, source_voice=source_voice), f0)
-        change = statistics_of(steered) - statistics_of(plain)
-        gains.append([float(change @ statistics_of(target)), float(change @ statistics_of(source))])
-    to_target, to_source = np.mean(gains, axis=0)
-    assert to_target > 0
-    assert to_source < -0.01
+        away, both = (
+            released.synthesize(released.decode(encoded.mel, target_voice, f0, source_voice=source_voice), f0)
+            for target_voice in (voice, corrected)
+        )
+        nearer = (statistics_of(both) - statistics_of(plain)) @ statistics_of(target)
+        farther = (statistics_of(plain) - statistics_of(away)) @ statistics_of(source)
+        gains.append([float(nearer), float(farther)])
+    nearer, farther = np.mean(gains, axis=0)
+    assert nearer > 0
+    assert farther > 0.01
 
 
 def test_guide_leaves_a_voice_that_was_learned(released):
