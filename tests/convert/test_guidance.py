@@ -90,4 +90,5 @@ def test_guide_leaves_a_voice_that_was_learned(released):
         voice.reference, voice.f0_statistics, voice.valid_bands, WeightDifference.between(decoder, decoder)
     )
     statistics, excerpt, _ = released._survey("the source", iter([source]))
-    assert guide(released, learned, excerpt, statistics) == (learned, None)
+    no_network_is_loaded = None
+    assert guide(no_network_is_loaded, learned, excerpt, statistics) == (learned, None)

@@ -40,7 +40,6 @@ class Excerpt:
     """
 
     def __init__(self, config: MelConfig) -> None:
-        self._config = config
         self._level = math.log(config.floor)
         self.mel: Tensor | None = None
         self.f0: F0Contour | None = None
@@ -70,9 +69,10 @@ def guide(
         excerpt: of the source.
         f0_statistics: of the whole source, (1,).
     """
-    mel, net = excerpt.mel, converter.speaker_net
+    mel = excerpt.mel
     if voice.learned or mel is None:
         return voice, None
+    net = converter.speaker_net
     own = converter.model.reference(mel, converter.model.content(mel).mean, statistics=net(mel) if net else None)
     source_voice = replace(voice, reference=own)
     if net is None:
