@@ -81,8 +81,8 @@ def guide(
     samples = converter.synthesize(converter.decode(mel, voice, target_f0), target_f0)
     converted_mel = padded_mel(converter.spectrogram, samples, device=converter.device)
     reached = converter.model.statistics(net(converted_mel))
-    wanted = voice.reference.statistics
-    corrected = replace(voice.reference, statistics=wanted + CORRECTION * (wanted - reached))
+    target = voice.reference.statistics
+    corrected = replace(voice.reference, statistics=target + CORRECTION * (target - reached))
     return replace(voice, reference=corrected), source_voice
 
 
