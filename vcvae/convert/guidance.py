@@ -25,7 +25,7 @@ from vcvae.models.conversion.voice import Voice
 if TYPE_CHECKING:
     from vcvae.convert.converter import Converter
 
-CORRECTION = 0.8  # of what the statistics lack; all of it brings back the source's voice
+CORRECTION = 0.8  # of what the statistics lack; all of it is too much for recordings unlike those of the training
 WEIGHT = 0.1  # of the difference to the conversion in the source's own voice; with more, words are lost
 EXCERPT_FRAMES = 430  # mel frames of the excerpt: 5 s
 MIN_EXCERPT_FRAMES = 86  # of a shorter source, 1 s, the statistics say too little
