@@ -21,7 +21,7 @@ from vcvae.convert.finetune import (
     finetune,
     reconstruction_loss,
 )
-from vcvae.convert.sources import SEGMENT_FRAMES, Sources
+from vcvae.convert.finetune_sources import SEGMENT_FRAMES, FinetuningSources
 from vcvae.features.mel import MelConfig
 from vcvae.vocoder import GriffinLim
 
@@ -107,7 +107,7 @@ def test_finetune_reports_every_step(model, reference):
     assert [report[:2] for report in reports] == [(1, 2), (2, 2)]
     assert reports[0][2].startswith("reconstruction loss ")
     reports.clear()
-    sources = Sources(model, [reference], StubLosses())
+    sources = FinetuningSources(model, [reference], StubLosses())
     finetune(model, [reference], sources=sources, steps=3, progress=lambda *report: reports.append(report))
     assert [report[:2] for report in reports] == [(1, 3), (2, 3), (3, 3)]
     assert all(re.fullmatch(r"speaker loss [\d.]+, content loss [\d.]+", report[2]) for report in reports)
@@ -149,7 +149,9 @@ def test_finetune_takes_utterances_of_any_length(model, seconds):
 @pytest.mark.slow
 def test_finetune_with_replay_reconstructs_the_source_better(released, real):
     alone = finetune(released.model, [real["target"]], steps=12)
-    replayed = finetune(released.model, [real["target"]], sources=Sources(released.model, [real["source"]]), steps=12)
+    replayed = finetune(
+        released.model, [real["target"]], sources=FinetuningSources(released.model, [real["source"]]), steps=12
+    )
     assert reconstruction_l1(replayed, real["source"]) < reconstruction_l1(alone, real["source"])
     assert reconstruction_l1(replayed, real["target"]) < reconstruction_l1(released.model, real["target"])
 
@@ -203,7 +205,7 @@ def test_conversion_losses_are_of_a_conversion_at_its_sources_level(model, refer
     mel = reference.mel[:, :, :SEGMENT_FRAMES]
     losses = StubLosses()
     with torch.no_grad():
-        sources = Sources(model, [ReferenceMel(mel, EVERY_BAND)], losses)
+        sources = FinetuningSources(model, [ReferenceMel(mel, EVERY_BAND)], losses)
         conversion = _Conversion.to_target(sources, model.voice(reference.mel), [reference])
         right = conversion_losses(lambda *_, **__: mel + 3, conversion)
         wrong = conversion_losses(lambda *_, **__: mel.flip(2), conversion)
@@ -215,7 +217,7 @@ def test_conversion_losses_are_of_a_conversion_at_its_sources_level(model, refer
 
 
 def test_conversion_draws_each_segment_once_before_any_comes_again(model, reference):
-    sources = Sources(model, [reference] * 3, StubLosses())
+    sources = FinetuningSources(model, [reference] * 3, StubLosses())
     with torch.no_grad():
         conversion = _Conversion.to_target(sources, model.voice(reference.mel), [reference])
         drawn = [conversion.next_segment() for _ in range(2 * sources.segments)]
@@ -224,7 +226,9 @@ def test_conversion_draws_each_segment_once_before_any_comes_again(model, refere
 
 
 def test_finetune_uses_no_losses_without_sources(model, reference):
-    with_losses = finetune(model, [reference], sources=Sources(model, [], StubLosses()), steps=1).state_dict()[HEAD]
+    with_losses = finetune(
+        model, [reference], sources=FinetuningSources(model, [], StubLosses()), steps=1
+    ).state_dict()[HEAD]
     without = finetune(model, [reference], steps=1).state_dict()[HEAD]
     assert torch.equal(with_losses, without)
 
@@ -245,7 +249,11 @@ def test_finetune_with_losses_converts_nearer_to_the_target_and_keeps_the_conten
         speaker_loss = losses.speaker_loss(converted_samples, losses.speaker_embedding([target.mel]))
         return speaker_loss, losses.content_loss(converted_samples, losses.asr_features(source_samples))
 
-    speaker_with, content_with = score(finetune(model, [target], sources=Sources(model, [source], losses), steps=8))
-    speaker_without, content_without = score(finetune(model, [target], sources=Sources(model, [source]), steps=8))
+    speaker_with, content_with = score(
+        finetune(model, [target], sources=FinetuningSources(model, [source], losses), steps=8)
+    )
+    speaker_without, content_without = score(
+        finetune(model, [target], sources=FinetuningSources(model, [source]), steps=8)
+    )
     assert speaker_with < speaker_without - 0.02
     assert content_with < content_without

@@ -11,8 +11,8 @@ from tests.conftest import EGS
 from tests.synthetic import RATE, speak
 from vcvae.convert.converter import Converter
 from vcvae.convert.finetune import finetune
+from vcvae.convert.finetune_sources import FinetuningSources
 from vcvae.convert.similarity import speaker_similarity
-from vcvae.convert.sources import Sources
 from vcvae.convert.voice_cache import VoiceCache
 from vcvae.errors import VcvaeError
 from vcvae.models.conversion.config import DisentanglingConfig
@@ -55,7 +55,7 @@ def test_learn_leaves_the_converter_as_it_was(small, source, target):
 def test_learn_is_finetuning_of_the_decoder(small, target, sentences):
     """What the voice has learned, applied to the decoder, is the fine-tuned decoder."""
     references = small.load_references([target])
-    sources = Sources(small.model, small.load_sources(sorted(sentences.iterdir())))
+    sources = FinetuningSources(small.model, small.load_sources(sorted(sentences.iterdir())))
     tuned = finetune(small.model, references, sources=sources, steps=STEPS)
     decoder = small.model.decoder_for(small.learn([target], steps=STEPS))
     for (name, expected), value in zip(tuned.decoder.named_parameters(), decoder.parameters(), strict=True):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
@@ -16,11 +16,12 @@ from vcvae.arrays import is_path
 from vcvae.conversion_losses import ConversionLosses, load_losses
 from vcvae.convert import chunks
 from vcvae.convert.draw import Drawing
-from vcvae.convert.encoder import Encoder, Recording, choose_sources, too_short, warn_of_little_speech
+from vcvae.convert.encoder import Encoder, Recording, choose_sources, warn_of_little_speech
 from vcvae.convert.finetune import finetune, finetuning_settings
-from vcvae.convert.guidance import Excerpt, guide, guided
+from vcvae.convert.finetune_sources import FinetuningSources
+from vcvae.convert.guidance import guide, guided
 from vcvae.convert.level import follow_level, match_seconds
-from vcvae.convert.sources import Sources
+from vcvae.convert.source import EncodedSource, analyze_source
 from vcvae.convert.stream import Stream
 from vcvae.convert.voice_cache import VoiceCache, voice_key
 from vcvae.defaults import VOICE_DISTANCE, VOICE_STEPS
@@ -34,15 +35,6 @@ from vcvae.models.conversion.voice import Voice, VoiceCard, is_voice
 from vcvae.progress import Progress
 from vcvae.torch_state import own_torch_state
 from vcvae.vocoder import DEFAULT_VOCODER, Vocoder, load_vocoder
-
-
-@dataclass(frozen=True)
-class EncodedSource:
-    """A source, or a piece of it: samples (samples,), ln-mel (1, n_mels, frames) and F0 (1, ceil(frames / 2))."""
-
-    samples: np.ndarray
-    mel: Tensor
-    f0: F0Contour
 
 
 class Converter(Encoder):
@@ -232,15 +224,15 @@ class Converter(Encoder):
         """Draws voices for the model."""
         return Drawing(self)
 
-    def _encode_sources(self, recordings: list[Recording], sample_rate: int | None) -> Sources:
+    def _encode_sources(self, recordings: list[Recording], sample_rate: int | None) -> FinetuningSources:
         """The sources of fine-tuning; the sentences that come with the package are kept for the next voice."""
         if all(map(is_path, recordings)) and recordings == choose_sources():
             return self._sentences
-        return Sources(self.model, self.load_sources(recordings, sample_rate=sample_rate), self.losses)
+        return FinetuningSources(self.model, self.load_sources(recordings, sample_rate=sample_rate), self.losses)
 
     @cached_property
-    def _sentences(self) -> Sources:
-        return Sources(self.model, self.load_sources(), self.losses)
+    def _sentences(self) -> FinetuningSources:
+        return FinetuningSources(self.model, self.load_sources(), self.losses)
 
     @own_torch_state()
     def convert(
@@ -342,42 +334,22 @@ class Converter(Encoder):
         `blocks()` yields the source's samples from the start, in blocks of `PIECE_FRAMES`; for a source of one block
         it is called once.
         """
-        statistics, excerpt, single = self._survey(name, blocks())
-        voice, source_voice = guide(self, voice, excerpt, statistics)
+        source = analyze_source(blocks(), self.encode, self.mel_config, name=name)
+        voice, source_voice = guide(self, voice, source)
 
         def convert_piece(piece: EncodedSource) -> np.ndarray:
-            target_f0 = self.target_f0(piece.f0, statistics, voice, pitch_shift=pitch_shift)
+            target_f0 = self.target_f0(piece.f0, source.f0_statistics, voice, pitch_shift=pitch_shift)
             converted_mel = self.decode(piece.mel, voice, target_f0, source_voice=source_voice)
             converted = self.synthesize(converted_mel, target_f0)[: len(piece.samples)]
             voicing = target_f0.per_frame(piece.mel.shape[2]).voicing[0].cpu().numpy()
             return match_seconds(converted, piece.samples, voicing, self.mel_config)
 
-        if single:
-            yield convert_piece(single)
+        if source.encoded:
+            yield convert_piece(source.encoded)
         else:
             yield from chunks.process_pieces(
                 blocks(), lambda samples: convert_piece(self.encode(samples)), hop=self.mel_config.hop
             )
-
-    def _survey(
-        self, name: str | Path, blocks: Iterable[np.ndarray]
-    ) -> tuple[F0Statistics, Excerpt, EncodedSource | None]:
-        """Of a whole source: its F0 statistics, (1,), an excerpt, and all of it, encoded, if it is a single block."""
-        encoded = None
-        excerpt = Excerpt(self.mel_config)
-        contours = []
-        n_blocks = 0
-        n_samples = 0
-        for block in blocks:
-            n_blocks += 1
-            n_samples += len(block)
-            if len(block) >= self.mel_config.minimum_samples:
-                encoded = self.encode(block)
-                contours.append(encoded.f0)
-                excerpt.add(encoded.mel, encoded.f0)
-        if n_samples < self.mel_config.minimum_samples:
-            raise too_short(name, n_samples, self.mel_config)
-        return F0Contour.concatenate(contours).statistics(), excerpt, encoded if n_blocks == 1 else None
 
     def encode(self, samples: np.ndarray) -> EncodedSource:
         """Samples (samples,) of a source → their mel and F0."""

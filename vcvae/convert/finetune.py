@@ -31,7 +31,7 @@ from vcvae import __version__
 from vcvae.augment.mel import Perturbation, PerturbationConfig, warp, warp_valid_bands
 from vcvae.conversion_losses import ConversionLosses
 from vcvae.convert.encoder import ReferenceMel, average_voice
-from vcvae.convert.sources import Sources, SourceSegment
+from vcvae.convert.finetune_sources import FinetuningSources, SourceSegment
 from vcvae.defaults import VOICE_STEPS
 from vcvae.features.f0 import F0Contour
 from vcvae.features.mel import level, normalize_level
@@ -57,7 +57,7 @@ def finetune(
     model: DisentanglingVAE,
     references: Sequence[ReferenceMel],
     *,
-    sources: Sources | None = None,
+    sources: FinetuningSources | None = None,
     steps: int = VOICE_STEPS,
     seed: int = 0,
     progress: Progress | None = None,
@@ -200,7 +200,7 @@ class _Conversion:
     `order` holds the segments that are still to come before all are drawn again.
     """
 
-    sources: Sources
+    sources: FinetuningSources
     losses: ConversionLosses
     voice: Voice
     target_embedding: Tensor
@@ -209,7 +209,7 @@ class _Conversion:
 
     @classmethod
     @torch.no_grad()
-    def to_target(cls, sources: Sources, voice: Voice, pieces: Sequence[ReferenceMel]) -> _Conversion:
+    def to_target(cls, sources: FinetuningSources, voice: Voice, pieces: Sequence[ReferenceMel]) -> _Conversion:
         embedding = sources.losses.speaker_embedding([piece.mel for piece in pieces])
         return cls(sources, sources.losses, voice, embedding, sources.model.config.encoder_bands)
 

@@ -11,15 +11,13 @@ A voice that was learned needs neither: fine-tuning reduces the same errors furt
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from torch import Tensor
 
 from vcvae.convert.encoder import padded_mel
-from vcvae.features.f0 import F0Contour, F0Statistics
-from vcvae.features.mel import MelConfig
+from vcvae.convert.source import SourceAnalysis
 from vcvae.models.conversion.voice import Voice
 
 if TYPE_CHECKING:
@@ -27,49 +25,17 @@ if TYPE_CHECKING:
 
 CORRECTION = 0.8  # of what the statistics lack; all of it is too much for recordings unlike those of the training
 WEIGHT = 0.1  # of the difference to the conversion in the source's own voice; with more, words are lost
-EXCERPT_FRAMES = 430  # mel frames of the excerpt: 5 s
-MIN_EXCERPT_FRAMES = 86  # of a shorter source, 1 s, the statistics say too little
 
 
-class Excerpt:
-    """The stretch of a source with the most sound, of blocks.
-
-    Attributes:
-        mel: ln-mel (1, n_mels, `EXCERPT_FRAMES` at most); None where there is too little, or no sound at all.
-        f0: its contour, with one value for two frames.
-    """
-
-    def __init__(self, config: MelConfig) -> None:
-        self._level = math.log(config.floor)
-        self.mel: Tensor | None = None
-        self.f0: F0Contour | None = None
-
-    def add(self, mel: Tensor, f0: F0Contour) -> None:
-        """The next block: ln-mel (1, n_mels, frames) and F0 (1, ceil(frames / 2))."""
-        if mel.shape[2] < MIN_EXCERPT_FRAMES:
-            return
-        # The mean of the logarithm: a minute of speech counts for more than a door that slams.
-        frames = min(mel.shape[2], EXCERPT_FRAMES)
-        levels = mel[0].mean(dim=0).unfold(0, frames, 1).mean(dim=1)
-        start = int(levels.argmax()) // 2 * 2
-        if levels[start] > self._level + 1e-3:
-            self._level = float(levels[start])
-            self.mel = mel[..., start : start + frames].clone()
-            self.f0 = f0[:, start // 2 : -(-(start + frames) // 2)]
-
-
-def guide(
-    converter: Converter, voice: Voice, excerpt: Excerpt, f0_statistics: F0Statistics
-) -> tuple[Voice, Voice | None]:
+def guide(converter: Converter, voice: Voice, source: SourceAnalysis) -> tuple[Voice, Voice | None]:
     """The voice with corrected statistics, and the source's own voice; None where the conversion is not guided.
 
     Args:
-        converter: converts the excerpt.
+        converter: converts the source's excerpt.
         voice: of the target.
-        excerpt: of the source.
-        f0_statistics: of the whole source, (1,).
+        source: what is measured of the whole source.
     """
-    mel = excerpt.mel
+    mel = source.excerpt.mel
     if voice.learned or mel is None:
         return voice, None
     net = converter.speaker_net
@@ -77,7 +43,7 @@ def guide(
     source_voice = replace(voice, reference=own)
     if net is None:
         return voice, source_voice
-    target_f0 = converter.target_f0(excerpt.f0, f0_statistics, voice)
+    target_f0 = converter.target_f0(source.excerpt.f0, source.f0_statistics, voice)
     samples = converter.synthesize(converter.decode(mel, voice, target_f0), target_f0)
     converted_mel = padded_mel(converter.spectrogram, samples, device=converter.device)
     reached = converter.model.statistics(net(converted_mel))

@@ -5,7 +5,7 @@ import torch
 
 from tests.synthetic import speak
 from vcvae.convert.encoder import Encoder
-from vcvae.convert.sources import SEGMENT_FRAMES, Sources, segment_starts
+from vcvae.convert.finetune_sources import SEGMENT_FRAMES, FinetuningSources, segment_starts
 
 
 class MelLosses(torch.nn.Module):
@@ -34,7 +34,7 @@ def test_segments_cover_an_utterance(frames):
 
 
 def test_sources_are_the_segments_of_all_utterances(model, utterances):
-    sources = Sources(model, utterances, MelLosses())
+    sources = FinetuningSources(model, utterances, MelLosses())
     segments = [sources.segment(i) for i in range(sources.segments)]
     expected = [len(segment_starts(utterance.mel.shape[2])) for utterance in utterances]
     assert len(segments) == sum(expected)
@@ -49,17 +49,17 @@ def test_sources_are_the_segments_of_all_utterances(model, utterances):
 def test_sources_encode_a_segment_once_and_draw_no_random_numbers(model, utterances):
     torch.manual_seed(1)
     state = torch.get_rng_state()
-    sources = Sources(model, utterances, MelLosses())
+    sources = FinetuningSources(model, utterances, MelLosses())
     first = sources.segment(1)
     assert torch.equal(torch.get_rng_state(), state)
     assert sources.segment(1) is first
     torch.manual_seed(2)
-    again = Sources(model, utterances, MelLosses()).segment(1)
+    again = FinetuningSources(model, utterances, MelLosses()).segment(1)
     assert torch.equal(again.asr_features, first.asr_features)
 
 
 def test_sources_without_losses_have_utterances_and_voices_alone(model, utterances):
-    sources = Sources(model, utterances)
+    sources = FinetuningSources(model, utterances)
     assert sources.segments == 0
     with torch.no_grad():
         expected = model.voice(utterances[0].mel, valid_bands=utterances[0].valid_bands)

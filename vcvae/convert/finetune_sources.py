@@ -35,7 +35,7 @@ class SourceSegment:
     asr_features: Tensor
 
 
-class Sources:
+class FinetuningSources:
     """Utterances of other speakers in segments, which are encoded when they are first used, and kept.
 
     So the second target that is learned with the same sources takes less time.
