@@ -4,11 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from vcvae import audio
 from vcvae.arrays import as_samples, is_samples
 from vcvae.errors import VcvaeError
 
-RATE = 22050
 SINE = 0.5 * np.sin(np.arange(5000) / 20)
 
 
@@ -81,17 +79,6 @@ def test_as_samples_takes_lists_tensors_and_views():
 def test_as_samples_refuses_in_one_sentence(values):
     with pytest.raises(VcvaeError, match=r"^an? [^\n]*\.$"):
         as_samples(values)
-
-
-@pytest.mark.parametrize("rate", [0, -1, -22050, "22050", None, True, float("nan"), float("inf"), 3999, 10**7, 1j, [1]])
-def test_from_array_refuses_a_rate_in_one_sentence(rate):
-    with pytest.raises(VcvaeError, match=r"^sample_rate [^\n]*: must be a number from 4000 to 768000 Hz\.$"):
-        audio.from_array(SINE, rate, RATE)
-
-
-@pytest.mark.parametrize("rate", [44100, 44100.0, np.int64(44100), np.float32(44100)])
-def test_from_array_takes_a_rate_of_any_type(rate):
-    np.testing.assert_array_equal(audio.from_array(SINE, rate, RATE), audio.from_array(SINE, 44100, RATE))
 
 
 def test_is_samples_tells_one_recording_from_several(tmp_path):

@@ -10,6 +10,7 @@ import soundfile
 from tests.audio.files import cached_speech, cut, put, refused, sine
 from tests.synthetic import RATE
 from vcvae import audio
+from vcvae.audio import opening
 
 
 @pytest.mark.parametrize("name", ["a.wav", "a.flac", "a.mp3", "a.ogg"])
@@ -21,7 +22,7 @@ def test_blocks_join_to_the_file(tmp_path, monkeypatch, name, rate, seconds):
     )
     path = put(tmp_path / name, loud, rate)
     whole, _ = soundfile.read(str(path), always_2d=True)  # in one piece
-    monkeypatch.setattr(audio, "CHUNK", 3001)  # many joints, at odd places
+    monkeypatch.setattr(opening, "CHUNK", 3001)  # many joints, at odd places
     pieces = list(audio.blocks(path, RATE, seconds))
     assert {len(piece) for piece in pieces[:-1]} == {round(seconds * RATE)}
     assert 0 < len(pieces[-1]) <= round(seconds * RATE)
@@ -35,9 +36,9 @@ def test_blocks_join_to_the_file(tmp_path, monkeypatch, name, rate, seconds):
 
 def test_blocks_are_read_only_when_asked_for(tmp_path, monkeypatch):
     decoded = []
-    monkeypatch.setattr(audio, "CHUNK", 4410)
-    chunks = audio._Stream.chunks
-    monkeypatch.setattr(audio._Stream, "chunks", lambda self: (decoded.append(len(c)) or c for c in chunks(self)))
+    monkeypatch.setattr(opening, "CHUNK", 4410)
+    chunks = opening.AudioFile.chunks
+    monkeypatch.setattr(opening.AudioFile, "chunks", lambda self: (decoded.append(len(c)) or c for c in chunks(self)))
     stream = audio.blocks(put(tmp_path / "a.wav", sine(300, 4.0)), RATE, 0.5)
     assert decoded == []
     next(stream)
@@ -50,7 +51,7 @@ def test_blocks_of_a_whole_number_have_no_empty_last_one(tmp_path):
 
 
 def test_blocks_check_the_whole_at_the_end(tmp_path, monkeypatch):
-    monkeypatch.setattr(audio, "CHUNK", 4096)
+    monkeypatch.setattr(opening, "CHUNK", 4096)
     silent = audio.blocks(put(tmp_path / "a.wav", np.zeros(RATE)), RATE, 0.25)
     assert not next(silent).any()
     refused(lambda: list(silent), "a.wav", "silent")

@@ -9,6 +9,7 @@ import pytest
 from tests.audio.files import cached_speech, cut, put, refused, sine
 from tests.synthetic import RATE
 from vcvae import audio
+from vcvae.audio import opening
 from vcvae.errors import VcvaeError
 
 
@@ -44,7 +45,7 @@ class TestNotAudio:
         def refuse(*args, **kwargs):
             raise PermissionError(errno.EACCES, "Permission denied")
 
-        monkeypatch.setattr(audio, "open", refuse, raising=False)
+        monkeypatch.setattr(opening, "open", refuse, raising=False)
         refused(lambda: call(put(tmp_path / "a.wav", speech)), "a.wav", "Permission denied")
 
     def test_a_git_lfs_pointer(self, tmp_path, call):

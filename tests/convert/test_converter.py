@@ -6,7 +6,7 @@ import soundfile as sf
 import torch
 
 from tests.synthetic import speak
-from vcvae import audio
+from vcvae.audio import reading
 from vcvae.convert import chunks
 from vcvae.convert.converter import Converter
 from vcvae.environment import find_device
@@ -151,8 +151,8 @@ def test_convert_file_is_convert_of_its_samples(small, target, monkeypatch, tmp_
 def test_convert_decodes_and_encodes_a_short_source_once(small, source, target, tmp_path, monkeypatch):
     sf.write(tmp_path / "source.wav", source, RATE)
     decoded, encoded = [], []
-    decode = audio._decode
-    monkeypatch.setattr(audio, "_decode", lambda *args, **options: decoded.append(args) or decode(*args, **options))
+    decode = reading._decode
+    monkeypatch.setattr(reading, "_decode", lambda *args, **options: decoded.append(args) or decode(*args, **options))
     small.model.f0.register_forward_pre_hook(lambda _module, inputs: encoded.append(inputs))
     voice = small.voice([target])
     encoded.clear()

@@ -1,4 +1,4 @@
-"""Reading a file: every width and format, resampling against known sines, channels, levels, trimming."""
+"""Reading a file or an array: every width and format, resampling against known sines, channels, levels, trimming."""
 
 import logging
 import struct
@@ -10,6 +10,8 @@ import pytest
 from tests.audio.files import put, refused, sine
 from tests.synthetic import RATE
 from vcvae import audio
+from vcvae.audio.reading import MARGIN
+from vcvae.errors import VcvaeError
 
 
 @pytest.mark.parametrize(
@@ -117,9 +119,9 @@ def test_read_trims_silence(tmp_path, offset):
     path = put(tmp_path / "a.wav", quiet + np.float32(offset), RATE, "FLOAT")
     trimmed, whole = audio.read(path, RATE, trim=True), audio.read(path, RATE)
     assert len(whole) == 3 * RATE
-    assert len(trimmed) / RATE == pytest.approx(1 + 2 * audio.MARGIN, abs=0.021)
+    assert len(trimmed) / RATE == pytest.approx(1 + 2 * MARGIN, abs=0.021)
     starts = [start for start in range(RATE) if np.array_equal(whole[start : start + 50], trimmed[:50])]
-    assert RATE - starts[0] == pytest.approx(audio.MARGIN * RATE, abs=0.011 * RATE)
+    assert RATE - starts[0] == pytest.approx(MARGIN * RATE, abs=0.011 * RATE)
 
 
 def test_read_trims_no_pauses(tmp_path, speech):
@@ -160,10 +162,21 @@ def test_read_a_piped_wav_of_unspecified_length(tmp_path, speech, size, caplog):
     assert not caplog.records
 
 
+@pytest.mark.parametrize("rate", [0, -1, -22050, "22050", None, True, float("nan"), float("inf"), 3999, 10**7, 1j, [1]])
+def test_from_array_refuses_a_rate_in_one_sentence(rate):
+    with pytest.raises(VcvaeError, match=r"^sample_rate [^\n]*: must be a number from 4000 to 768000 Hz\.$"):
+        audio.from_array(sine(300), rate, RATE)
+
+
+@pytest.mark.parametrize("rate", [44100, 44100.0, np.int64(44100), np.float32(44100)])
+def test_from_array_takes_a_rate_of_any_type(rate):
+    np.testing.assert_array_equal(audio.from_array(sine(300), rate, RATE), audio.from_array(sine(300), 44100, RATE))
+
+
 def test_audio_imports_neither_torch_nor_librosa():
-    source = Path(audio.__file__).read_text(encoding="utf-8")
-    imported = {
-        line.split()[1].partition(".")[0] for line in source.splitlines() if line.startswith(("import", "from"))
-    }
+    imported = set()
+    for file in Path(audio.__file__).parent.glob("*.py"):
+        lines = file.read_text(encoding="utf-8").splitlines()
+        imported |= {line.split()[1].partition(".")[0] for line in lines if line.startswith(("import", "from"))}
     assert {"numpy", "soundfile", "soxr"} <= imported
     assert not imported & {"torch", "torchaudio", "librosa", "scipy"}

@@ -11,6 +11,7 @@ import soundfile
 from tests.audio.files import refused, sine
 from tests.synthetic import RATE
 from vcvae import audio
+from vcvae.audio import writing
 from vcvae.errors import VcvaeError
 
 
@@ -165,7 +166,7 @@ def test_write_uses_the_default_file_mode(tmp_path, speech):
 
 
 def test_writer_is_write_in_pieces(tmp_path, speech, monkeypatch):
-    monkeypatch.setattr(audio, "CHUNK", 1000)
+    monkeypatch.setattr(writing, "CHUNK", 1000)
     for ending in audio.OUTPUT_FORMATS:
         audio.write(tmp_path / f"whole{ending}", speech, RATE)
         with audio.Writer(tmp_path / f"pieces{ending}", RATE) as writer:

@@ -1,0 +1,24 @@
+"""Reading, checking, resampling, trimming and writing audio files; no other module reads or writes them for users.
+
+Audio is mono float32 in [-1, 1], of shape (samples,). A file that cannot be used is a `VcvaeError`; no partly written
+file is left behind.
+"""
+
+from vcvae.audio.folders import AUDIO_ENDINGS, find, find_readable
+from vcvae.audio.opening import is_pointer
+from vcvae.audio.reading import blocks, from_array, read
+from vcvae.audio.writing import OUTPUT_FORMATS, Writer, check_output, write
+
+__all__ = [
+    "AUDIO_ENDINGS",
+    "OUTPUT_FORMATS",
+    "Writer",
+    "blocks",
+    "check_output",
+    "find",
+    "find_readable",
+    "from_array",
+    "is_pointer",
+    "read",
+    "write",
+]

@@ -1,0 +1,101 @@
+"""Opening audio files: what is one, and its samples from start to end, as they are in it."""
+
+from __future__ import annotations
+
+import atexit
+import functools
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TextIO
+
+import numpy as np
+import soundfile
+
+from vcvae.arrays import HIGHEST_RATE, LOWEST_RATE
+from vcvae.defaults import STDIN
+from vcvae.errors import VcvaeError, check_file, disk_errors
+
+CHUNK = 2**18  # values that are decoded or written at a time
+
+_GIT_LFS = b"version https://git-lfs.github.com/spec/"
+
+
+class AudioFile(soundfile.SoundFile):
+    """A file that is read sequentially.
+
+    After each block, soundfile seeks to the current position, unless the file is not seekable. In an MP3 this distorts
+    the samples at each boundary; in a FLAC of unknown length it fails.
+    """
+
+    def __init__(self, file: str | Path, path: str | Path) -> None:
+        """`path` is the name of `file` in messages."""
+        super().__init__(str(file))
+        self.path = path
+
+    def seekable(self) -> bool:
+        return False
+
+    def chunks(self) -> Iterator[np.ndarray]:
+        """(frames, channels) float32, until the end."""
+        try:
+            while len(chunk := self.read(CHUNK // self.channels, dtype="float32", always_2d=True)):
+                yield chunk
+        except soundfile.SoundFileError as error:
+            fault = f"damaged or cut short ({error.error_string.rstrip('.')})"
+            raise VcvaeError(f"{self.path}: {fault}; copy or download it again.") from None
+
+
+def open_audio(path: str | Path) -> AudioFile:
+    """The file, or standard input, before its first sample.
+
+    Raises:
+        VcvaeError: it cannot be read, is no audio of a known format, or has a sampling rate that speech has not.
+    """
+    file = _copy_of_input(sys.stdin) if Path(path) == STDIN else path
+    if is_pointer(file):
+        raise VcvaeError(f"{path}: a Git LFS pointer, not the audio itself; fetch that with 'git lfs pull'.")
+    try:
+        stream = AudioFile(file, path)
+    except UnicodeError:
+        raise VcvaeError(f"{path}: its name is not valid text in this system's encoding; rename it.") from None
+    except (soundfile.SoundFileError, TypeError):
+        stream = None
+    if stream is None or stream.format == "RAW":  # RAW: no header; the format is guessed from the name
+        raise VcvaeError(f"{path}: not audio of a known format; convert it to WAV (ffmpeg -i FILE file.wav).")
+    if not LOWEST_RATE <= stream.samplerate <= HIGHEST_RATE:
+        rate = f"{stream.samplerate} Hz, not between {LOWEST_RATE} and {HIGHEST_RATE}"
+        raise VcvaeError(f"{path}: its sampling rate is {rate}; export it again.")
+    return stream
+
+
+@functools.cache
+def _copy_of_input(stream: TextIO) -> Path:
+    """The path of a temporary file with all that standard input holds: audio is read more than once.
+
+    Raises:
+        VcvaeError: it is a terminal or closed, or it holds nothing.
+    """
+    if stream is None or stream.isatty():
+        raise VcvaeError(f"{STDIN}: a terminal; send audio to it: vcvae ... - < file.wav.")
+    with disk_errors(STDIN, "read"):
+        copy = tempfile.NamedTemporaryFile(prefix="vcvae-")  # noqa: SIM115  it lives as long as the process
+        atexit.register(copy.close)
+        shutil.copyfileobj(stream.buffer, copy)
+        copy.flush()
+    if copy.tell() == 0:
+        raise VcvaeError(f"{STDIN}: holds nothing; send audio to it: vcvae ... - < file.wav.")
+    return Path(copy.name)
+
+
+def is_pointer(path: str | Path) -> bool:
+    """Whether a file is a Git LFS pointer, in the place of one that was not fetched.
+
+    Raises:
+        VcvaeError: it cannot be read, or is no file.
+    """
+    check_file(path, advice="give the path of an audio file")
+    with disk_errors(path, "read"), open(path, "rb") as file:
+        return file.read(len(_GIT_LFS)) == _GIT_LFS
