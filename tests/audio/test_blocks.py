@@ -70,8 +70,7 @@ def test_blocks_of_a_long_file_need_bounded_memory(tmp_path):
         "import resource, sys; from vcvae import audio\n"
         "def peak(): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024\n"
         "before = peak()\n"
-        "with audio.Writer(sys.argv[2], 16000) as writer:\n"
-        "    for block in audio.blocks(sys.argv[1], 16000, 10): writer.append(block)\n"
+        "audio.write_pieces(sys.argv[2], audio.blocks(sys.argv[1], 16000, 10), 16000)\n"
         "print(peak() - before)"
     )
     args = [sys.executable, "-c", program, str(path), str(tmp_path / "out.wav")]

@@ -178,6 +178,21 @@ def test_writer_is_write_in_pieces(tmp_path, speech, monkeypatch):
         (tmp_path / f"pieces{ending}").unlink()
 
 
+def test_write_pieces_checks_the_output_before_the_first_piece(tmp_path, speech):
+    made = []
+
+    def pieces():
+        for piece in np.array_split(speech, 7):
+            made.append(piece)
+            yield piece
+
+    refused(lambda: audio.write_pieces(tmp_path / "a.mp4", pieces(), RATE), "a.mp4", "end its name")
+    assert not made
+    audio.write_pieces(tmp_path / "a.wav", pieces(), RATE)
+    audio.write(tmp_path / "whole.wav", speech, RATE)
+    assert (tmp_path / "a.wav").read_bytes() == (tmp_path / "whole.wav").read_bytes()
+
+
 @pytest.mark.parametrize("exception", [RuntimeError, KeyboardInterrupt, OSError, VcvaeError])
 @pytest.mark.parametrize("existing", [False, True])
 def test_writer_leaves_nothing_after_an_exception(tmp_path, speech, exception, existing):

@@ -7,7 +7,7 @@ file is left behind.
 from vcvae.audio.folders import AUDIO_ENDINGS, find, find_readable
 from vcvae.audio.opening import is_pointer
 from vcvae.audio.reading import blocks, from_array, read
-from vcvae.audio.writing import OUTPUT_FORMATS, Writer, check_output, write
+from vcvae.audio.writing import OUTPUT_FORMATS, Writer, check_output, write, write_pieces
 
 __all__ = [
     "AUDIO_ENDINGS",
@@ -21,4 +21,5 @@ __all__ = [
     "is_pointer",
     "read",
     "write",
+    "write_pieces",
 ]

@@ -6,6 +6,7 @@ import logging
 import shutil
 import sys
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -46,12 +47,24 @@ def write(path: str | Path, samples: np.ndarray, sample_rate: int, *, force: boo
     Raises:
         VcvaeError: as `check_output`; or the disk is full, or samples are missing, NaN or infinite.
     """
+    write_pieces(path, [samples], sample_rate, force=force)
+
+
+def write_pieces(path: str | Path, pieces: Iterable[np.ndarray], sample_rate: int, *, force: bool = False) -> None:
+    """`write` for samples that come piece by piece, (samples,) each, in memory that does not grow with their number.
+
+    The output is checked before the first piece is made.
+
+    Raises:
+        VcvaeError: as `write`.
+    """
     with Writer(path, sample_rate, force=force) as writer:
-        writer.append(samples)
+        for samples in pieces:
+            writer.append(samples)
 
 
 class Writer:
-    """`write` for audio in pieces, in bounded memory.
+    """`write` for pieces that are appended, in bounded memory.
 
     The pieces go to a temporary file; at the end of the block they become the file in one step. After an exception,
     nothing is left.

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -26,9 +25,6 @@ from vcvae.cli.options import (
 )
 from vcvae.defaults import CODE_BITS
 from vcvae.errors import VcvaeError, check_absent
-
-if TYPE_CHECKING:
-    import numpy as np
 
 
 class Kind(str, Enum):
@@ -56,6 +52,7 @@ def vocode(
     """Copy synthesis: compute the mel of SOURCE and synthesize it, to test the vocoder alone."""
     batch = read_batch(source, output, "copy")
     batch.check_output(force)
+    from vcvae import audio
     from vcvae.convert.copy_synthesis import vocode_pieces
     from vcvae.environment import find_device
     from vcvae.vocoder import load_vocoder
@@ -65,7 +62,8 @@ def vocode(
         loaded = load_vocoder(vocoder, seed=seed).to(find_device(device)).eval()
 
         def vocode_one(job: Job) -> None:
-            _write(job.output, vocode_pieces(job.source, loaded), loaded.mel_config.sample_rate, force)
+            rate = loaded.mel_config.sample_rate
+            audio.write_pieces(job.output, vocode_pieces(job.source, loaded), rate, force=force)
 
         failures = batch.run(vocode_one, progress)
     batch.report(failures, "vocoded")
@@ -157,7 +155,7 @@ def decode(
         config = decoder.config.mel
         mels = codec.decode_pieces(decoder, codec.read(source))
         loaded = load_vocoder(vocoder, config, seed=seed).for_predicted_mels().eval()
-        _write(output, synthesize_pieces(loaded, mels), config.sample_rate, force)
+        audio.write_pieces(output, synthesize_pieces(loaded, mels), config.sample_rate, force=force)
     say_written(output)
 
 
@@ -176,6 +174,7 @@ def denoise(
     """Remove noise and reverberation from SOURCE by a denoising auto-encoder."""
     batch = read_batch(source, output, "clean")
     batch.check_output(force)
+    from vcvae import audio
     from vcvae.convert.copy_synthesis import denoise_pieces
     from vcvae.models import load_autoencoder
     from vcvae.vocoder import load_vocoder
@@ -187,16 +186,8 @@ def denoise(
         loaded = load_vocoder(vocoder, config, seed=seed).for_predicted_mels().eval()
 
         def denoise_one(job: Job) -> None:
-            _write(job.output, denoise_pieces(job.source, denoiser, loaded), config.sample_rate, force)
+            clean = denoise_pieces(job.source, denoiser, loaded)
+            audio.write_pieces(job.output, clean, config.sample_rate, force=force)
 
         failures = batch.run(denoise_one, progress)
     batch.report(failures, "denoised")
-
-
-def _write(path: Path, pieces: Iterable[np.ndarray], sample_rate: int, force: bool) -> None:
-    """Write samples that come piece by piece."""
-    from vcvae import audio
-
-    with audio.Writer(path, sample_rate, force=force) as writer:
-        for samples in pieces:
-            writer.append(samples)

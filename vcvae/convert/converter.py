@@ -16,7 +16,7 @@ from vcvae.arrays import is_path
 from vcvae.conversion_losses import ConversionLosses, load_losses
 from vcvae.convert import chunks
 from vcvae.convert.draw import Drawing
-from vcvae.convert.encoder import Encoder, Recording, choose_sources, warn_of_little_speech
+from vcvae.convert.encoder import Encoder, Recording, choose_sources, recording_blocks, warn_of_little_speech
 from vcvae.convert.finetune import finetune, finetuning_settings
 from vcvae.convert.finetune_sources import FinetuningSources
 from vcvae.convert.guidance import guide, guided
@@ -306,15 +306,11 @@ class Converter(Encoder):
             VcvaeError: a source that cannot be used, a voice for another model, or an output that cannot be written;
                 then none is left behind.
         """
-        rate = self.mel_config.sample_rate
-        voice = self.fitted(voice)
-        audio.check_output(output, force)
-        seconds = chunks.PIECE_FRAMES * self.mel_config.hop / rate
-        with audio.Writer(output, rate, force=force) as writer:
-            for converted in self._convert_blocks(
-                source, lambda: audio.blocks(source, rate, seconds), voice, pitch_shift
-            ):
-                writer.append(converted)
+        config = self.mel_config
+        converted = self._convert_blocks(
+            source, lambda: recording_blocks(source, config), self.fitted(voice), pitch_shift
+        )
+        audio.write_pieces(output, converted, config.sample_rate, force=force)
 
     def _convert_samples(self, samples: np.ndarray, voice: Voice, pitch_shift: float) -> tuple[np.ndarray, int]:
         """Samples (samples,) at the model's rate → converted samples (samples,) and their rate."""

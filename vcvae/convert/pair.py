@@ -47,10 +47,8 @@ class PairConverter:
         Raises:
             VcvaeError: a file that cannot be used, or an output that cannot be written; then none is left behind.
         """
-        audio.check_output(output, force)
-        with audio.Writer(output, self.model.config.mel.sample_rate, force=force) as writer:
-            for converted in self._convert_pieces(source, pitch_shift):
-                writer.append(converted)
+        rate = self.model.config.mel.sample_rate
+        audio.write_pieces(output, self._convert_pieces(source, pitch_shift), rate, force=force)
 
     @torch.inference_mode()
     def _convert_pieces(self, source: str | Path, pitch_shift: float) -> Iterator[np.ndarray]:
