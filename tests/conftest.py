@@ -107,7 +107,7 @@ def model_with_prior(tiny_model, tmp_path, monkeypatch):
         embeddings = F.normalize(torch.randn(8, model.config.speaker_latent), dim=1)
         statistics = F0Statistics(torch.rand(8) + 6.5, torch.full((8,), 0.2))
     model.save_pretrained(folder)
-    prior_module.VoicePrior.fit(embeddings, statistics, fingerprint(model)).save(folder / prior_module.FILE)
+    prior_module.VoicePrior.fit(embeddings, statistics, fingerprint(model)).save(folder / prior_module.PRIOR_FILE)
     return folder
 
 

@@ -15,7 +15,7 @@ from typer.main import get_command
 from tests.corpus import TINY
 from tests.synthetic import speak
 from vcvae.cli import app, recipe
-from vcvae.cli.recipe import FILE, Recipe
+from vcvae.cli.recipe import RECIPE_FILE, Recipe
 from vcvae.config import Config, read_yaml
 from vcvae.data.prepare import MANIFEST
 from vcvae.models.classic.gmm_conversion import GMMConversion
@@ -31,7 +31,7 @@ ABLATION = RECIPES.parent / "egs" / "ablation"
 TRAINING = [
     path
     for path in sorted([*RECIPES.rglob("*.yaml"), *ABLATION.glob("*.yaml")])
-    if path.name != FILE and path.parent != LAUNCH and path != JOINT_DENSITY
+    if path.name != RECIPE_FILE and path.parent != LAUNCH and path != JOINT_DENSITY
 ]
 # Trained in miniature: of the recipes of corpora, which differ in paths and steps only, one.
 SMALLER = {
@@ -138,7 +138,7 @@ def resolved(file):
     return values.resolved(file.parent.relative_to(RECIPES.parent), Path(values.source))
 
 
-RECIPE_FILES = sorted([*RECIPES.glob(f"*/{FILE}"), ABLATION / FILE])
+RECIPE_FILES = sorted([*RECIPES.glob(f"*/{RECIPE_FILE}"), ABLATION / RECIPE_FILE])
 STEPS = [(file, step) for file in RECIPE_FILES for step in resolved(file)]
 
 

@@ -23,7 +23,7 @@ from vcvae.cli.console import progress_bar
 from vcvae.data.manifest import Manifest
 from vcvae.errors import VcvaeError
 from vcvae.features.f0 import F0Statistics
-from vcvae.models.conversion.prior import FILE, VoicePrior
+from vcvae.models.conversion.prior import PRIOR_FILE, VoicePrior
 from vcvae.pretrained import CONVERSION
 
 SECONDS = 10.0  # of each recording
@@ -75,8 +75,8 @@ def fit(model: Path, speakers: Path) -> None:
     if not embeddings:
         raise VcvaeError(f"{speakers}: no speaker with voiced speech; a prior needs four or more.")
     prior = VoicePrior.fit(torch.cat(embeddings), F0Statistics.join(statistics), encoder.fingerprint)
-    prior.save(model / FILE)
-    print(f"{model / FILE}: {len(embeddings)} speakers, {(model / FILE).stat().st_size / 1000:.0f} kB")
+    prior.save(model / PRIOR_FILE)
+    print(f"{model / PRIOR_FILE}: {len(embeddings)} speakers, {(model / PRIOR_FILE).stat().st_size / 1000:.0f} kB")
 
 
 def main(arguments: list[str] | None = None) -> None:

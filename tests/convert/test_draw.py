@@ -59,7 +59,7 @@ def test_drawn_voice_refuses_what_cannot_be(converter, monkeypatch):
     with pytest.raises(VcvaeError, match="for another model"):
         Converter(converter.model, converter.vocoder).draw()  # with the released prior
     monkeypatch.setattr(draw, "APART", 0.1)
-    monkeypatch.setattr(draw, "ATTEMPTS", 2)
+    monkeypatch.setattr(draw, "DRAW_ATTEMPTS", 2)
     alike = converter.voice([speak("aiueo", seconds=1.0)])
     with pytest.raises(VcvaeError, match="far enough from others"):
         converter.draw(avoid=[alike])

@@ -28,7 +28,7 @@ from vcvae.documents import MAX_JSON_BYTES, read_bytes
 from vcvae.environment import following_this_process
 from vcvae.errors import VcvaeError, check_folder, disk_errors, replacing
 
-FILE = "recipe.yaml"
+RECIPE_FILE = "recipe.yaml"
 FINISHED = "steps.json"
 PYTHON = "python"  # begins a step that is a script, not a command of vcvae
 _FINISHED = TypeAdapter(dict[str, str])  # what it holds
@@ -79,7 +79,7 @@ class Recipe(Config):
         names = self.options | names
         resolved = []
         for step in self.steps:
-            context = f"{folder / FILE}: the step '{step.name}'"
+            context = f"{folder / RECIPE_FILE}: the step '{step.name}'"
             try:
                 written = shlex.split(step.command)
             except ValueError as error:
@@ -184,7 +184,7 @@ def find_recipe(recipe: Path) -> Path:
     """
     for place in (recipe, CLONE / recipe):
         if place.exists():
-            return place / FILE if place.is_dir() else place
+            return place / RECIPE_FILE if place.is_dir() else place
     if recipe.parts[:1] == ("recipes",) and not (CLONE / "recipes").is_dir():
         raise VcvaeError(
             f"{recipe}: not in the current folder, and recipes are not part of the installed package; clone the "
@@ -226,7 +226,7 @@ def _source_of(values: Recipe, folder: Path, recipe: Path) -> Path:
     Raises:
         VcvaeError: it should lie in the repository, and does not.
     """
-    source = Path(_fill_in(values.source, _folders(folder), f"{folder / FILE}: 'source'"))
+    source = Path(_fill_in(values.source, _folders(folder), f"{folder / RECIPE_FILE}: 'source'"))
     if "{repository}" in values.source and not source.exists():
         raise VcvaeError(
             f"{recipe}: its recordings, {source}, are missing; they are part of the repository: clone it, and run the "

@@ -25,7 +25,7 @@ MIN_KEY_BYTES, MAX_KEY_BYTES = 16, 2**20
 SOURCE_SIMILARITY = 0.4  # cosine of centred embeddings with the source speaker, below which a drawn voice is not near
 CANDIDATES = 3  # drawn voices that are far enough, of which the least similar one is taken
 ATTEMPTS = 50  # drawn voices, until there are so many
-SOURCES = 3  # recordings of a speaker, from whose first half minutes their embedding is taken
+SPEAKER_RECORDINGS = 3  # recordings of a speaker, from whose first half minutes their embedding is taken
 
 
 def read_key(path: str | Path) -> bytes:
@@ -128,7 +128,7 @@ class Anonymizer:
     @torch.inference_mode()
     def _source(self, recordings: Iterable[Recording]) -> _Source | None:
         """The speaker of recordings; None where none can be used."""
-        references = self.converter.load_sources(list(recordings)[:SOURCES])
+        references = self.converter.load_sources(list(recordings)[:SPEAKER_RECORDINGS])
         if not references:
             return None
         embedding = self._embedding(average_voice(self.converter.model, references))

@@ -28,13 +28,13 @@ from vcvae.models.conversion.prior import MAX_SIMILARITY, VoicePrior
 from vcvae.models.conversion.voice import Voice, VoiceCard
 from vcvae.pretrained import SENTENCES
 
-CANDIDATES = 512  # samples of the prior, of which those near a training speaker are left out
-ATTEMPTS = 16  # of them that are made into a voice, until one is far enough from all others
+PRIOR_SAMPLES = 512  # samples of the prior, of which those near a training speaker are left out
+DRAW_ATTEMPTS = 16  # of them that are made into a voice, until one is far enough from all others
 NEIGHBOURS = 8  # sentences whose speakers are the most similar ones
 VARIANTS = 6  # of each, with other formants and another long-term spectrum
 CHANGE = VoiceAugmentationConfig(probability=1.0, warp=0.24, formant_tilt=0.1, equalizer=4.8)
 SYNTHESIZED = 4  # sentences that the reference is taken from ...
-FRAMES = 256  # ... mel frames of each, 3 s
+SYNTHESIZED_FRAMES = 256  # ... mel frames of each, 3 s
 BISECTIONS = 6  # of the way from a voice to another one
 TOLERANCE = 0.05  # of the distance that is reached
 APART = 0.85  # cosine below which two voices are different ones; of one speaker's utterances it is .97
@@ -73,7 +73,7 @@ class Drawing:
     def _sentence_mels(self) -> list[Tensor]:
         """The starts of some of them, which are converted to voices, (1, n_mels, frames)."""
         step = max(1, len(self._sentences) // SYNTHESIZED)
-        return [sentence.mel[..., :FRAMES] for sentence in self._sentences[::step][:SYNTHESIZED]]
+        return [sentence.mel[..., :SYNTHESIZED_FRAMES] for sentence in self._sentences[::step][:SYNTHESIZED]]
 
     @torch.inference_mode()
     def draw(
@@ -88,14 +88,15 @@ class Drawing:
     ) -> DrawnVoice:
         """A voice of the prior; the arguments are those of `vcvae.Converter.draw`."""
         _check(f0, distance)
-        speakers = prior.sample(CANDIDATES, seed=seed)
+        speakers = prior.sample(PRIOR_SAMPLES, seed=seed)
         if f0:
             speakers = speakers[(speakers.f0_statistics.mean - math.log2(f0)).abs().argsort()]
         others = torch.cat([prior.speakers[:0], *(self.embedding(voice).cpu() for voice in avoid)])
-        card = VoiceCard(consent=CONSENT, note=f"seed {seed}", seconds=SYNTHESIZED * FRAMES / self._frame_rate)
+        seconds = SYNTHESIZED * SYNTHESIZED_FRAMES / self._frame_rate
+        card = VoiceCard(consent=CONSENT, note=f"seed {seed}", seconds=seconds)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            for number in range(min(ATTEMPTS, len(speakers.embeddings))):
+            for number in range(min(DRAW_ATTEMPTS, len(speakers.embeddings))):
                 drawn = self._make(speakers.embeddings[number], speakers.f0_statistics[number : number + 1])
                 if like is not None:
                     drawn = self._between(like, drawn.voice, distance)
@@ -107,7 +108,7 @@ class Drawing:
                     made = {"f0_statistics": f0_statistics, "fingerprint": self.encoder.fingerprint, "card": card}
                     return replace(drawn, voice=replace(drawn.voice, **made))
         raise VcvaeError(
-            f"seed {seed}: none of {ATTEMPTS} drawn voices is far enough from others; give another seed"
+            f"seed {seed}: none of {DRAW_ATTEMPTS} drawn voices is far enough from others; give another seed"
             f"{', or another distance' if like is not None else ''}."
         )
 

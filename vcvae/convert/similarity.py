@@ -14,7 +14,7 @@ from vcvae.pretrained import SENTENCES
 
 MAX_TARGETS = 8  # recordings of the target whose first half minutes are compared with
 SENTENCE_STEP = 9  # every ninth sentence of the package is converted: four of 36
-FRAMES = 384  # mel frames of each sentence: 4.5 s
+SENTENCE_FRAMES = 384  # mel frames of each sentence: 4.5 s
 
 
 @torch.inference_mode()
@@ -30,7 +30,7 @@ def speaker_similarity(converter: Converter, voices: Iterable[Voice], targets: I
         return []
     target_embedding = losses.speaker_embedding([reference.mel for reference in references])
     sources = converter.load_sources(audio.find(SENTENCES)[::SENTENCE_STEP])
-    sentences = [source.mel[..., :FRAMES] for source in sources]
+    sentences = [source.mel[..., :SENTENCE_FRAMES] for source in sources]
     similarities = []
     for voice in map(converter.fitted, voices):
         cosines = []

@@ -15,7 +15,8 @@ from vcvae.errors import VcvaeError
 from vcvae.tables import read_lines
 
 ARCHIVES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".zip")
-UNFINISHED = (".part", ".partial", ".crdownload", ".aria2", ".download", ".filepart")  # of browsers and others
+# Endings of the names that browsers and others give to what they have not yet fetched.
+UNFINISHED_DOWNLOADS = (".part", ".partial", ".crdownload", ".aria2", ".download", ".filepart")
 
 
 class Utterance(NamedTuple):
@@ -61,7 +62,7 @@ def find(corpus: str, source: Path) -> Files:
     expected = " or ".join(expected_layout.folders).replace("[-_]", "-")
     names = sorted(p.name for p in {*source.iterdir(), *(root or source).iterdir()} if p.is_file())
     for name in names:
-        if name.endswith(UNFINISHED):
+        if name.endswith(UNFINISHED_DOWNLOADS):
             raise VcvaeError(f"{source}: holds {name}, an unfinished download; finish it, and unpack it there.")
     packed = [(name, _stem(name)) for name in names if name.endswith(ARCHIVES)]
     if root is None and packed:

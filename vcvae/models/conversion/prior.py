@@ -18,13 +18,13 @@ from vcvae.models.hub import check_weights, fetch
 from vcvae.models.tensor_files import read_tensors, refusing
 from vcvae.pretrained import CONVERSION
 
-FORMAT = "vcvae voice prior 1"  # in the file's metadata
-FILE = "voices.safetensors"  # beside the weights of the conversion model
+PRIOR_FORMAT = "vcvae voice prior 1"  # in the file's metadata
+PRIOR_FILE = "voices.safetensors"  # beside the weights of the conversion model
 AXES = 24  # principal axes of the embeddings that the mixture models together with the F0 statistics
 COMPONENTS = 2  # Gaussians of the mixture: women and men, as it turns out
 FLOOR = 0.15  # added to the variances, which are 1: so much of a speaker is chance
 MIXTURE = "mixture."  # stands before the names of its tensors
-MAX_VALUES = 2**24  # of a file's tensors
+MAX_PRIOR_VALUES = 2**24  # of a file's tensors
 MAX_SIMILARITY = 0.7  # cosine to a training speaker from which a voice is somebody's
 
 
@@ -127,7 +127,7 @@ class VoicePrior:
         largest = self.speakers.abs().amax(dim=1, keepdim=True)
         stored["speakers"] = (self.speakers / largest * 127).round().to(torch.int8)
         with replacing(path) as file:
-            file.write(save(stored, {"format": FORMAT, "fingerprint": self.fingerprint}))
+            file.write(save(stored, {"format": PRIOR_FORMAT, "fingerprint": self.fingerprint}))
 
     @classmethod
     def load(cls, path: str | Path) -> VoicePrior:
@@ -137,9 +137,9 @@ class VoicePrior:
             VcvaeError: it is no such file.
         """
         with refusing(path, of="a prior of voices", advice="make it with recipes/release/voice_prior.py"):
-            tensors, metadata = read_tensors(path, max_values=MAX_VALUES)
-            if metadata.get("format") != FORMAT:
-                raise ValueError(f"its format is not '{FORMAT}'")
+            tensors, metadata = read_tensors(path, max_values=MAX_PRIOR_VALUES)
+            if metadata.get("format") != PRIOR_FORMAT:
+                raise ValueError(f"its format is not '{PRIOR_FORMAT}'")
             if any(tensor.is_complex() for tensor in tensors.values()):
                 raise ValueError("it holds complex numbers")
             weights = {name: tensor.float() for name, tensor in tensors.items()}
@@ -158,7 +158,7 @@ class VoicePrior:
             VcvaeError: there is none.
         """
         give = "a model with one, or make it with recipes/release/voice_prior.py"
-        return cls.load(fetch(model or CONVERSION, FILE, give=give))
+        return cls.load(fetch(model or CONVERSION, PRIOR_FILE, give=give))
 
 
 def _check(weights: dict[str, Tensor], path: Path) -> GaussianMixtureConfig:

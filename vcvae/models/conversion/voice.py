@@ -19,7 +19,7 @@ from vcvae.models.conversion.difference import WeightDifference
 from vcvae.models.conversion.reference import SpeakerReference
 from vcvae.models.tensor_files import read_tensors, refusing
 
-FORMAT = "vcvae voice 1"  # in a file's metadata; another number for files that this version cannot read
+VOICE_FORMAT = "vcvae voice 1"  # in a file's metadata; another number for files that this version cannot read
 LEARNED = "decoder."  # stands before the names of the tensors that belong to the learned difference
 TENSORS = {  # of a file, and their types
     "embedding": torch.float32,
@@ -31,8 +31,8 @@ TENSORS = {  # of a file, and their types
     "valid_bands": torch.uint8,
 }
 LEARNED_TYPES = (torch.float16, torch.int8)
-MAX_VALUES = 2**24  # of a file's tensors: the largest reference of the widest model, and a learned difference
-MAX_TEXT = 2**16  # characters of a text of the card
+MAX_VOICE_VALUES = 2**24  # of a file's tensors: the largest reference of the widest model, and a learned difference
+MAX_CARD_TEXT = 2**16  # characters of a text of the card
 MAX_OCTAVES = 20.0  # of F0 statistics, whose mean is log2 of Hz
 MAKER = "'vcvae voice'"
 FINGERPRINT = re.compile(r"[0-9a-f]{16}|")
@@ -215,7 +215,7 @@ class Voice:
         }
         if self.learned:
             tensors |= {LEARNED + name: tensor for name, tensor in self.learned.stored().items()}
-        metadata = {"format": FORMAT, "fingerprint": self.fingerprint}
+        metadata = {"format": VOICE_FORMAT, "fingerprint": self.fingerprint}
         metadata |= {name: str(value) for name, value in asdict(self.card).items()}
         data = save({name: value.contiguous().cpu().clone() for name, value in tensors.items()}, metadata)
         with replacing(path) as file:
@@ -230,14 +230,16 @@ class Voice:
         """
         path = Path(path)
         with refusing(path, of=f"a voice that {MAKER} wrote", advice="make it anew"):
-            tensors, metadata = read_tensors(path, max_values=MAX_VALUES, advice=f"give a voice that {MAKER} wrote")
+            tensors, metadata = read_tensors(
+                path, max_values=MAX_VOICE_VALUES, advice=f"give a voice that {MAKER} wrote"
+            )
             return _read(tensors, metadata, path)
 
 
 def _read(tensors: dict[str, Tensor], metadata: dict[str, str], path: Path) -> Voice:
     """The tensors and the metadata of a file, checked. Raises ValueError or KeyError where they are no voice's."""
-    if metadata.get("format") != FORMAT:
-        raise ValueError(f"its format is not '{FORMAT}'")
+    if metadata.get("format") != VOICE_FORMAT:
+        raise ValueError(f"its format is not '{VOICE_FORMAT}'")
     for name, tensor in tensors.items():
         types = LEARNED_TYPES if name.startswith(LEARNED) else (TENSORS.get(name),)
         if types == (None,):
@@ -276,7 +278,7 @@ def _read(tensors: dict[str, Tensor], metadata: dict[str, str], path: Path) -> V
     learned = {name.removeprefix(LEARNED): x for name, x in tensors.items() if name.startswith(LEARNED)}
     card = {field.name: metadata[field.name] for field in fields(VoiceCard)}
     seconds, steps = float(card["seconds"]), int(card["steps"])
-    if max(map(len, card.values())) > MAX_TEXT or not (0 <= seconds < math.inf and steps >= 0):
+    if max(map(len, card.values())) > MAX_CARD_TEXT or not (0 <= seconds < math.inf and steps >= 0):
         raise ValueError("its card is none of a voice")
     return Voice(
         SpeakerReference(embedding, statistics, keys.float(), values.float(), torch.ones(1, frames, 1)),
