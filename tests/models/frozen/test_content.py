@@ -11,14 +11,15 @@ def net():
     return ContentNet(ContentNetConfig(**TINY_RECOGNIZER)).eval().requires_grad_(False)
 
 
-def test_content_loss_is_zero_for_the_same_content_and_its_gradient_leads_there(net):
-    source = 0.1 * torch.randn(1, 11025)
+def test_distance_is_zero_for_the_same_content_and_its_gradient_leads_there(net):
+    source = net(0.1 * torch.randn(1, 11025))
     converted = 0.1 * torch.randn(1, 11025)
-    assert net.content_loss(source, source).item() == pytest.approx(0, abs=1e-6)
+    assert net.distance(source, source).item() == pytest.approx(0, abs=1e-6)
     converted.requires_grad_()
-    before = net.content_loss(converted, source)
+    before = net.distance(net(converted), source)
     before.backward()
     assert before > 0.05
     step = 0.01 * converted.grad / converted.grad.norm()
     with torch.no_grad():
-        assert net.content_loss(converted - step, source) < before < net.content_loss(converted + step, source)
+        nearer, farther = (net.distance(net(converted + sign * step), source) for sign in (-1, 1))
+    assert nearer < before < farther

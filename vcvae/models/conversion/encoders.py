@@ -139,12 +139,6 @@ class SpeakerEncoder(nn.Module):
         """
         return F.normalize(embeddings - self.centre, dim=-1)
 
-    def uncentred(self, directions: Tensor) -> Tensor:
-        """The speaker embeddings (…, speaker_latent) whose `centred` are these: where the rays meet the unit sphere."""
-        along = directions @ self.centre
-        length = (along.square() + 1 - self.centre.square().sum()).clamp(min=0).sqrt() - along
-        return F.normalize(self.centre + length[..., None] * directions, dim=-1)
-
 
 class F0Encoder(F0Classifier):
     """Log-mel → F0 contour."""

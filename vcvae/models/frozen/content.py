@@ -47,10 +47,6 @@ class ContentNet(PretrainedModel, config=ContentNetConfig):
         resample = torchaudio.functional.resample
         return self.encoder(resample(samples, self.config.sample_rate, MOONSHINE_SAMPLE_RATE))
 
-    def content_loss(self, converted: Tensor, source: Tensor) -> Tensor:
-        """The `distance` of the features of two time-aligned signals, both (batch, samples), a scalar."""
-        return self.distance(self(converted), self(source))
-
     @staticmethod
     def distance(converted_features: Tensor, source_features: Tensor) -> Tensor:
         """1 minus the mean cosine of features (batch, channels, frames) of corresponding frames, a scalar.
