@@ -14,10 +14,10 @@ from vcvae.cli.options import (
     Force,
     Model,
     Output,
+    PitchShift,
     Replay,
     Vocoder,
     VocoderSeed,
-    finite,
     non_empty_path,
     source_path,
 )
@@ -48,9 +48,7 @@ def convert(
     vocoder: Vocoder = None,
     device: Device = "auto",
     seed: VocoderSeed = 0,
-    pitch_shift: Annotated[
-        float, typer.Option(callback=finite, help="Semitones, added to the target's mean F0.")
-    ] = 0.0,
+    pitch_shift: PitchShift = 0.0,
     quick: Annotated[
         bool, typer.Option("--quick", help="Convert in one pass, without learning the target's voice first.")
     ] = False,

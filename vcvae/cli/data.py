@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from vcvae.cli.console import progress_bar, say, show_table
+from vcvae.cli.console import MAX_LISTED, progress_bar, say, show_table
 from vcvae.cli.options import finite, non_empty_path
 from vcvae.defaults import MINIMUM_SECONDS
 
@@ -69,7 +69,7 @@ def prepare(
             progress=progress,
         )
     if report.left_out:
-        show_table("left out", ("file", "why"), report.left_out[:20])
+        show_table("left out", ("file", "why"), report.left_out[:MAX_LISTED])
         say(f"{len(report.left_out)} files left out, listed in {destination / REPORT}")
     splits = ", ".join(f"{name} {len(speakers)}" for name, speakers in report.splits.items())
     say(f"{destination}: {report.utterances} utterances; speakers: {splits}")

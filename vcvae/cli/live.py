@@ -11,7 +11,7 @@ import typer
 
 from vcvae.cli.batch import Failures
 from vcvae.cli.console import err, learning_progress, progress_bars, say, say_written, show_table
-from vcvae.cli.options import Device, Force, Model, finite, non_empty_path, refuse_ignored
+from vcvae.cli.options import Device, Force, Model, PitchShift, non_empty_path, refuse_ignored
 from vcvae.errors import VcvaeError
 
 if TYPE_CHECKING:
@@ -35,9 +35,7 @@ def live(
     block: Annotated[
         float, typer.Option(min=1, max=500, help="Milliseconds that a device gives or takes at a time.")
     ] = 10.0,
-    pitch_shift: Annotated[
-        float, typer.Option(callback=finite, help="Semitones, added to the target's mean F0.")
-    ] = 0.0,
+    pitch_shift: PitchShift = 0.0,
     monitor: Annotated[
         str | None,
         typer.Option(help="on or off, by default on: with --output, play the conversion on the default output, too."),

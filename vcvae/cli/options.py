@@ -80,6 +80,7 @@ Replay = Annotated[
         parser=non_empty_path,
     ),
 ]
+PitchShift = Annotated[float, typer.Option(callback=finite, help="Semitones, added to the target's mean F0.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
 VocoderSeed = Annotated[
     int, typer.Option("--seed", min=0, max=2**63 - 1, help="Random seed of Griffin-Lim's initial phases.")
