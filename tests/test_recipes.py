@@ -17,7 +17,7 @@ from tests.synthetic import speak
 from vcvae.cli import app, recipe
 from vcvae.cli.recipe import RECIPE_FILE, Recipe
 from vcvae.config import Config, read_yaml
-from vcvae.data.prepare import MANIFEST
+from vcvae.data.cuts import MANIFEST
 from vcvae.models.classic.gmm_conversion import GMMConversion
 from vcvae.training import checkpoint
 from vcvae.training.joint_density import JointDensityConfig, fit

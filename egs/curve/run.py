@@ -18,8 +18,8 @@ from rich.console import Console
 from rich.table import Table
 
 from vcvae.convert.converter import Converter
+from vcvae.data.cuts import MANIFEST
 from vcvae.data.manifest import Manifest
-from vcvae.data.prepare import MANIFEST
 from vcvae.evaluate import Case, draw_cases, evaluate, load_measures, read_cases
 from vcvae.evaluate.measures import Measure
 from vcvae.evaluate.report import EvaluationReport

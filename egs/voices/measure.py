@@ -23,8 +23,8 @@ import soxr
 
 from vcvae import Converter, Voice, audio
 from vcvae.cli.console import progress_bar
+from vcvae.data.cuts import MANIFEST
 from vcvae.data.manifest import Manifest
-from vcvae.data.prepare import MANIFEST
 from vcvae.errors import VcvaeError
 from vcvae.evaluate.measures import NETWORK_SAMPLE_RATE
 from vcvae.evaluate.page import markdown_table

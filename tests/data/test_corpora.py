@@ -8,7 +8,8 @@ from lhotse import CutSet
 
 from tests.miniatures import MINIATURES, commonvoice, librispeech, libritts, say, text, vctk
 from vcvae.data.corpora import CORPORA, LeftOut, Utterance, find
-from vcvae.data.prepare import MANIFEST, prepare
+from vcvae.data.cuts import MANIFEST
+from vcvae.data.prepare import prepare
 from vcvae.errors import VcvaeError
 
 POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n"

@@ -10,8 +10,8 @@ from lhotse import CutSet
 
 from tests.corpus import make_corpus
 from tests.properties import QUICK, read_or_refused
+from vcvae.data.cuts import MANIFEST
 from vcvae.data.manifest import Manifest
-from vcvae.data.prepare import MANIFEST
 from vcvae.errors import VcvaeError
 
 

@@ -8,9 +8,10 @@ from lhotse import CutSet
 
 from tests.synthetic import speak
 from vcvae.data import prepare as module
+from vcvae.data.cuts import MANIFEST
 from vcvae.data.manifest import Manifest
 from vcvae.data.pool import map_in_processes
-from vcvae.data.prepare import MANIFEST, REPORT, split
+from vcvae.data.prepare import REPORT, split
 from vcvae.errors import VcvaeError
 from vcvae.features.mel import bandwidth
 

@@ -18,10 +18,11 @@ from torch.utils.data import DataLoader
 from tests.corpus import TINY, make_corpus
 from tests.synthetic import speak
 from vcvae.data import stream as module
+from vcvae.data.cuts import MANIFEST
 from vcvae.data.load import load
-from vcvae.data.prepare import MANIFEST, prepare
+from vcvae.data.prepare import prepare
 from vcvae.data.segments import Segments
-from vcvae.data.shar import INDEX, SHARDS, export_shards
+from vcvae.data.shar import INDEX, SHAR, SHARDS, export_shards
 from vcvae.data.stream import ShardExamples
 from vcvae.errors import VcvaeError
 from vcvae.training import checkpoint
@@ -78,7 +79,7 @@ def assert_same(a, b):
 
 def test_export_shards_keeps_every_cut(prepared):
     listed = {cut.id: cut for cut in CutSet.from_file(prepared / MANIFEST)}
-    sharded = list(CutSet.from_shar(in_dir=prepared / "shar" / SHARDS))
+    sharded = list(CutSet.from_shar(in_dir=prepared / SHAR / SHARDS))
     assert sorted(cut.id for cut in sharded) == sorted(listed)
     for cut in sharded:
         original = listed[cut.id]
@@ -247,7 +248,7 @@ def test_load_names_what_is_wrong_with_shards(prepared, tmp_path):
     (tmp_path / INDEX).write_text("{}")
     with pytest.raises(VcvaeError, match=r"index.json: cannot be read .*sample_rate"):
         load(str(tmp_path), **OPTIONS)
-    listed = (prepared / "shar" / SHARDS / "cuts.000000.jsonl.gz").read_bytes()
+    listed = (prepared / SHAR / SHARDS / "cuts.000000.jsonl.gz").read_bytes()
     (tmp_path / SHARDS / "cuts.000000.jsonl.gz").write_bytes(listed)
     (tmp_path / INDEX).write_text(json.dumps({"sample_rate": RATE, "shards": 1, "speakers": {"nobody": 1}}))
     with pytest.raises(VcvaeError, match=r"cuts.000000.jsonl.gz: cannot be read"):
@@ -259,20 +260,20 @@ def test_export_shards_again_writes_missing_shards_and_a_changed_corpus_anew(tmp
     reported = []
     assert export_shards(folder, shard_seconds=4.0, progress=lambda *progress: reported.append(progress)) == 3
     assert [done for done, total, _ in reported if total == 3] == [0, 1, 2, 3]
-    index = json.loads((folder / "shar" / INDEX).read_text())
+    index = json.loads((folder / SHAR / INDEX).read_text())
     assert index["shards"] == 3
     listed = CutSet.from_file(folder / MANIFEST)
     assert sum(index["speakers"].values()) == sum(cut.recording.num_samples for cut in listed)
-    shards = sorted((folder / "shar" / SHARDS).iterdir())
+    shards = sorted((folder / SHAR / SHARDS).iterdir())
     times = {path: path.stat().st_mtime_ns for path in shards}
     shards[0].unlink()  # as if a run had been killed
     export_shards(folder, shard_seconds=4.0, jobs=2)
-    assert sorted((folder / "shar" / SHARDS).iterdir()) == shards
+    assert sorted((folder / SHAR / SHARDS).iterdir()) == shards
     made_again = {path.name for path in shards if path.stat().st_mtime_ns != times[path]}
     assert made_again == {"cuts.000000.jsonl.gz", "recording.000000.tar"}
-    assert {path.name for path in (folder / "shar").iterdir()} == {INDEX, SHARDS, "plan"}
+    assert {path.name for path in (folder / SHAR).iterdir()} == {INDEX, SHARDS, "plan"}
     export_shards(folder, shard_seconds=6.0)
-    assert len(list((folder / "shar" / SHARDS).iterdir())) == 4
+    assert len(list((folder / SHAR / SHARDS).iterdir())) == 4
 
 
 def test_prepare_command_writes_shards(tmp_path, vcvae):
@@ -292,5 +293,5 @@ def test_export_shards_names_missing_audio(tmp_path):
     next(tmp_path.rglob("ready/**/*.flac")).unlink()
     with pytest.raises(VcvaeError, match="missing or damaged"):
         export_shards(folder)
-    assert not (folder / "shar" / INDEX).exists()
-    assert not list((folder / "shar" / SHARDS).iterdir())
+    assert not (folder / SHAR / INDEX).exists()
+    assert not list((folder / SHAR / SHARDS).iterdir())

@@ -11,7 +11,7 @@ from lhotse import CutSet
 from rich.console import Console
 
 from tests.corpus import make_corpus
-from vcvae.data.prepare import MANIFEST
+from vcvae.data.cuts import MANIFEST
 from vcvae.training import checkpoint
 from vcvae.training.loop import train
 from vcvae.training.run_folder import read_figures

@@ -74,10 +74,10 @@ def prepare(
     splits = ", ".join(f"{name} {len(speakers)}" for name, speakers in report.splits.items())
     say(f"{destination}: {report.utterances} utterances; speakers: {splits}")
     if shar:
-        from vcvae.data.shar import export_shards
+        from vcvae.data.shar import SHAR, export_shards
 
         for name, speakers in report.splits.items():
             if speakers:
                 with progress_bar("exporting shards") as progress:
                     shards = export_shards(destination / name, jobs=jobs, progress=progress)
-                say(f"{destination / name / 'shar'}: {shards} shard{'s' * (shards > 1)}")
+                say(f"{destination / name / SHAR}: {shards} shard{'s' * (shards > 1)}")

@@ -12,6 +12,7 @@ from typing import Any, BinaryIO, NamedTuple
 
 from vcvae.errors import VcvaeError, check_file, reason
 
+MANIFEST = "cuts.jsonl.gz"  # the name of a manifest in its folder
 MAX_CUT_BYTES = 2**16  # of a line
 MAX_SAMPLES = 2**31 - 1  # of an utterance: 27 h at 22.05 kHz
 MAX_NAME = 4096  # characters of a name

@@ -7,8 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from vcvae.data.cuts import read_manifest
-from vcvae.data.prepare import MANIFEST
+from vcvae.data.cuts import MANIFEST, read_manifest
 from vcvae.errors import VcvaeError
 
 

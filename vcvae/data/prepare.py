@@ -24,13 +24,14 @@ from lhotse import AudioSource, CutSet, MonoCut, Recording, SupervisionSegment
 
 from vcvae import audio
 from vcvae.data.corpora import LeftOut, Utterance, find
+from vcvae.data.cuts import MANIFEST
 from vcvae.data.pool import map_in_processes
+from vcvae.data.shar import INDEX, SHAR
 from vcvae.defaults import MINIMUM_SECONDS
 from vcvae.errors import VcvaeError, check_folder, disk_errors, remove_unfinished, replacing
 from vcvae.features.mel import bandwidth
 from vcvae.progress import Progress, no_progress
 
-MANIFEST = "cuts.jsonl.gz"
 SPEAKER_CUTS = "cuts.jsonl"
 REPORT = "left-out.tsv"
 MAX_CLIPPED = 1e-3  # share of samples at full scale; one sample per period of a low voice exceeds it
@@ -236,4 +237,4 @@ def _write_manifest(destination: Path, name: str, speakers: list[str]) -> None:
         else:
             manifest.unlink(missing_ok=True)
         if earlier is not None and not (speakers and earlier == manifest.read_bytes()):
-            (manifest.parent / "shar" / "index.json").unlink(missing_ok=True)
+            (manifest.parent / SHAR / INDEX).unlink(missing_ok=True)

@@ -10,7 +10,7 @@ import soundfile as sf
 
 from vcvae.data.examples import Examples, Read
 from vcvae.data.manifest import Manifest
-from vcvae.errors import VcvaeError
+from vcvae.errors import VcvaeError, reason
 
 
 class Segments(Examples):
@@ -94,8 +94,7 @@ def _read(path: Path, start: int, frames: int) -> np.ndarray:
     try:
         samples = sf.read(path, frames=frames, start=start, dtype="float32")[0]
     except (OSError, RuntimeError, ValueError) as error:
-        reason = str(error).splitlines()[0].rstrip(".") if str(error) else type(error).__name__
-        raise VcvaeError(f"{path}: cannot be read ({reason}).") from None
+        raise VcvaeError(f"{path}: cannot be read ({reason(error)}).") from None
     if samples.shape != (frames,) or not np.isfinite(samples).all():
         raise VcvaeError(f"{path}: is not the audio that its manifest describes; prepare it again.")
     return samples

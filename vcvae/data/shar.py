@@ -24,12 +24,12 @@ from lhotse import CutSet
 from lhotse.audio.utils import AudioLoadingError
 from lhotse.shar import SharWriter
 
-from vcvae.data.cuts import read_manifest
+from vcvae.data.cuts import MANIFEST, read_manifest
 from vcvae.data.pool import map_in_processes
-from vcvae.data.prepare import MANIFEST
 from vcvae.errors import VcvaeError, disk_errors, replacing
 from vcvae.progress import Progress, no_progress
 
+SHAR = "shar"  # the folder of the shards and of their index, in the prepared one
 INDEX, SHARDS = "index.json", "shards"
 SHARD_SECONDS = 1200.0
 GROUP_SECONDS = 60.0  # of one speaker in a shard, about
@@ -54,7 +54,7 @@ def export_shards(
     Raises:
         VcvaeError: `folder` is not prepared, the disk is full, or audio is missing.
     """
-    source, destination = Path(folder), Path(folder) / "shar"
+    source, destination = Path(folder), Path(folder) / SHAR
     manifest = source / MANIFEST
     if not manifest.is_file():
         raise VcvaeError(f"{folder}: not prepared audio (no {MANIFEST}); make it with 'vcvae prepare'.")

@@ -189,7 +189,7 @@ def _index(file: BinaryIO) -> tuple[int, int, dict[str, int]]:
     except ValidationError as error:
         first = error.errors()[0]
         problem = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
-    if problem:
+    if problem:  # raised here, without the other as its context, of which `_read` would tell
         raise ValueError(problem)
     return index.sample_rate, index.shards, index.speakers
 
