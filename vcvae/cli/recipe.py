@@ -202,8 +202,8 @@ def _fill_in(text: str, names: dict[str, str], context: str) -> str:
 
     def value(match: re.Match[str]) -> str:
         if match[1] not in names:
-            known = ", ".join(f"{{{name}}}" for name in names)
-            raise VcvaeError(f"{context}: '{match[0]}' stands for nothing; use {known}.")
+            valid = ", ".join(f"{{{name}}}" for name in names)
+            raise VcvaeError(f"{context}: '{match[0]}' stands for nothing; use {valid}.")
         return names[match[1]]
 
     return re.sub(r"\{([^{}]*)\}|[{}]", value, text)

@@ -19,7 +19,7 @@ from vcvae.tables import read_lines
 REQUIRED_COLUMNS = ("id", "source", "targets")
 OPTIONAL_COLUMNS = ("transcript", "reference")
 UTTERANCES_PER_TARGET = 3  # of a target speaker drawn from a prepared folder
-logger = logging.getLogger("vcvae")
+_log = logging.getLogger("vcvae")
 _ID_PATTERN = re.compile(r"\w[\w.-]*")
 
 
@@ -83,7 +83,7 @@ def _check_columns(table: Path, columns: list[str]) -> None:
             hint = f"; rename '{similar[0]}' to it." if similar else f"; {advice}."
             raise VcvaeError(f"{table}: line 1 names no column '{name}'{hint}")
         if similar:
-            logger.warning(f"{table}: the column '{similar[0]}' is ignored; rename it to '{name}' to use it.")
+            _log.warning(f"{table}: the column '{similar[0]}' is ignored; rename it to '{name}' to use it.")
 
 
 def _parse_case(place: str, values: dict[str, str], root: Path) -> Case:
@@ -100,7 +100,7 @@ def _parse_case(place: str, values: dict[str, str], root: Path) -> Case:
         except VcvaeError:  # there are none: the case fails, and says why
             return audio.find(path)
         for file, why in left_out:
-            logger.warning(f"{place}: {file} is left out of the target: {why}")
+            _log.warning(f"{place}: {file} is left out of the target: {why}")
         return readable
 
     for name in REQUIRED_COLUMNS:

@@ -15,6 +15,7 @@ from vcvae.features.mel_scale import mel_filters, mel_frequencies
 # The bandwidth ends where the mean level falls below either of these: dB relative to the strongest frequency (below it,
 # codecs and resamplers leave residues), and dB of full scale in one bin (16-bit rounding noise lies at -77).
 RELATIVE_FLOOR, ABSOLUTE_FLOOR = -75.0, -71.0
+BANDWIDTH_WINDOW = 1024  # samples of a spectrum from which the bandwidth is measured
 MAX_SPECTRA = 20_000  # from which the bandwidth is measured: of recordings of 8 minutes, all; of longer ones, fewer
 # Mean and standard deviation of a log-mel of speech at level zero (see `normalize_level`), over bands and frames.
 MEL_MEAN, MEL_STD = -4.5, 2.0
@@ -142,12 +143,12 @@ def bandwidth(samples: np.ndarray, sample_rate: int) -> float:
     energy = power.sum(axis=0)
     spectrum = 10 * np.log10(power[:, energy >= np.median(energy)] + 1e-12).mean(axis=1)
     used = np.flatnonzero(spectrum > max(spectrum.max() + RELATIVE_FLOOR, ABSOLUTE_FLOOR))
-    return float((used.max(initial=0) + 1) * sample_rate / 1024)
+    return float((used.max(initial=0) + 1) * sample_rate / BANDWIDTH_WINDOW)
 
 
 def _power_spectra(samples: np.ndarray) -> np.ndarray:
-    """Samples (samples,) → power of the bins of Hann windows of 1024 samples, (513, frames) float32."""
-    n_fft, hop = 1024, max(512, len(samples) // MAX_SPECTRA)
+    """Samples (samples,) → power of the bins of Hann windows, (BANDWIDTH_WINDOW / 2 + 1, frames) float32."""
+    n_fft, hop = BANDWIDTH_WINDOW, max(BANDWIDTH_WINDOW // 2, len(samples) // MAX_SPECTRA)
     window = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(n_fft) / n_fft)
     frames = np.lib.stride_tricks.sliding_window_view(np.pad(samples, n_fft // 2), n_fft)[::hop]
     power = np.empty((n_fft // 2 + 1, len(frames)), np.float32)

@@ -18,7 +18,7 @@ from vcvae.training.task import Batch
 MAX_RETRIES = 20  # examples tried in turn, the first included, before an unreadable one is an error
 RETRY_OFFSET = 2**40  # between their numbers; more than the examples of any run
 
-logger = logging.getLogger("vcvae")
+_log = logging.getLogger("vcvae")
 
 
 class SkipUnreadable(Dataset):
@@ -37,7 +37,7 @@ class SkipUnreadable(Dataset):
             except (VcvaeError, sf.LibsndfileError, OSError, ValueError) as error:
                 reason = str(error)
                 if reason not in self.warned:
-                    logger.warning("%s Other examples are used in its place.", reason)
+                    _log.warning("%s Other examples are used in its place.", reason)
                 self.warned.add(reason)
         raise VcvaeError(
             f"{reason} {MAX_RETRIES - 1} other examples could not be read either; run the same command to resume."

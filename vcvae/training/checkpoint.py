@@ -28,7 +28,7 @@ Count = Annotated[int, Field(ge=0, le=2**62)]
 # In a small file one mapping can stand in thousands of places: so each has a greatest length.
 Figures = Annotated[dict[str, float], Field(max_length=1024)]
 Moments = Annotated[dict[str, Tensor], Field(max_length=8)]
-logger = logging.getLogger("vcvae")
+_log = logging.getLogger("vcvae")
 
 
 class Validation(TypedDict):
@@ -101,7 +101,7 @@ def load(folder: Path, *, mmap: bool = False) -> dict[str, Any] | None:
             problems.append(error)
             continue
         if problems:
-            logger.warning(f"{problems[0]} {path.name}, of step {state['step']}, is used in its place.")
+            _log.warning(f"{problems[0]} {path.name}, of step {state['step']}, is used in its place.")
         return state
     if problems:
         raise VcvaeError(f"{problems[0]} Remove it to start the run again.")
@@ -134,7 +134,7 @@ def load_best(folder: Path, by: str) -> dict[str, Any] | None:
         try:
             return _read(path, ModelState)
         except VcvaeError as error:
-            logger.warning(f"{error} It is passed over.")
+            _log.warning(f"{error} It is passed over.")
     return None
 
 
@@ -189,7 +189,7 @@ def _ranked(folder: Path, by: str) -> list[tuple[float, Path]]:
         try:
             ranked.append((_cost(_read(path, ModelState, mmap=True), by), path))
         except VcvaeError as error:
-            logger.warning(f"{error} It is passed over.")
+            _log.warning(f"{error} It is passed over.")
     return sorted(ranked)
 
 

@@ -68,14 +68,14 @@ def training_section(saved: dict[str, Any]) -> str:
 
 
 def environment(run: Path) -> str:
-    """The versions and the commit that a run was made with; empty where they are not known."""
+    """The versions and the commit that a run was made with; empty where they were not recorded."""
     try:
         values = read_json(run / "environment.json", advice="remove it")
     except VcvaeError:  # missing or damaged: the card leaves it out
         return ""
-    known = {name: shorten(str(value), 200) for name, value in values.items()}
-    versions = ", ".join(f"{name} {known[name]}" for name in ("vcvae", "torch", "python") if name in known)
-    if "git_commit" in known:
-        changed = " with changes" if known.get("git_dirty") == "yes" else ""
-        versions += f"; commit {known['git_commit'][:12]}{changed}"
+    recorded = {name: shorten(str(value), 200) for name, value in values.items()}
+    versions = ", ".join(f"{name} {recorded[name]}" for name in ("vcvae", "torch", "python") if name in recorded)
+    if "git_commit" in recorded:
+        changed = " with changes" if recorded.get("git_dirty") == "yes" else ""
+        versions += f"; commit {recorded['git_commit'][:12]}{changed}"
     return versions

@@ -25,7 +25,7 @@ from rich.console import Console
 from vcvae.data.load import load
 from vcvae.documents import dump_yaml
 from vcvae.environment import environment, git_state, launched_processes
-from vcvae.errors import VcvaeError, check_folder, disk_errors, reason, replacing
+from vcvae.errors import UNFINISHED, VcvaeError, check_folder, disk_errors, reason, replacing
 from vcvae.training import checkpoint
 from vcvae.training.batches import ResumableBatchSampler, batches, first_batches, is_killed_worker
 from vcvae.training.config import RunConfig
@@ -218,7 +218,7 @@ class Trainer:
         check_folder(self.folder)
         with disk_errors(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
-            for unfinished in self.folder.rglob(".*.unfinished"):  # of a process that was killed while it wrote
+            for unfinished in self.folder.rglob(f".*{UNFINISHED}"):  # of a process that was killed while it wrote
                 unfinished.unlink()
         with replacing(self.folder / "config.yaml") as file:
             file.write(dump_yaml(self.config.model_dump(mode="json")).encode())

@@ -25,6 +25,7 @@ class StopRequest:
 
     @property
     def requested(self) -> bool:
+        """Whether a signal has arrived."""
         return self.requested_at is not None
 
     def _request(self, number: int, _frame) -> None:

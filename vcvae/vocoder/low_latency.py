@@ -69,7 +69,7 @@ class LowLatencyStream:
         sources = self._make_sources(f0, before, frames)
         for _ in range(vocoder.post_processing.gain_iterations):
             samples = vocoder.filter_sources(filters, sources)
-            filters = vocoder.head.correct_gains(filters, mel[:, :, first:] - vocoder._mel(samples))
+            filters = vocoder.head.correct_gains(filters, mel[:, :, first:] - vocoder.measure_mel(samples))
         final = slice(self._kept * parts, (self._kept + frames) * parts)
         spectra = vocoder.filtered_spectra([x[:, final] for x in filters], [x[:, final] for x in sources])
         samples = self._overlap_add(torch.fft.irfft(spectra, config.n_fft) * vocoder.window)
@@ -87,9 +87,9 @@ class LowLatencyStream:
         """The spectra of the three sources, from the first frame that is kept to the last of f0.
 
         Args:
-            f0: from `before` frames before those that come next.
-            before: see above.
-            frames: that are final: so are the samples that their filters need.
+            f0: a value per frame, from `before` frames before those that come next.
+            before: number of frames of f0 that were synthesized before.
+            frames: number of those that are final now: so are the samples that their filters need.
         """
         vocoder, config, hop = self.vocoder, self.vocoder.config, self.vocoder.mel_config.hop
         start = (self._frames - before) * hop  # the sample where f0 starts

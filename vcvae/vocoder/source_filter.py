@@ -211,9 +211,14 @@ class SourceFilterVocoder(Vocoder, PretrainedModel, config=SourceFilterVocoderCo
         filters = self.predict_filters(mel, f0)
         samples = self.filter_sources(filters, sources)
         for _ in range(self.post_processing.gain_iterations):
-            filters = self.head.correct_gains(filters, mel - self._mel(samples))
+            filters = self.head.correct_gains(filters, mel - self.measure_mel(samples))
             samples = self.filter_sources(filters, sources)
         return samples
+
+    def measure_mel(self, samples: Tensor) -> Tensor:
+        """Samples (batch, frames * hop) → their ln-mel, as of `MelSpectrogram`, for any number of frames."""
+        magnitude = self.analysis.filters @ self._spectra(samples).abs().transpose(1, 2)
+        return magnitude.clamp(min=self.mel_config.floor).log()
 
     def correct_magnitudes(self, samples: Tensor, mel: Tensor) -> Tensor:
         """Samples (batch, frames * hop) → samples whose ln-mel is nearer to `mel` (batch, n_mels, frames)."""
@@ -233,11 +238,6 @@ class SourceFilterVocoder(Vocoder, PretrainedModel, config=SourceFilterVocoderCo
     def _spectra(self, samples: Tensor) -> Tensor:
         """Samples → the complex spectra (batch, frames, bins) of the mel, for any number of frames."""
         return transform(samples, self.analysis.window, self.mel_config.hop, mirrored=True)
-
-    def _mel(self, samples: Tensor) -> Tensor:
-        """As `MelSpectrogram`, for any number of frames."""
-        magnitude = self.analysis.filters @ self._spectra(samples).abs().transpose(1, 2)
-        return magnitude.clamp(min=self.mel_config.floor).log()
 
 
 class SynthesisStream:

@@ -138,7 +138,7 @@ class DisentanglingVAE(PretrainedModel, config=DisentanglingConfig):
         """Convert `mel` (batch, n_mels, frames) to `voice` (one, or one for each item) → like `mel`.
 
         What the voice has learned is applied to the decoder. `target_f0` is the F0 contour of the conversion, (batch,
-        ceil(frames / 2)); by default the method's.
+        ceil(frames / 2)); by default that of the method `target_f0`.
         """
         decoded = self.decode_content(mel, voice, lengths=lengths, target_f0=target_f0)
         mask = frame_mask(lengths, mel.shape[2])

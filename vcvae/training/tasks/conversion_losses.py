@@ -78,7 +78,7 @@ class ConversionLossesConfig(RunConfig):
     )
     content_input: PerturbationConfig = PerturbationConfig(warp=0.25, noise=0.3)
     optimizer: OptimizerConfig = OptimizerConfig(learning_rate=2e-4, betas=(0.9, 0.98))
-    segments: int = Field(4, gt=1, le=64, description="segments per speaker; a reference is made from the other three")
+    segments: int = Field(4, gt=1, le=64, description="segments per speaker; a reference is made from the others")
     speeds: Speeds = Field(
         (0.89, 1.0, 1.125), description="playback speeds; a speaker at each speed counts as another speaker"
     )
