@@ -32,7 +32,7 @@ from vcvae.models.conversion.difference import WeightDifference
 from vcvae.models.conversion.prior import VoicePrior
 from vcvae.models.conversion.vae import DisentanglingVAE
 from vcvae.models.conversion.voice import Voice, VoiceCard, is_voice
-from vcvae.progress import Progress
+from vcvae.progress import Progress, no_progress
 from vcvae.torch_state import own_torch_state
 from vcvae.vocoder import DEFAULT_VOCODER, Vocoder, load_vocoder
 
@@ -129,7 +129,7 @@ class Converter(Encoder):
         seed: int = 0,
         card: VoiceCard | None = None,
         cache: VoiceCache | None = None,
-        progress: Progress | None = None,
+        progress: Progress = no_progress,
     ) -> Voice:
         """The voice of a target speaker, with what fine-tuning the decoder on the targets learns.
 

@@ -60,7 +60,7 @@ def finetune(
     sources: FinetuningSources | None = None,
     steps: int = VOICE_STEPS,
     seed: int = 0,
-    progress: Progress | None = None,
+    progress: Progress = no_progress,
 ) -> DisentanglingVAE:
     """A copy of the model whose decoder is fine-tuned on a target speaker.
 
@@ -78,7 +78,6 @@ def finetune(
     tuned = copy.deepcopy(model).requires_grad_(False)
     if not steps:
         return tuned
-    progress = progress or no_progress
     decoder = tuned.decoder.requires_grad_(True).train()
     averaged_decoder = AveragedModel(decoder)
     perturb = Perturbation(PerturbationConfig(warp=WARP), model.config.mel)

@@ -120,6 +120,14 @@ def _parse_case(place: str, values: dict[str, str], root: Path) -> Case:
     )
 
 
+def group_by_speaker(utterances: Sequence[tuple[Path, str]]) -> dict[str, list[Path]]:
+    """The recordings of each speaker, in order, of pairs of a recording and its speaker."""
+    files_of: dict[str, list[Path]] = defaultdict(list)
+    for path, speaker in utterances:
+        files_of[speaker].append(path)
+    return files_of
+
+
 def draw_cases(utterances: Sequence[tuple[Path, str]], count: int, *, seed: int = 0) -> list[Case]:
     """Up to `count` different conversions between different speakers of a prepared folder, drawn by the seed.
 
@@ -134,9 +142,7 @@ def draw_cases(utterances: Sequence[tuple[Path, str]], count: int, *, seed: int 
         VcvaeError: utterances of fewer than two speakers.
     """
     random = np.random.default_rng(seed)
-    files_of: dict[str, list[Path]] = defaultdict(list)
-    for path, speaker in utterances:
-        files_of[speaker].append(path)
+    files_of = group_by_speaker(utterances)
     if len(files_of) < 2:
         raise VcvaeError("--corpus: conversions need two speakers or more; this folder has fewer.")
     speakers = sorted(files_of)

@@ -6,7 +6,6 @@ how much of the voice a latent carries.
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vcvae.convert.encoder import Encoder
+from vcvae.evaluate.cases import group_by_speaker
 from vcvae.metrics.bootstrap import Interval, interval
 from vcvae.metrics.speakers import covariances, probe, retrieval
 from vcvae.progress import Progress, no_progress
@@ -47,9 +47,7 @@ def sample_utterances(utterances: Sequence[tuple[Path, str]], *, seed: int = 0) 
     At most `MAX_PROBE_UTTERANCES` of each of at most `MAX_PROBE_SPEAKERS` speakers.
     """
     random = np.random.default_rng(seed)
-    files_of: dict[str, list[Path]] = defaultdict(list)
-    for path, speaker in utterances:
-        files_of[speaker].append(path)
+    files_of = group_by_speaker(utterances)
     speakers = sorted(name for name, files in files_of.items() if len(files) > 1)
     chosen = sorted(random.permutation(len(speakers))[:MAX_PROBE_SPEAKERS])
     return [

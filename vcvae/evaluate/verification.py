@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
-from vcvae.evaluate.cases import UTTERANCES_PER_TARGET, Case
+from vcvae.evaluate.cases import UTTERANCES_PER_TARGET, Case, group_by_speaker
 from vcvae.evaluate.measures import Similarity
 from vcvae.metrics.bootstrap import Interval, interval
 from vcvae.metrics.speakers import equal_error
@@ -47,9 +46,7 @@ def enrolments(cases: Sequence[Case], corpus: Sequence[tuple[Path, str]]) -> lis
     """
     if not corpus:
         return [Enrolment(case.targets, (case.source,)) for case in cases]
-    files_of: dict[str, list[Path]] = defaultdict(list)
-    for path, speaker in corpus:
-        files_of[speaker].append(path)
+    files_of = group_by_speaker(corpus)
     speakers = sorted(name for name, files in files_of.items() if len(files) > 1)[:MAX_TRIAL_SPEAKERS]
     return [
         Enrolment(

@@ -19,8 +19,8 @@ class SpeakerReference:
 
     Args:
         embedding: of the speaker, (batch, speaker_latent), of unit length.
-        statistics: of a frozen speaker verification network, projected, (batch, statistics_latent); zero where they are
-            not known, and (batch, 0) where the model takes none.
+        statistics: of a frozen speaker verification network, projected, (batch, statistics_latent); zero where there
+            are none, and (batch, 0) where the model takes none.
         keys: the content of each frame, at a quarter of the mel's frame rate, (batch, frames, content_latent).
         values: the speaker encoder's features of each frame, (batch, frames, speaker_channels).
         mask: 1 where a frame is real and 0 where it is padding, (batch, frames, 1).
