@@ -118,6 +118,15 @@ def test_voice_draws_one_that_nobody_has(vcvae, voices, model_with_prior):
     )
     assert (code, err.count("\n")) == (2, 1)
     assert "distance 1.2" in err
+    (voices / "like").mkdir()
+    (voices / "spk.wav").rename(voices / "like" / "spk.wav")
+    (voices / "like" / "broken.wav").write_text("no audio")
+    code, out, err = vcvae(
+        "voice", "--draw", "--like", voices / "like", "--distance", 1e-5, "-o", voices / "c.voice", *options
+    )
+    assert (code, (voices / "c.voice").exists()) == (1, True)
+    assert "distance from" in out
+    assert "broken.wav" in err
 
 
 def test_voice_refuses_mixtures_and_draws_that_do_not_fit(vcvae, voices, tiny_model):

@@ -128,9 +128,7 @@ def voice(
         say(f"similarity of conversions to the target: {', '.join(measured)} (network of the speaker loss)")
     if not consent:
         say("consent: not stated; --consent keeps with the voice how the speaker agreed")
-    left_out.show("left out", ("recording", "why"))
-    if left_out.count:
-        raise typer.Exit(1)
+    _report(left_out)
 
 
 def _mix(parts: list[str], output: Path, model: str | None, device: str, seed: int, texts: dict[str, str]) -> None:
@@ -159,9 +157,7 @@ def _mix(parts: list[str], output: Path, model: str | None, device: str, seed: i
     say(f"{output}: {output.stat().st_size / 1e6:.1f} MB, {mixed.card.name}")
     if not mixed.card.consent:
         say("consent: not stated; --consent keeps with the voice how the speakers agreed")
-    left_out.show("left out", ("recording", "why"))
-    if left_out.count:
-        raise typer.Exit(1)
+    _report(left_out)
 
 
 def _parse_weight(part: str) -> tuple[Path, float]:
@@ -192,9 +188,9 @@ def _draw(
     with progress_bars() as add_bar:
         add_bar("drawing")
         converter = Converter.from_pretrained(model, device=device)
-        resembled = None
+        resembled, left_out = None, Failures()
         if like:
-            resembled = Voice.load(like) if is_voice(like) else converter.voice(Failures().find_readable(like))
+            resembled = Voice.load(like) if is_voice(like) else converter.voice(left_out.find_readable(like))
         drawn = converter.draw(seed=seed, f0=f0, like=resembled, distance=distance)
     drawn = replace(drawn, card=replace(drawn.card, **{"name": output.stem, "model": model or ""} | texts))
     drawn.save(output)
@@ -205,6 +201,18 @@ def _draw(
     if resembled is not None:
         cosine = float(embedding[0] @ converter.model.centred_embedding(resembled)[0].cpu())
         say(f"distance from {like}: {1 - cosine:.2f}")
+    _report(left_out)
+
+
+def _report(left_out: Failures) -> None:
+    """Print which recordings were left out.
+
+    Raises:
+        typer.Exit: there are some.
+    """
+    left_out.show("left out", ("recording", "why"))
+    if left_out.count:
+        raise typer.Exit(1)
 
 
 def _list() -> None:
