@@ -64,6 +64,15 @@ def test_names_are_printed_as_they_are_and_change_nothing_on_a_terminal(capsys, 
     assert capsys.readouterr().err.count(SHOWN) == 2
 
 
+def test_a_message_is_no_longer_than_a_person_reads():
+    sentence = f"{'x/' * 3000}: no such folder; give another\x1b."
+    shown = console.printable(sentence)
+    assert len(shown) == console.MAX_SENTENCE + 1
+    assert shown.startswith("x/x/")
+    assert shown.endswith(r": no such folder; give another\x1b.")
+    assert console.printable("a\x1b.wav: silent.") == r"a\x1b.wav: silent."
+
+
 def test_progress_shows_any_description_on_a_terminal(monkeypatch):
     text = io.StringIO()
     monkeypatch.setattr(console, "err", Console(file=text, width=100, force_terminal=True))

@@ -77,6 +77,17 @@ def test_output_that_the_encoding_cannot_hold_is_escaped(tmp_path):
     assert (explained.returncode, explained.stderr) == (0, b"")
 
 
+@pytest.mark.parametrize(
+    ("streams", "sentence"),
+    [(">&-", b"vcvae: /dev/stdout: is closed; give the path of a file.\n"), (">&- 2>&-", b"")],
+)
+def test_standard_output_that_is_closed_is_refused(tmp_path, streams, sentence):
+    sf.write(tmp_path / "a.wav", speak("aiu", seconds=0.5), RATE)
+    command = f'exec "$0" -m vcvae vocode a.wav -o - --vocoder griffin-lim {streams}'
+    ended = subprocess.run(["sh", "-c", command, sys.executable], capture_output=True, cwd=tmp_path)
+    assert (ended.returncode, ended.stderr) == (2, sentence)
+
+
 def test_env_prints_what_a_bug_report_needs(vcvae):
     code, out, _ = vcvae("env")
     assert code == 0

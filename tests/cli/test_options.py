@@ -1,7 +1,10 @@
 """Options that would be ignored beside others are refused, before any file is read."""
 
+from typing import get_args, get_type_hints
+
 import pytest
 
+from vcvae.cli import COMMANDS
 from vcvae.cli.options import refuse_ignored
 from vcvae.errors import VcvaeError
 
@@ -34,3 +37,34 @@ def test_options_that_would_be_ignored_are_given_even_as_zero():
     refuse_ignored({"--a": None, "--b": False, "--c": [], "--d": ""}, "here")
     with pytest.raises(VcvaeError, match=r"^--a, --b: have no effect here; leave them out\.$"):
         refuse_ignored({"--a": 0, "--b": True}, "here")
+
+
+def test_options_of_numbers_have_a_least_and_a_greatest_value():
+    checked_later = {"f0", "distance", "bits"}  # by what they are passed to
+    numbers = 0
+    for command in COMMANDS:
+        for name, hint in get_type_hints(command, include_extras=True).items():
+            if (
+                name != "return"
+                and name not in checked_later
+                and {int, float} & {*get_args(get_args(hint)[0]), get_args(hint)[0]}
+            ):
+                numbers += 1
+                assert None not in (hint.__metadata__[0].min, hint.__metadata__[0].max), f"{command.__name__}: {name}"
+    assert numbers > 15
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "convert a.wav --target b.wav --pitch-shift 1e18",
+        "live --target b.voice --pitch-shift -99",
+        "voice a.wav -o b.voice --steps 1000000000",
+        "evaluate --corpus a --count 99999999999999999999999",
+        "prepare folder a b --jobs 99999999999999999999999",
+    ],
+)
+def test_options_of_numbers_are_refused_beyond_their_range(vcvae, command):
+    code, out, err = vcvae(*command.split())
+    assert (code, out) == (2, "")
+    assert "Input should be" in err

@@ -25,10 +25,13 @@ def check_output(path: str | Path, force: bool = False) -> None:
     """Check, before any work is done, that a path can be written.
 
     Raises:
-        VcvaeError: the ending is unknown, the folder missing or read-only; or the file exists, without `force`.
+        VcvaeError: the ending is unknown, the folder missing or read-only; or the file exists, without `force`; or
+            standard output is a terminal or closed.
     """
     path = Path(path)
     if path == STDOUT:
+        if sys.stdout is None:
+            raise VcvaeError(f"{path}: is closed; give the path of a file.")
         if sys.stdout.isatty():
             raise VcvaeError(f"{path}: a terminal; send the audio to a program or a file: -o - > out.wav.")
         return

@@ -11,7 +11,7 @@ import typer
 
 from vcvae import __version__
 from vcvae.cli import anonymize, convert, data, evaluate, info, live, serve, synthesis, training, voice
-from vcvae.cli.console import err, escape_control, escape_unprintable
+from vcvae.cli.console import err, escape_unprintable, open_closed_streams, printable
 from vcvae.errors import VcvaeError
 
 app = typer.Typer(
@@ -49,11 +49,12 @@ class _ErrorLog(logging.Handler):
     """Prints the package's warnings above a progress bar, where there is one."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        err.print(f"vcvae: {record.getMessage()}", soft_wrap=True)
+        err.print(f"vcvae: {printable(record.getMessage())}", soft_wrap=True)
 
 
 def main() -> None:
     """The `vcvae` command: errors that a user can correct are one sentence and exit code 2."""
+    open_closed_streams()
     escape_unprintable()
     package, root = logging.getLogger("vcvae"), logging.getLogger()
     package_handler, root_handler = _ErrorLog(), logging.NullHandler()
@@ -76,5 +77,5 @@ def main() -> None:
 
 
 def _fail(sentence: str) -> None:
-    print(f"vcvae: {escape_control(sentence)}", file=sys.stderr)
+    print(f"vcvae: {printable(sentence)}", file=sys.stderr)
     sys.exit(2)

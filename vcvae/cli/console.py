@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import re
 import sys
 import time
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from vcvae.progress import Progress
 
 MAX_LISTED = 20  # rows of a table of failures; the others are counted
+MAX_SENTENCE = 1000  # characters of a message
 UNFOLDED = 1000  # columns where there is no terminal: lines are not folded, so that they can be searched
 ANNOUNCE_AFTER = 5.0  # seconds of fine-tuning from which the rest is estimated, where no bar can be shown
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # all but tab and line feed
@@ -39,6 +41,13 @@ class _Console(Console):
         return super().render_str(escape_control(text), **options | {"markup": False})
 
 
+def printable(sentence: str) -> str:
+    """The sentence with control characters escaped; the middle of one that a long name fills is left out."""
+    sentence = escape_control(sentence)
+    half = MAX_SENTENCE // 2
+    return sentence if len(sentence) <= MAX_SENTENCE else f"{sentence[:half]}…{sentence[-half:]}"
+
+
 def escape_control(text: str) -> str:
     r"""The text with control characters, which could change what a terminal shows, as escapes such as \x1b.
 
@@ -51,6 +60,15 @@ def escape_control(text: str) -> str:
 
 out = _Console(stderr=False)
 err = _Console(stderr=True)
+
+
+def open_closed_streams() -> None:
+    """Give a standard stream that is closed the null device: what a library prints there would go to another file."""
+    for number in (0, 1, 2):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # it gets the lowest number that is free
 
 
 def escape_unprintable() -> None:
@@ -75,7 +93,7 @@ def show_table(title: str, columns: tuple[str, ...], rows: Iterable[tuple]) -> N
     """Print a table on standard error."""
     table = Table(*columns, title=title)
     for row in rows:
-        table.add_row(*(str(cell) for cell in row))
+        table.add_row(*(printable(str(cell)) for cell in row))
     err.print(table)
 
 

@@ -10,7 +10,10 @@ import typer
 
 from vcvae.cli.console import MAX_LISTED, progress_bar, say, show_table
 from vcvae.cli.options import finite, non_empty_path
-from vcvae.defaults import MINIMUM_SECONDS
+from vcvae.defaults import MAX_JOBS, MINIMUM_SECONDS
+
+DEFAULT_JOBS = min(MAX_JOBS, max(1, (os.cpu_count() or 2) - 1))
+MAX_SPEAKERS = 1_000_000  # of a split
 
 
 def prepare(
@@ -27,17 +30,19 @@ def prepare(
     destination: Annotated[
         Path, typer.Argument(help="Folder for the prepared audio and its manifests.", parser=non_empty_path)
     ],
-    jobs: Annotated[int, typer.Option(min=1, help="Number of processes.")] = max(1, (os.cpu_count() or 2) - 1),
+    jobs: Annotated[int, typer.Option(min=1, max=MAX_JOBS, help="Number of processes.")] = DEFAULT_JOBS,
     minimum: Annotated[
-        float, typer.Option(min=0, callback=finite, help="Shortest recording that is used, seconds.")
+        float, typer.Option(min=0, max=3600, callback=finite, help="Shortest recording that is used, seconds.")
     ] = MINIMUM_SECONDS,
     dev: Annotated[
-        int | None, typer.Option(min=0, help="Speakers for validation; by default, a tenth, at most 64.")
+        int | None,
+        typer.Option(min=0, max=MAX_SPEAKERS, help="Speakers for validation; by default, a tenth, at most 64."),
     ] = None,
     test: Annotated[
-        int | None, typer.Option(min=0, help="Speakers for the final test; by default, as many as --dev.")
+        int | None,
+        typer.Option(min=0, max=MAX_SPEAKERS, help="Speakers for the final test; by default, as many as --dev."),
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Random seed of the choice of these speakers.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Random seed of the choice of these speakers.")] = 0,
     parallel: Annotated[
         str | None,
         typer.Option(help="Name prefix of speakers with time-aligned parallel utterances, whose silences are kept."),

@@ -9,7 +9,7 @@ import typer
 
 from vcvae.cli.console import progress_bar, say
 from vcvae.cli.options import Device, Force, Vocoder, model_name, non_empty_path, refuse_ignored
-from vcvae.defaults import VOICE_STEPS
+from vcvae.defaults import MAX_VOICE_STEPS, VOICE_STEPS
 from vcvae.errors import VcvaeError, check_absent, replacing
 
 COUNT = 24  # conversions that are drawn from a corpus
@@ -51,7 +51,9 @@ def evaluate(
     ] = False,
     count: Annotated[
         int | None,
-        typer.Option(min=1, help=f"Number of conversions that are drawn from --corpus; by default, {COUNT}."),
+        typer.Option(
+            min=1, max=10_000, help=f"Number of conversions that are drawn from --corpus; by default, {COUNT}."
+        ),
     ] = None,
     verifier: Annotated[
         list[str] | None,
@@ -81,7 +83,9 @@ def evaluate(
     vocoder: Vocoder = None,
     steps: Annotated[
         int | None,
-        typer.Option(min=0, help=f"Steps of fine-tuning on each target first; by default, {VOICE_STEPS}."),
+        typer.Option(
+            min=0, max=MAX_VOICE_STEPS, help=f"Steps of fine-tuning on each target first; by default, {VOICE_STEPS}."
+        ),
     ] = None,
     seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Random seed of all that is drawn.")] = 0,
     device: Device = "auto",

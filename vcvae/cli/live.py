@@ -59,7 +59,8 @@ def live(
 ) -> None:
     """Convert what a microphone records, as it arrives. Ctrl-C ends it."""
     if list_devices:
-        given = {"--target": target, "--input": input, "--output": output, "--simulate": simulate, "-o": write}
+        given = {"--target": target, "--input": input, "--output": output, "--monitor": monitor, "--simulate": simulate}
+        given |= {"-o": write, "--quick": quick, "--model": model, "--force": force}
         refuse_ignored(given, "with --list")
         from vcvae.serve.devices import device_rows
 

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from vcvae.defaults import STDIN, STDOUT
+from vcvae.defaults import MAX_PITCH_SHIFT, STDIN, STDOUT
 from vcvae.errors import VcvaeError, check_followable
 
 
@@ -84,6 +84,15 @@ PitchShift = Annotated[float, typer.Option(callback=finite, help="Semitones, add
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
 VocoderSeed = Annotated[
     int, typer.Option("--seed", min=0, max=2**63 - 1, help="Random seed of Griffin-Lim's initial phases.")
+]
+PitchShift = Annotated[
+    float,
+    typer.Option(
+        min=-MAX_PITCH_SHIFT,
+        max=MAX_PITCH_SHIFT,
+        callback=finite,
+        help="Semitones, added to the target's mean F0.",
+    ),
 ]
 Output = Annotated[
     Path | None,

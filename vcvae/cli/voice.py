@@ -13,7 +13,7 @@ import typer
 from vcvae.cli.batch import Failures
 from vcvae.cli.console import learning_progress, progress_bars, say
 from vcvae.cli.options import Device, Force, Model, Replay, non_empty_path, refuse_ignored
-from vcvae.defaults import VOICE_DISTANCE, VOICE_STEPS, VOICE_SUFFIX
+from vcvae.defaults import MAX_VOICE_STEPS, VOICE_DISTANCE, VOICE_STEPS, VOICE_SUFFIX
 from vcvae.errors import VcvaeError, check_absent
 
 
@@ -36,6 +36,7 @@ def voice(
         int | None,
         typer.Option(
             min=0,
+            max=MAX_VOICE_STEPS,
             help=f"Steps of fine-tuning, by default {VOICE_STEPS}; with 0, the voice of one pass, as `convert --quick` "
             "has.",
         ),

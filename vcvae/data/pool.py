@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any
@@ -14,13 +15,14 @@ from typing import Any
 from vcvae.errors import VcvaeError
 
 
-def map_in_processes(function: Callable, *arguments: Iterable, jobs: int, chunk: int = 1) -> Iterator[Any]:
-    """Like `map`, by `jobs` processes, which take `chunk` items at a time.
+def map_in_processes(function: Callable, *arguments: Sequence, jobs: int, chunk: int = 1) -> Iterator[Any]:
+    """Like `map`, by `jobs` processes at most, which take `chunk` items at a time.
 
     Raises:
         VcvaeError: a process was killed.
     """
-    if jobs == 1:
+    jobs = min(jobs, math.ceil(min(map(len, arguments)) / chunk))
+    if jobs <= 1:
         yield from map(function, *arguments)
         return
     try:
