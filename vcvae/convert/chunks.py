@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
-import scipy.ndimage
 
 PIECE_FRAMES = 2560  # mel frames between the starts of two pieces: 29.7 s
 OVERLAP_FRAMES = 176  # mel frames that two pieces share: 2 s; convolutions reach less than 0.7 s to either side
@@ -72,6 +71,8 @@ def cross_fade(before: np.ndarray, after: np.ndarray, hop: int) -> np.ndarray:
     """
     if not len(before):
         return after
+    import scipy.ndimage  # a third of a second, which short sources need not wait for
+
     frames = len(before) // hop
     quarter = frames // 4
     half = FADE_FRAMES * hop // 2

@@ -14,9 +14,8 @@ import math
 from typing import TypeVar
 
 import numpy as np
-import scipy.ndimage
-import scipy.signal
 import torch
+import torchaudio
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -108,7 +107,7 @@ def match_seconds(converted: np.ndarray, source: np.ndarray, voicing: np.ndarray
     short_levels = torch.from_numpy(_levels(source_power, SHORT_FRAMES))[None, None]
     highest = _closed(short_levels, config.frame_rate)[0, 0].numpy() + MAX_EXCESS
     weight = torch.from_numpy(np.exp(source_level) * (voicing + VOICELESS_WEIGHT))
-    raised = scipy.ndimage.uniform_filter1d(5 * voicing, second, mode="constant").clip(max=1)
+    raised = (5 * _mean_of_windows(voicing, second)).clip(max=1)
     raised = raised * (source_level > source_level.max() - QUIET)
     centres = (np.arange(len(voicing)) + 0.5) * config.hop
     # A vocoder makes thumps of steps in level.
@@ -123,7 +122,7 @@ def match_seconds(converted: np.ndarray, source: np.ndarray, voicing: np.ndarray
         gain = _mean_of_windows(error * _share(error, SECOND_ERROR) * importance, second)
         gain = gain / _mean_of_windows(importance, second)
         gain = gain * np.where(gain > 0, raised, 1)
-        gain = scipy.ndimage.uniform_filter1d(gain, second // 8, mode="nearest")
+        gain = _mean_of_windows(gain, second // 8 | 1)
         gain = gain - (_levels(power, SHORT_FRAMES) + gain - highest).clip(min=0)
         gain = np.exp(np.interp(np.arange(len(matched)), centres, gain))
         matched = matched * gain
@@ -150,6 +149,8 @@ def limit(samples: np.ndarray, sample_rate: int) -> np.ndarray:
     if np.abs(samples).max(initial=0) <= CEILING:
         return samples
 
+    import scipy.ndimage  # a third of a second, which few conversions need
+
     def power(values: np.ndarray) -> np.ndarray:
         return scipy.ndimage.uniform_filter1d(np.square(values, dtype=float), round(LEVEL_SECONDS * sample_rate))
 
@@ -172,6 +173,8 @@ def _reduce_peaks(samples: np.ndarray, sample_rate: int) -> np.ndarray:
 
 def _reduction(samples: np.ndarray, window: int, smallest: float) -> np.ndarray:
     """The smooth gain, at least `smallest`, that reduces all peaks to the ceiling."""
+    import scipy.ndimage
+
     window = window // 2 * 2 + 1
     needed = (CEILING / np.maximum(np.abs(samples), CEILING)).clip(min=smallest)
     minimum = scipy.ndimage.minimum_filter1d(needed, window, mode="nearest")
@@ -271,9 +274,15 @@ def _frame_powers(samples: np.ndarray, config: MelConfig) -> np.ndarray:
 
 
 def _without_rumble(samples: np.ndarray, sample_rate: int) -> np.ndarray:
-    high_pass = scipy.signal.butter(4, LOWEST_FREQUENCY, "highpass", fs=sample_rate, output="sos")
-    start = scipy.signal.sosfilt_zi(high_pass) * samples[0]
-    return scipy.signal.sosfilt(high_pass, samples.astype(float), zi=start)[0]
+    """A Butterworth high-pass of fourth order, in two sections, that starts as if the first sample had always been."""
+    filtered = torch.from_numpy(samples.astype(float) - samples[0])
+    omega = 2 * math.pi * LOWEST_FREQUENCY / sample_rate
+    for angle in (math.pi / 8, 3 * math.pi / 8):  # of the pairs of poles
+        alpha = math.sin(omega) * math.cos(angle)
+        poles = torch.tensor([1 + alpha, -2 * math.cos(omega), 1 - alpha], dtype=torch.float64)
+        zeros = torch.tensor([1.0, -2.0, 1.0], dtype=torch.float64) * (1 + math.cos(omega)) / 2
+        filtered = torchaudio.functional.lfilter(filtered, poles, zeros, clamp=False)
+    return filtered.numpy()
 
 
 def _levels(powers: np.ndarray, frames: int) -> np.ndarray:
@@ -282,4 +291,5 @@ def _levels(powers: np.ndarray, frames: int) -> np.ndarray:
 
 
 def _mean_of_windows(values: np.ndarray, frames: int) -> np.ndarray:
-    return scipy.ndimage.uniform_filter1d(values, frames, mode="nearest")
+    """The mean of `frames` values, an odd number, around each of (frames,); the ends are repeated."""
+    return moving_average(torch.from_numpy(values)[None, None], frames)[0, 0].numpy()

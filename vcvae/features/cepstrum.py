@@ -5,8 +5,8 @@ from __future__ import annotations
 from functools import lru_cache
 
 import numpy as np
-import scipy.fft
 import torch
+import torchaudio
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -16,7 +16,7 @@ CEPSTRUM_ORDER = 24  # coefficients after the zeroth: they hold the envelope and
 @lru_cache
 @torch.inference_mode(False)  # the cached tensor must also work where gradients are needed
 def _basis(n_mels: int, order: int) -> Tensor:
-    return torch.from_numpy(scipy.fft.dct(np.eye(n_mels), norm="ortho", axis=0)[: order + 1]).float()
+    return torchaudio.functional.create_dct(order + 1, n_mels, norm="ortho").mT
 
 
 def cepstrum(mel: Tensor, order: int = CEPSTRUM_ORDER) -> Tensor:

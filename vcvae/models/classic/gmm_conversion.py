@@ -10,7 +10,6 @@ adding the difference (Kobayashi et al. 2014), after its F0 has been shifted.
 from __future__ import annotations
 
 import numpy as np
-import scipy.linalg
 import torch
 from pydantic import Field, model_validator
 from torch import Tensor
@@ -134,6 +133,8 @@ class GMMConversion(PretrainedModel, config=GMMConversionConfig):
 
 def _most_probable_trajectory(value: Tensor, slope: Tensor, value_variance: Tensor, slope_variance: Tensor) -> Tensor:
     """The y (frames,) that minimises Σ (y − value)² / its variance + Σ (slope of y − slope)² / its variance."""
+    import scipy.linalg  # a quarter of a second, which other models need not wait for
+
     frames = len(value)
     p = (1 / value_variance).numpy()
     q = (1 / slope_variance).numpy()
