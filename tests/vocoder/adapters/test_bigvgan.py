@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from tests.vocoder.adapters.checkpoints import DAMAGES, HIFIGAN_MEL, damage
 from vcvae.errors import VcvaeError
 from vcvae.features.mel import MelConfig
 from vcvae.vocoder.adapters.bigvgan import BigVGAN
@@ -25,14 +26,8 @@ CONFIG = {  # that of nvidia/bigvgan_v2_22khz_80band_fmax8k_256x, with a smaller
     "use_bias_at_final": False,
     "activation": "snakebeta",
     "snake_logscale": True,
-    "num_mels": 80,
-    "n_fft": 1024,
-    "hop_size": 256,
-    "win_size": 1024,
-    "sampling_rate": 22050,
-    "fmin": 0,
-    "fmax": 8000,
     "learning_rate": 0.0001,
+    **HIFIGAN_MEL,
 }
 
 
@@ -130,6 +125,14 @@ def test_bigvgan_names_a_wrong_config(tmp_path, original, change, message):
     config = {key: value for key, value in {**CONFIG, **change}.items() if value is not None}
     with pytest.raises(VcvaeError, match=message):
         BigVGAN.load(write(tmp_path, config, original.state_dict()))
+
+
+@pytest.mark.usefixtures("_package")
+@pytest.mark.parametrize("kind", DAMAGES)
+def test_bigvgan_refuses_a_file_that_is_no_generator(tmp_path, original, kind):
+    damage(write(tmp_path, CONFIG, original.state_dict()) / "bigvgan_generator.pt", kind)
+    with pytest.raises(VcvaeError, match=r"bigvgan_generator.pt: not a BigVGAN generator"):
+        BigVGAN.load(tmp_path)
 
 
 @pytest.mark.usefixtures("_package")

@@ -9,19 +9,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from tests.vocoder.adapters.checkpoints import DAMAGES, HIFIGAN_MEL, damage
 from vcvae.errors import VcvaeError
 from vcvae.features.mel import MelSpectrogram
 from vcvae.vocoder import HiFiGAN, HiFiGANConfig
 
-MEL = {
-    "num_mels": 80,
-    "n_fft": 1024,
-    "hop_size": 256,
-    "win_size": 1024,
-    "sampling_rate": 22050,
-    "fmin": 0,
-    "fmax": 8000,
-}
 PAIRED = {  # V1 and V2 have this shape, with more channels
     "resblock": "1",
     "upsample_rates": [8, 8, 2, 2],
@@ -30,7 +22,7 @@ PAIRED = {  # V1 and V2 have this shape, with more channels
     "resblock_kernel_sizes": [3, 7, 11],
     "resblock_dilation_sizes": [[1, 3, 5], [1, 3, 5], [1, 3, 5]],
     "learning_rate": 0.0002,
-    **MEL,
+    **HIFIGAN_MEL,
 }
 SINGLE = {  # V3
     "resblock": "2",
@@ -40,7 +32,7 @@ SINGLE = {  # V3
     "resblock_kernel_sizes": [3, 5, 7],
     "resblock_dilation_sizes": [[1, 2], [2, 6], [3, 12]],
     "dist_config": {"world_size": 1},
-    **MEL,
+    **HIFIGAN_MEL,
 }
 
 
@@ -198,15 +190,10 @@ def test_hifigan_refuses_a_config_that_is_none(tmp_path, text):
         HiFiGAN.load(tmp_path)
 
 
-@pytest.mark.parametrize("damage", ["empty", "text", "cut", "other", "list", "objects"])
-def test_hifigan_refuses_a_file_that_is_no_generator(tmp_path, damage):
+@pytest.mark.parametrize("kind", DAMAGES)
+def test_hifigan_refuses_a_file_that_is_no_generator(tmp_path, kind):
     path = write(tmp_path, SINGLE, random_weights(SINGLE)) / "g_02500000"
-    if damage in ("empty", "text"):
-        path.write_text("" if damage == "empty" else "weights")
-    elif damage == "cut":
-        path.write_bytes(path.read_bytes()[:5000])
-    else:
-        torch.save({"other": {"model": {}}, "list": [1], "objects": {"generator": {"a": Path()}}}[damage], path)
+    damage(path, kind)
     with pytest.raises(VcvaeError, match=r"g_02500000: not a HiFi-GAN generator"):
         HiFiGAN.load(path)
 

@@ -10,6 +10,7 @@ import yaml
 from torch import Tensor
 from torch.nn import functional as F
 
+from tests.vocoder.adapters.checkpoints import DAMAGES, damage
 from vcvae.errors import VcvaeError
 from vcvae.features.mel import MelConfig, MelSpectrogram
 from vcvae.vocoder.adapters.vocos import ISTFTHead, Vocos
@@ -268,15 +269,9 @@ def test_vocos_names_a_missing_file(tmp_path):
         Vocos.load(tmp_path)
 
 
-@pytest.mark.parametrize("damage", ["empty", "text", "cut", "list", "objects"])
-def test_vocos_refuses_a_file_without_weights(tmp_path, damage):
-    path = write(tmp_path, CONFIG, random_weights(CONFIG)) / "pytorch_model.bin"
-    if damage in ("empty", "text"):
-        path.write_text("" if damage == "empty" else "weights")
-    elif damage == "cut":
-        path.write_bytes(path.read_bytes()[:5000])
-    else:
-        torch.save({"list": [1], "objects": {"head.out.weight": Path()}}[damage], path)
+@pytest.mark.parametrize("kind", DAMAGES)
+def test_vocos_refuses_a_file_without_weights(tmp_path, kind):
+    damage(write(tmp_path, CONFIG, random_weights(CONFIG)) / "pytorch_model.bin", kind)
     with pytest.raises(VcvaeError, match=r"pytorch_model.bin: not a Vocos checkpoint; it should hold"):
         Vocos.load(tmp_path)
 
