@@ -2,21 +2,17 @@
 
 import os
 import subprocess
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import soundfile as sf
 
+from tests.launch import LAUNCH, ROOT, TWO_CPUS
 from tests.synthetic import RATE, speak
 from vcvae.cli.batch import Batch, Failures, Job
 from vcvae.cli.processes import Processes
 from vcvae.errors import VcvaeError
-
-ROOT = Path(__file__).parents[2]
-LAUNCH = [sys.executable, "-m", "accelerate.commands.launch", "--main_process_port", "0"]
-TWO_CPUS = ["--config_file", str(ROOT / "recipes" / "accelerate" / "two_cpus.yaml")]
 
 
 @pytest.fixture

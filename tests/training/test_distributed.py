@@ -2,8 +2,6 @@
 
 import os
 import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 import yaml
@@ -11,15 +9,12 @@ from lhotse import CutSet
 from rich.console import Console
 
 from tests.corpus import make_corpus
+from tests.launch import LAUNCH, ROOT, TWO_CPUS
 from vcvae.data.cuts import MANIFEST
 from vcvae.training import checkpoint
 from vcvae.training.loop import train
 from vcvae.training.run_folder import read_figures
 from vcvae.training.tasks import parse
-
-ROOT = Path(__file__).parents[2]
-LAUNCH = [sys.executable, "-m", "accelerate.commands.launch", "--main_process_port", "0"]
-TWO_CPUS = ["--config_file", str(ROOT / "recipes" / "accelerate" / "two_cpus.yaml")]
 
 
 @pytest.fixture

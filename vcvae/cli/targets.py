@@ -39,9 +39,9 @@ class Learning:
         Args:
             replay: recordings of other speakers to convert meanwhile; by default, the sources that are converted to
                 this target.
-            left_out: where recordings of a folder are noted that cannot be read.
             use_cache: take a voice from the user's cache that was learned before, and keep a new one there.
             announce: print where a voice is kept that was learned just now.
+            left_out: where recordings of a folder are noted that cannot be read.
             progress: called after each step of fine-tuning.
 
         Raises:

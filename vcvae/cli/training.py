@@ -31,7 +31,8 @@ def train(
         refuse_ignored({"CONFIG": config, "--set": assignments}, "with --explain")
         from vcvae.cli.explain import explain_task
 
-        return say(explain_task(task))
+        say(explain_task(task))
+        return
     if config is None:
         raise VcvaeError("train: give a CONFIG, a YAML file, or --explain TASK.")
     from vcvae.config import override, read_yaml
@@ -60,7 +61,8 @@ def fit(
         refuse_ignored({"CONFIG": config, "--set": assignments}, "with --explain")
         from vcvae.cli.explain import explain_config
 
-        return say(explain_config(JointDensityConfig))
+        say(explain_config(JointDensityConfig))
+        return
     if config is None:
         raise VcvaeError("fit: give a CONFIG, a YAML file, or --explain.")
     from vcvae.config import override, read_yaml

@@ -147,7 +147,7 @@ def evaluate(
     if any(case.reference for case in cases):
         measures.insert(1, Distortion(config))
     else:
-        report.missing |= {label: "needs cases that have a 'reference'" for label in Distortion.labels.values()}
+        report.missing |= dict.fromkeys(Distortion.labels.values(), "needs cases that have a 'reference'")
     for measure in measures:
         report.labels |= measure.labels
 
