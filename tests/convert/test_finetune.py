@@ -19,6 +19,7 @@ from vcvae.convert.finetune import (
     conversion_losses,
     draw_pieces,
     finetune,
+    finetuning_settings,
     reconstruction_loss,
 )
 from vcvae.convert.finetune_sources import SEGMENT_FRAMES, FinetuningSources
@@ -257,3 +258,11 @@ def test_finetune_with_losses_converts_nearer_to_the_target_and_keeps_the_conten
     )
     assert speaker_with < speaker_without - 0.02
     assert content_with < content_without
+
+
+@pytest.mark.parametrize("place", ["finetune.WARP", "finetune_sources.SEGMENT_FRAMES"])
+def test_finetuning_settings_change_with_each_constant(monkeypatch, place):
+    before = finetuning_settings()
+    monkeypatch.setattr(f"vcvae.convert.{place}", 7)
+    changed = {name for name, value in finetuning_settings().items() if before[name] != value}
+    assert changed == {place.partition(".")[2]}

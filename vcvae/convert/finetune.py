@@ -30,6 +30,7 @@ from torch.optim.swa_utils import AveragedModel
 from vcvae import __version__
 from vcvae.augment.mel import Perturbation, PerturbationConfig, warp, warp_valid_bands
 from vcvae.conversion_losses import ConversionLosses
+from vcvae.convert import finetune_sources
 from vcvae.convert.encoder import ReferenceMel, average_voice
 from vcvae.convert.finetune_sources import FinetuningSources, SourceSegment
 from vcvae.defaults import VOICE_STEPS
@@ -115,8 +116,9 @@ def finetune(
 
 
 def finetuning_settings() -> dict[str, str | float]:
-    """All on which the result of `finetune` depends besides its arguments: the constants above, and the version."""
-    constants = {name: value for name, value in globals().items() if name.isupper() and isinstance(value, int | float)}
+    """On which the result of `finetune` depends besides its arguments: constants, here and of sources; the version."""
+    names = globals() | vars(finetune_sources)
+    constants = {name: value for name, value in names.items() if name.isupper() and isinstance(value, int | float)}
     return {"version": __version__, **constants}
 
 
