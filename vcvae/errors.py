@@ -51,13 +51,13 @@ def check_followable(path: str | Path) -> os.stat_result | None:
         raise VcvaeError("'': an empty path; is a variable not set?")
     with disk_errors(path, "followed"):
         try:
-            found = os.stat(path)
+            status = os.stat(path)
         except (FileNotFoundError, NotADirectoryError):
             return None
     for is_kind, kind in _SPECIAL:
-        if is_kind(found.st_mode):
+        if is_kind(status.st_mode):
             raise VcvaeError(f"{path}: {kind}, not a file; give the path of a file or a folder.")
-    return found
+    return status
 
 
 _SPECIAL = (
@@ -74,10 +74,10 @@ def check_exists(path: str | Path, *, advice: str = "give another path") -> os.s
     Raises:
         VcvaeError: as `check_followable`; or nothing is there.
     """
-    found = check_followable(path)
-    if found is None:
+    status = check_followable(path)
+    if status is None:
         raise VcvaeError(f"{path}: cannot be read (No such file or directory); {advice}.")
-    return found
+    return status
 
 
 def check_file(path: str | Path, *, advice: str = "give the path of a file") -> None:
@@ -86,10 +86,10 @@ def check_file(path: str | Path, *, advice: str = "give the path of a file") -> 
     Raises:
         VcvaeError: as `check_exists`; or it is a folder, or an empty file, as many of /proc are.
     """
-    found = check_exists(path, advice=advice)
-    if stat.S_ISDIR(found.st_mode):
+    status = check_exists(path, advice=advice)
+    if stat.S_ISDIR(status.st_mode):
         raise VcvaeError(f"{path}: a folder, not a file; {advice}.")
-    if found.st_size == 0:
+    if status.st_size == 0:
         raise VcvaeError(f"{path}: an empty file of 0 bytes; copy or make it again.")
 
 
@@ -100,13 +100,13 @@ def check_folder(path: str | Path) -> None:
         VcvaeError: as `check_followable`; it is the root of the disk; or it, or what it would lie in, is a file or
             read-only.
     """
-    found, folder, real = check_followable(path), Path(path), os.path.realpath(path)
+    status, folder, real = check_followable(path), Path(path), os.path.realpath(path)
     if real == os.path.dirname(real):
         raise VcvaeError(f"{path}: is the root of the disk; give a folder for the results.")
-    while found is None and folder != folder.parent:
+    while status is None and folder != folder.parent:
         folder = folder.parent
-        found = check_followable(folder)
-    if found is None or not stat.S_ISDIR(found.st_mode):
+        status = check_followable(folder)
+    if status is None or not stat.S_ISDIR(status.st_mode):
         raise VcvaeError(f"{path}: cannot be written, as {folder} is no folder; give another path.")
     if not os.access(folder, os.W_OK):
         raise VcvaeError(f"{path}: cannot be written, as {folder} is read-only; give another path.")
@@ -119,8 +119,8 @@ def check_absent(path: str | Path, force: bool) -> None:
         VcvaeError: as `check_followable`; it exists, without `force`, or is a folder; its folder is missing or
             read-only.
     """
-    found, folder = check_followable(path), Path(path).parent
-    if found is not None and not (force and stat.S_ISREG(found.st_mode)):
+    status, folder = check_followable(path), Path(path).parent
+    if status is not None and not (force and stat.S_ISREG(status.st_mode)):
         raise VcvaeError(f"{path}: exists already; give another name, or overwrite a file with --force.")
     if not (folder.is_dir() and os.access(folder, os.W_OK)):
         raise VcvaeError(f"{path}: cannot be written, as {folder} is no folder or is read-only; make one.")

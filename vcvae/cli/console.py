@@ -55,7 +55,7 @@ def escape_control(text: str) -> str:
         >>> print(escape_control("a\x1b[2J.wav"))
         a\x1b[2J.wav
     """
-    return _CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", text)
+    return _CONTROL.sub(lambda match: f"\\x{ord(match[0]):02x}", text)
 
 
 out = _Console(stderr=False)

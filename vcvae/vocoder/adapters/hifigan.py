@@ -201,8 +201,8 @@ def _generator_file(path: Path) -> Path:
         return path
     if not path.is_dir():
         raise VcvaeError(f"{path}: there is no such file or folder; give a HiFi-GAN generator.")
-    found = sorted(file.name for pattern in ("g_*", "generator*") for file in path.glob(pattern))
-    if len(found) != 1:
-        names = ", ".join(found) or "no file named g_* or generator*"
+    generators = sorted(file.name for pattern in ("g_*", "generator*") for file in path.glob(pattern))
+    if len(generators) != 1:
+        names = ", ".join(generators) or "no file named g_* or generator*"
         raise VcvaeError(f"{path}: holds {names}; give the path of one generator file.")
-    return path / found[0]
+    return path / generators[0]
