@@ -41,6 +41,7 @@ class Failures:
     first: list[tuple[str, str]] = field(default_factory=list)
 
     def add(self, what: object, why: object) -> None:
+        """Count one more; `what` failed, a file or a line, and why."""
         self.count += 1
         if self.count <= MAX_LISTED:
             self.first.append((str(what), str(why).removeprefix(f"{what}: ")))

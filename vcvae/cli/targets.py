@@ -21,6 +21,8 @@ from vcvae.vocoder import load_vocoder
 
 
 class JobConverter(Protocol):
+    """Converts the jobs of a command, one after another."""
+
     def convert_file(self, job: Job, *, pitch_shift: float, force: bool) -> None:
         """Convert the job's source, and write its output.
 

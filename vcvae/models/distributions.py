@@ -28,6 +28,7 @@ class Point:
     mean: Tensor
 
     def sample(self) -> Tensor:
+        """The point itself."""
         return self.mean
 
 
@@ -90,6 +91,7 @@ class Normal:
         return -0.5 * standard.square() - self.log_scale - 0.5 * math.log(2 * math.pi)
 
     def sample(self) -> Tensor:
+        """Differentiable: x = μ + exp(λ)·ε, λ the log_scale."""
         return self.mean + torch.exp(self.log_scale) * torch.randn_like(self.mean)
 
 

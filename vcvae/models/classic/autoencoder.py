@@ -133,10 +133,12 @@ class VAE(AutoEncoder, config=AutoEncoderConfig):
         """Does nothing: principal components do not have the prior's variance."""
 
     def encode(self, x: Tensor) -> Gaussian:
+        """x (batch, inputs, …) → the posterior of its code, (batch, latent, …)."""
         statistics = self.encoder(self._standardize(x))
         return Gaussian.bounded(statistics, mean_bound=6.0, log_variance_bound=6.0)
 
     def decode(self, code: Tensor, shape: torch.Size) -> Likelihood:
+        """A code (batch, latent, …) → the distribution of the x of that shape, with a scale of its own everywhere."""
         mean, log_scale = self.decoder(code, shape)
         # The scale stays within e^±5 of `std`: beyond any scale of speech, and a scale of 0 has no finite likelihood.
         return self._likelihood(mean, 5 * torch.tanh(log_scale / 5))
