@@ -7,13 +7,15 @@ import sys
 
 import pytest
 
-from vcvae.errors import VcvaeError, completed, remove_unfinished, replacing
+from vcvae import errors
+from vcvae.errors import VcvaeError, completed, remove_unfinished, replacing, temporary_folder
 
 WRITING = """
-import sys, time
-from vcvae.errors import completed
-with completed(sys.argv[1]) as part:
+import os, sys, time
+from vcvae.errors import completed, temporary_folder
+with completed(sys.argv[1]) as part, temporary_folder(os.path.dirname(sys.argv[1])) as folder:
     part.write_bytes(b"half")
+    (folder / "a").write_bytes(b"half")
     print("writing", flush=True)
     time.sleep(60)
 """
@@ -55,12 +57,45 @@ def test_remove_unfinished_removes_what_killed_processes_left_alone(tmp_path):
         process.stdout.readline()
         with completed(tmp_path / "b") as part:
             part.write_bytes(b"1")
-            assert len(list(tmp_path.iterdir())) == 2
-            remove_unfinished(tmp_path)  # both are being written
-            assert len(list(tmp_path.iterdir())) == 2
+            assert len(list(tmp_path.iterdir())) == 3
+            remove_unfinished(tmp_path)  # all are being written
+            assert len(list(tmp_path.iterdir())) == 3
             process.send_signal(signal.SIGKILL)
             process.wait()
             remove_unfinished(tmp_path)
             assert list(tmp_path.iterdir()) == [part]
     assert [path.name for path in tmp_path.iterdir()] == ["b"]
     remove_unfinished(tmp_path / "absent")
+
+
+def test_remove_unfinished_removes_what_an_earlier_process_of_the_same_number_left(tmp_path, monkeypatch):
+    with monkeypatch.context() as earlier, temporary_folder(tmp_path) as ours:
+        earlier.setattr(errors, "_token", "00000000")
+        with completed(tmp_path / "a") as part:
+            part.write_bytes(b"1")
+            earlier.undo()
+            remove_unfinished(tmp_path)
+            assert list(tmp_path.iterdir()) == [ours]
+            part.write_bytes(b"1")
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+
+
+def test_remove_unfinished_follows_no_link(tmp_path):
+    (tmp_path / "kept").mkdir()
+    (tmp_path / "kept" / "a").write_bytes(b"1")
+    link = tmp_path / f"{errors._unfinished_of_this_machine()}{os.getpid()}-00000000-1{errors.UNFINISHED}"
+    link.symlink_to(tmp_path / "kept")
+    remove_unfinished(tmp_path)
+    assert not link.is_symlink()
+    assert (tmp_path / "kept" / "a").exists()
+
+
+def test_temporary_folder_is_removed_after_an_error(tmp_path):
+    def work():
+        with temporary_folder(tmp_path) as folder:
+            (folder / "a" / "b").mkdir(parents=True)
+            raise ValueError("stop")
+
+    with pytest.raises(ValueError, match="stop"):
+        work()
+    assert not list(tmp_path.iterdir())

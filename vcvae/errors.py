@@ -5,7 +5,10 @@ from __future__ import annotations
 import itertools
 import os
 import platform
+import secrets
+import shutil
 import stat
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -140,7 +143,7 @@ def replacing(path: str | Path, *, advice: str = "give another path") -> Iterato
 @contextmanager
 def completed(path: str | Path) -> Iterator[Path]:
     """Where a file is written, which becomes `path` at the end of the block; after an error nothing is left of it."""
-    unfinished = Path(path).with_name(f"{_unfinished_of_this_machine()}{os.getpid()}-{next(_numbers)}{UNFINISHED}")
+    unfinished = Path(path).with_name(f"{_unfinished_of_this_process()}{next(_numbers)}{UNFINISHED}")
     try:
         yield unfinished
         os.replace(unfinished, path)
@@ -150,6 +153,22 @@ def completed(path: str | Path) -> Iterator[Path]:
         raise
 
 
+@contextmanager
+def temporary_folder(parent: str | Path | None = None) -> Iterator[Path]:
+    """A new folder that is removed at the end of the block; one of a killed process is removed by the next call.
+
+    Args:
+        parent: where it is made; by default, where this system has temporary files.
+    """
+    parent = parent or tempfile.gettempdir()
+    remove_unfinished(parent)
+    folder = Path(tempfile.mkdtemp(UNFINISHED, _unfinished_of_this_process(), parent))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
 def remove_unfinished(folder: str | Path) -> None:
     """Remove what killed processes of this machine were writing in a folder, if there is one."""
     begin = _unfinished_of_this_machine()
@@ -157,17 +176,29 @@ def remove_unfinished(folder: str | Path) -> None:
     with suppress(OSError):
         names = [name for name in os.listdir(folder) if name.startswith(begin) and name.endswith(UNFINISHED)]
     for name in names:
-        if not _is_running(name.removeprefix(begin).partition("-")[0]):
+        process, _, rest = name.removeprefix(begin).partition("-")
+        # An earlier process may have had the number of this one: in a container, each may be 1.
+        if rest.startswith(_token) if process == str(os.getpid()) else _is_running(process):
+            continue
+        path = os.path.join(folder, name)
+        if os.path.isdir(path) and not os.path.islink(path):
+            shutil.rmtree(path, ignore_errors=True)
+        else:
             with suppress(OSError):
-                os.unlink(os.path.join(folder, name))
+                os.unlink(path)
 
 
 _numbers = itertools.count()
+_token = secrets.token_hex(4)
 
 
 def _unfinished_of_this_machine() -> str:
     machine = "".join(character for character in platform.node() if character.isalnum())
     return f".vcvae-{machine[:32]}-"
+
+
+def _unfinished_of_this_process() -> str:
+    return f"{_unfinished_of_this_machine()}{os.getpid()}-{_token}-"
 
 
 def _is_running(process: str) -> bool:

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import signal
 import subprocess
 import sys
 import warnings
@@ -14,6 +15,7 @@ from typer.main import get_command
 from tests.synthetic import RATE, speak
 from vcvae import __version__
 from vcvae.cli import app
+from vcvae.errors import temporary_folder
 
 
 def test_help_imports_nothing_heavy():
@@ -164,3 +166,18 @@ def test_bad_input_is_one_sentence_and_leaves_nothing(vcvae, voices, arguments, 
     assert err.count("\n") == 1
     assert named.format(d=voices) in err
     assert sorted(voices.rglob("*")) == before
+
+
+def test_sigterm_ends_a_command_as_ctrl_c_does(vcvae, monkeypatch, tmp_path):
+    folders = []
+
+    def work():
+        with temporary_folder(tmp_path) as folder:
+            folders.append(folder)
+            signal.raise_signal(signal.SIGTERM)
+
+    monkeypatch.setattr("vcvae.environment.environment", work)
+    before = signal.getsignal(signal.SIGTERM)
+    assert vcvae("env") == (143, "", "")
+    assert signal.getsignal(signal.SIGTERM) == before
+    assert not folders[0].exists()

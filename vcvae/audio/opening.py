@@ -6,8 +6,8 @@ import atexit
 import functools
 import shutil
 import sys
-import tempfile
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TextIO
 
@@ -16,7 +16,7 @@ import soundfile
 
 from vcvae.arrays import HIGHEST_RATE, LOWEST_RATE
 from vcvae.defaults import STDIN
-from vcvae.errors import VcvaeError, check_file, disk_errors
+from vcvae.errors import VcvaeError, check_file, disk_errors, temporary_folder
 
 CHUNK = 2**18  # values that are decoded or written at a time
 
@@ -81,13 +81,14 @@ def _copy_of_input(stream: TextIO) -> Path:
     if stream is None or stream.isatty():
         raise VcvaeError(f"{STDIN}: a terminal; send audio to it: vcvae ... - < file.wav.")
     with disk_errors(STDIN, "read"):
-        copy = tempfile.NamedTemporaryFile(prefix="vcvae-")  # noqa: SIM115  it lives as long as the process
-        atexit.register(copy.close)
-        shutil.copyfileobj(stream.buffer, copy)
-        copy.flush()
-    if copy.tell() == 0:
+        folder = ExitStack()  # it lives as long as the process
+        atexit.register(folder.close)
+        copy = folder.enter_context(temporary_folder()) / "input"
+        with open(copy, "wb") as file:
+            shutil.copyfileobj(stream.buffer, file)
+    if copy.stat().st_size == 0:
         raise VcvaeError(f"{STDIN}: holds nothing; send audio to it: vcvae ... - < file.wav.")
-    return Path(copy.name)
+    return copy
 
 
 def is_pointer(path: str | Path) -> bool:

@@ -14,7 +14,7 @@ import soundfile
 
 from vcvae.audio.opening import CHUNK
 from vcvae.defaults import STDOUT
-from vcvae.errors import VcvaeError, check_absent, completed, disk_errors
+from vcvae.errors import VcvaeError, check_absent, completed, disk_errors, temporary_folder
 
 OUTPUT_FORMATS = {".wav": "WAV", ".flac": "FLAC"}
 
@@ -103,9 +103,10 @@ class Writer:
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         with disk_errors(self.path), self._waiting:
             if kind is None and self.path == STDOUT:
-                with tempfile.NamedTemporaryFile(suffix=".wav") as part:
-                    self._encode(Path(part.name), "WAV")
-                    shutil.copyfileobj(part, sys.stdout.buffer)
+                with temporary_folder() as folder:
+                    self._encode(folder / "output.wav", "WAV")
+                    with open(folder / "output.wav", "rb") as file:
+                        shutil.copyfileobj(file, sys.stdout.buffer)
                     sys.stdout.buffer.flush()
             elif kind is None:
                 with completed(self.path) as part:

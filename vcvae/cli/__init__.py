@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import signal
 import sys
 import warnings
 from typing import Annotated
@@ -53,9 +54,13 @@ class _ErrorLog(logging.Handler):
 
 
 def main() -> None:
-    """The `vcvae` command: errors that a user can correct are one sentence and exit code 2."""
+    """The `vcvae` command: errors that a user can correct are one sentence and exit code 2.
+
+    SIGTERM ends it as Ctrl-C does: temporary files are removed.
+    """
     open_closed_streams()
     escape_unprintable()
+    previous_handler = signal.signal(signal.SIGTERM, _terminate)
     package, root = logging.getLogger("vcvae"), logging.getLogger()
     package_handler, root_handler = _ErrorLog(), logging.NullHandler()
     package.addHandler(package_handler)
@@ -72,8 +77,13 @@ def main() -> None:
     except KeyboardInterrupt:
         sys.exit(130)
     finally:
+        signal.signal(signal.SIGTERM, previous_handler)
         package.removeHandler(package_handler)
         root.removeHandler(root_handler)
+
+
+def _terminate(*_signal: object) -> None:
+    sys.exit(128 + signal.SIGTERM)
 
 
 def _fail(sentence: str) -> None:

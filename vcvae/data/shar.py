@@ -12,12 +12,10 @@ import hashlib
 import json
 import os
 import shutil
-import tempfile
 from array import array
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 from lhotse import CutSet
@@ -26,7 +24,7 @@ from lhotse.shar import SharWriter
 
 from vcvae.data.cuts import MANIFEST, read_manifest
 from vcvae.data.pool import map_in_processes
-from vcvae.errors import VcvaeError, disk_errors, replacing
+from vcvae.errors import VcvaeError, disk_errors, remove_unfinished, replacing, temporary_folder
 from vcvae.progress import Progress, no_progress
 
 SHAR = "shar"  # the folder of the shards and of their index, in the prepared one
@@ -58,7 +56,9 @@ def export_shards(
     manifest = source / MANIFEST
     if not manifest.is_file():
         raise VcvaeError(f"{folder}: not prepared audio (no {MANIFEST}); make it with 'vcvae prepare'.")
-    with tempfile.NamedTemporaryFile() as lines:
+    remove_unfinished(destination)
+    with temporary_folder() as temporary:
+        lines = temporary / "cuts.jsonl"
         cuts = _read_manifest(manifest, lines)
         plan = hashlib.sha256(f"{seed} {shard_seconds}".encode() + cuts.digest).hexdigest()
         shards = _assign(cuts.speaker, cuts.samples / cuts.sample_rate, shard_seconds, seed)
@@ -69,7 +69,7 @@ def export_shards(
                 (destination / SHARDS).mkdir(parents=True)
                 plan_file.write_text(plan)
             ranges = [np.stack([cuts.line_ends[rows], cuts.line_ends[rows + 1]], axis=1) for rows in shards]
-            write = partial(_write_shard, lines=lines.name, folder=destination / SHARDS, source=source)
+            write = partial(_write_shard, lines=lines, folder=destination / SHARDS, source=source)
             done = 0
             progress(done, len(shards), "exporting shards")
             for _ in map_in_processes(write, range(len(shards)), ranges, jobs=jobs):
@@ -98,19 +98,19 @@ class _Lines:
     digest: bytes
 
 
-def _read_manifest(manifest: Path, lines: BinaryIO) -> _Lines:
+def _read_manifest(manifest: Path, lines: Path) -> _Lines:
     """Read a manifest, and copy its lines uncompressed to the file `lines`, where a range of bytes gives a cut."""
     numbers: dict[str, int] = {}
     speaker, samples, line_ends, rates = array("i"), array("q"), array("q", [0]), set()
     digest = hashlib.sha256()
-    for line, cut in read_manifest(manifest):
-        lines.write(line)
-        digest.update(line)
-        line_ends.append(line_ends[-1] + len(line))
-        samples.append(cut.samples)
-        rates.add(cut.sample_rate)
-        speaker.append(numbers.setdefault(cut.speaker, len(numbers)))
-    lines.flush()
+    with disk_errors(lines), open(lines, "wb") as copy:
+        for line, cut in read_manifest(manifest):
+            copy.write(line)
+            digest.update(line)
+            line_ends.append(line_ends[-1] + len(line))
+            samples.append(cut.samples)
+            rates.add(cut.sample_rate)
+            speaker.append(numbers.setdefault(cut.speaker, len(numbers)))
     if len(rates) != 1:
         raise VcvaeError(f"{manifest}: lists no utterances, or of several sample rates; prepare again.")
     return _Lines(
@@ -141,12 +141,12 @@ def _assign(speaker: np.ndarray, seconds: np.ndarray, shard_seconds: float, seed
     return [np.concatenate([groups[i] for i in part]) for part in np.split(shuffled, firsts[1:])]
 
 
-def _write_shard(number: int, ranges: np.ndarray, *, lines: str, folder: Path, source: Path) -> None:
+def _write_shard(number: int, ranges: np.ndarray, *, lines: Path, folder: Path, source: Path) -> None:
     """Write one shard, of the cuts at the byte `ranges` (cuts, 2) of the file `lines`."""
     names = [f"recording.{number:06d}.tar", f"cuts.{number:06d}.jsonl.gz"]  # the second marks the shard as complete
     if (folder / names[-1]).exists():
         return
-    with open(lines, "rb") as file, tempfile.TemporaryDirectory(dir=folder.parent) as unfinished:
+    with open(lines, "rb") as file, temporary_folder(folder.parent) as unfinished:
         cuts = CutSet.from_dicts(json.loads(os.pread(file.fileno(), last - first, first)) for first, last in ranges)
         with SharWriter(unfinished, {"recording": "flac"}, shard_size=None, shard_suffix=f".{number:06d}") as writer:
             for cut in cuts.with_recording_path_prefix(source):
@@ -157,4 +157,4 @@ def _write_shard(number: int, ranges: np.ndarray, *, lines: str, folder: Path, s
                     message = f"{path}: missing or damaged, although the manifest lists it; prepare again."
                     raise VcvaeError(message) from None
         for name in names:
-            os.replace(Path(unfinished) / name, folder / name)
+            os.replace(unfinished / name, folder / name)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -16,7 +15,7 @@ import torch
 from vcvae import audio, pretrained
 from vcvae.convert.converter import Converter
 from vcvae.environment import following_this_process
-from vcvae.errors import VcvaeError
+from vcvae.errors import VcvaeError, temporary_folder
 from vcvae.evaluate.cases import Case
 
 LABELS = {
@@ -76,10 +75,10 @@ def shipped_bytes() -> int:
 def _run_convert(case: Case, options: Sequence[str]) -> tuple[float, int]:
     """Seconds of wall time and peak memory in bytes of `vcvae convert` in a process of its own."""
     targets = [word for path in case.targets for word in ("--target", str(path))]
-    with tempfile.TemporaryDirectory() as folder:
+    with temporary_folder() as folder:
         command = [sys.executable, "-m", "vcvae", "convert", str(case.source), *targets]
-        command += ["-o", str(Path(folder) / "converted.wav"), *options]
-        log = Path(folder) / "log"
+        command += ["-o", str(folder / "converted.wav"), *options]
+        log = folder / "log"
         with open(log, "wb") as file:
             start = time.perf_counter()
             process = subprocess.Popen(command, stdout=file, stderr=file, preexec_fn=following_this_process())
