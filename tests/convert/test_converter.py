@@ -5,7 +5,7 @@ import pytest
 import soundfile as sf
 import torch
 
-from tests.synthetic import speak
+from tests.synthetic import RATE, speak
 from vcvae.audio import reading
 from vcvae.convert import chunks
 from vcvae.convert.converter import Converter
@@ -15,8 +15,6 @@ from vcvae.features.mel import MelConfig
 from vcvae.models.conversion.config import DisentanglingConfig
 from vcvae.models.conversion.vae import DisentanglingVAE
 from vcvae.vocoder import GriffinLim
-
-RATE = 22050
 
 
 def decibels(x):

@@ -3,14 +3,12 @@ import pytest
 import soundfile as sf
 import torch
 
-from tests.synthetic import speak
+from tests.synthetic import RATE, speak
 from vcvae.convert import chunks
 from vcvae.convert.copy_synthesis import mel_file_pieces, vocode
 from vcvae.errors import VcvaeError
 from vcvae.features.mel import MelSpectrogram
 from vcvae.vocoder import GriffinLim, HiFiGAN, HiFiGANConfig, load_vocoder
-
-RATE = 22050
 
 
 @pytest.fixture(scope="module")

@@ -2,15 +2,13 @@ import numpy as np
 import pytest
 import torch
 
-from tests.synthetic import speak
+from tests.synthetic import RATE, speak
 from vcvae import audio
 from vcvae.convert import stream as stream_module
 from vcvae.convert.converter import Converter
 from vcvae.convert.stream import Activity, Loudness, Stream
 from vcvae.errors import VcvaeError
 from vcvae.vocoder import GriffinLim
-
-RATE = 22050
 
 
 @pytest.fixture(autouse=True)

@@ -4,13 +4,11 @@ import numpy as np
 import pytest
 import soundfile as sf
 
-from tests.synthetic import speak
+from tests.synthetic import RATE, speak
 from vcvae.evaluate import Case
 from vcvae.evaluate.measures import Distortion, F0Correlation, Quality, Similarity, Value, WordErrors
 from vcvae.features.mel import MelConfig
 from vcvae.metrics.bootstrap import Ratio
-
-RATE = 22050
 
 
 @pytest.fixture

@@ -3,10 +3,8 @@ import math
 import numpy as np
 import pytest
 
-from tests.synthetic import speak
+from tests.synthetic import RATE, speak
 from vcvae.metrics.f0 import f0_correlation
-
-RATE = 22050
 
 
 def test_f0_correlation_is_one_for_the_same_contour_in_any_voice_and_near_zero_for_others():
