@@ -4,7 +4,18 @@ import pytest
 import torch
 
 from tests.synthetic import speak
-from vcvae.features.f0 import MAX_F0, MAX_STD_RATIO, MIN_F0, F0Contour, F0Statistics, from_bins, to_bins, yin
+from vcvae.errors import VcvaeError
+from vcvae.features.f0 import (
+    MAX_F0,
+    MAX_STD_RATIO,
+    MIN_F0,
+    F0Contour,
+    F0Statistics,
+    from_bins,
+    shift_pitch,
+    to_bins,
+    yin,
+)
 
 RATE, HOP = 22050, 256
 
@@ -106,3 +117,9 @@ def test_within_range_clamps_and_per_frame_interpolates():
     low, high = np.log2(MIN_F0), np.log2(MAX_F0)
     torch.testing.assert_close(contour.within_range().log_f0, torch.tensor([[low, 7.0, high]], dtype=torch.float))
     torch.testing.assert_close(contour.per_frame(5).log_f0, torch.tensor([[5.0, 6.0, 7.0, 8.25, 9.5]]))
+
+
+@pytest.mark.parametrize("octaves", [1e30, -1e30, np.nan])
+def test_pitch_shift_beyond_any_voice_is_refused(octaves):
+    with pytest.raises(VcvaeError, match="fit it again"):
+        shift_pitch(np.zeros(22050, np.float32), octaves, 22050)

@@ -11,9 +11,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from vcvae.errors import VcvaeError
+
 MIN_F0, MAX_F0 = 60.0, 500.0  # Hz; the range of speaking voices
 F0_BINS = 64  # classes of log F0 from MIN_F0 to MAX_F0, in equal steps of 0.58 semitones
 F0_HOP = 2  # mel frames per F0 value: 43 values per second follow any intonation
+MAX_SHIFT = 4.0  # octaves between two speakers
 MAX_STD_RATIO = 1.6  # bounds the scaling of F0 movements: the standard deviation over a few seconds is unreliable
 
 
@@ -188,7 +191,15 @@ def yin(samples: Tensor, *, sample_rate: int, hop: int, threshold: float = 0.15)
 
 
 def shift_pitch(samples: np.ndarray, octaves: float, sample_rate: int) -> np.ndarray:
-    """Samples (samples,) with F0 and formants raised by `octaves`, at the same length."""
+    """Samples (samples,) with F0 and formants raised by `octaves`, at the same length.
+
+    Raises:
+        VcvaeError: more than `MAX_SHIFT` octaves up or down.
+    """
+    if not abs(octaves) <= MAX_SHIFT:
+        raise VcvaeError(
+            f"--model: shifts F0 by {octaves:.3g} octaves, and no two voices differ by so many; fit it again."
+        )
     if not octaves:
         return samples
     import librosa  # a second and a half, which conversions without it need not wait for

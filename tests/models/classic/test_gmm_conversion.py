@@ -60,6 +60,14 @@ def test_gmm_conversion_is_the_same_after_saving_and_loading(model, tmp_path):
     torch.testing.assert_close(GMMConversion.from_pretrained(tmp_path).convert(source), model.convert(source))
 
 
+@pytest.mark.parametrize("value", [0.0, 1e-40, 1e30])
+def test_gmm_conversion_with_a_singular_covariance_is_one_sentence(value):
+    model = GMMConversion(GMMConversionConfig(components=2))
+    model.joint.factors.fill_(value)
+    with pytest.raises(VcvaeError, match="singular; fit it again"):
+        model.convert(torch.randn(80, 20))
+
+
 def test_gmm_conversion_without_pairs_is_one_sentence():
     with pytest.raises(VcvaeError, match="files of the same names"):
         GMMConversion.fit([])

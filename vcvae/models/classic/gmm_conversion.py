@@ -107,7 +107,16 @@ class GMMConversion(PretrainedModel, config=GMMConversionConfig):
 
         The most probable component of each frame gives the mean and the variance of the target's value and slope (Toda
         et al. 2007, eq. 39); the trajectory y solves W' D⁻¹ W y = W' D⁻¹ E over all frames.
+
+        Raises:
+            VcvaeError: a covariance of the mixture is singular.
         """
+        try:
+            return self._trajectory(source)
+        except (np.linalg.LinAlgError, torch.linalg.LinAlgError, ValueError):  # scipy refuses NaN by the last
+            raise VcvaeError("--model: a covariance of its Gaussian mixture is singular; fit it again.") from None
+
+    def _trajectory(self, source: Tensor) -> Tensor:
         x = torch.cat([source, slopes(source)]).T.double()  # (frames, 2 · cepstra)
         half = x.shape[1]
         joint, factors = self.joint, self.joint.factors.double()
