@@ -16,6 +16,7 @@ from vcvae.features.mel_scale import mel_filters, mel_frequencies
 # codecs and resamplers leave residues), and dB of full scale in one bin (16-bit rounding noise lies at -77).
 RELATIVE_FLOOR, ABSOLUTE_FLOOR = -75.0, -71.0
 BANDWIDTH_WINDOW = 1024  # samples of a spectrum from which the bandwidth is measured
+MAX_FRAME_RATE = 400  # frames per second
 MAX_SPECTRA = 20_000  # from which the bandwidth is measured: of recordings of 8 minutes, all; of longer ones, fewer
 # Mean and standard deviation of a log-mel of speech at level zero (see `normalize_level`), over bands and frames.
 MEL_MEAN, MEL_STD = -4.5, 2.0
@@ -25,9 +26,9 @@ class MelConfig(Config):
     """Parameters of a log-mel spectrogram. Saved with all weights; networks that work together must agree on it."""
 
     sample_rate: int = Field(22050, ge=1000, le=384_000, description="Hz")
-    n_fft: int = Field(1024, ge=16, le=65_536, description="samples; length of the Fourier transform")
-    window: int = Field(1024, ge=16, le=65_536, description="samples; length of the Hann window")
-    hop: int = Field(256, gt=0, le=65_536, description="samples between frames: 86.1 frames per second")
+    n_fft: int = Field(1024, ge=16, le=8192, description="samples; length of the Fourier transform")
+    window: int = Field(1024, ge=16, le=8192, description="samples; length of the Hann window")
+    hop: int = Field(256, gt=0, le=2048, description="samples between frames: 86.1 frames per second")
     n_mels: int = Field(80, gt=0, le=1024, description="Slaney bands of equal area")
     f_min: float = Field(0.0, ge=0, le=192_000, description="Hz; lower edge of the lowest band")
     f_max: float = Field(8000.0, gt=0, le=192_000, description="Hz; upper edge of the highest band")
@@ -37,6 +38,8 @@ class MelConfig(Config):
     def _holds_together(self) -> MelConfig:
         if not self.f_min < self.f_max <= self.sample_rate / 2:
             raise ValueError("f_min must lie below f_max, and f_max not above half the sample rate")
+        if self.frame_rate > MAX_FRAME_RATE:
+            raise ValueError(f"hop must be a {MAX_FRAME_RATE}th of sample_rate or more: memory grows with the frames")
         if self.window > self.n_fft or self.hop > self.n_fft or (self.n_fft - self.hop) % 2:
             raise ValueError("window and hop must not exceed n_fft, and n_fft - hop must be even")
         if self.n_mels > self.n_fft // 2 or self.f_max - self.f_min < 4 * self.sample_rate / self.n_fft:

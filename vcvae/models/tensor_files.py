@@ -12,7 +12,7 @@ from torch import Tensor
 
 from vcvae.errors import VcvaeError, check_file, reason
 
-MAX_VALUES = 2**28  # of all tensors of a file: in float32 1 GiB
+MAX_VALUES = 2**27  # of all tensors of a file: in float32 512 MiB
 MAX_AXES = 8  # of a tensor
 
 

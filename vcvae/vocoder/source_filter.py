@@ -87,6 +87,8 @@ class SourceFilterVocoderConfig(Config):
             raise ValueError("hop must divide n_fft and the mel's hop")
         if self.n_fft % 2 or self.hop % 2 or self.n_fft < 2 * self.hop:
             raise ValueError("n_fft and hop must be even, and n_fft twice hop or more")
+        if self.mel.hop > 8 * self.hop or self.n_fft > 16 * self.hop:
+            raise ValueError("hop must be an eighth of the mel's hop and a sixteenth of n_fft, or more")
         if self.mel.window != self.mel.n_fft or self.mel.window % self.mel.hop or self.mel.window < 2 * self.mel.hop:
             raise ValueError("the mel's window must be as long as its n_fft, and twice its hop or a higher multiple")
         return self

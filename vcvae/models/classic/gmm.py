@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import Literal
 
 import torch
@@ -12,6 +13,8 @@ from torch import Tensor
 from vcvae.config import Config
 from vcvae.errors import VcvaeError
 from vcvae.models.hub import PretrainedModel
+
+VALUES_AT_ONCE = 2**23  # rows · components · dimensions
 
 
 class GaussianMixtureConfig(Config):
@@ -96,13 +99,17 @@ class GaussianMixture(PretrainedModel, config=GaussianMixtureConfig):
         log_density = -0.5 * (white.square().sum(dim=2) + x.shape[1] * math.log(2 * math.pi)) - log_volume
         return self.weights.log() + log_density
 
+    def joint_parts(self, x: Tensor) -> Iterator[Tensor]:
+        """`joint` of x (count, dimensions) in parts of some rows, so that memory stays bounded."""
+        return map(self.joint, x.split(max(1, VALUES_AT_ONCE // self.means.numel())))
+
     def log_probability(self, x: Tensor) -> Tensor:
         """ln p(x) of x (count, dimensions): (count,), in nats."""
-        return torch.cat([self.joint(part).logsumexp(dim=1) for part in x.split(4096)])
+        return torch.cat([part.logsumexp(dim=1) for part in self.joint_parts(x)])
 
     def responsibilities(self, x: Tensor) -> Tensor:
         """P(m | x) of x (count, dimensions): (count, components)."""
-        return torch.cat([self.joint(part).softmax(dim=1) for part in x.split(4096)])
+        return torch.cat([part.softmax(dim=1) for part in self.joint_parts(x)])
 
     def sample(self, count: int) -> Tensor:
         """m ~ P(m), then x ~ N(μ_m, Σ_m): (count, dimensions)."""

@@ -21,13 +21,16 @@ from vcvae.features.mel import MelConfig
 from vcvae.models.classic.gmm import GaussianMixture, GaussianMixtureConfig
 from vcvae.models.hub import PretrainedModel
 
+MAX_COVARIANCES = 2**24  # values; in float64 128 MiB
+FRAMES_AT_ONCE = 512
+
 
 class GMMConversionConfig(Config):
     """Sizes of a converter for one pair of speakers."""
 
     mel: MelConfig = MelConfig()
     cepstra: int = Field(
-        CEPSTRUM_ORDER, gt=0, le=256, description="cepstral coefficients that are converted, from the second on"
+        CEPSTRUM_ORDER, gt=0, le=64, description="cepstral coefficients that are converted, from the second on"
     )
     components: int = Field(32, gt=0, le=4096, description="Gaussians of the joint density")
 
@@ -35,6 +38,12 @@ class GMMConversionConfig(Config):
     def _holds_together(self) -> GMMConversionConfig:
         if self.cepstra >= self.mel.n_mels:
             raise ValueError("cepstra must be fewer than the mel's bands")
+        values = self.components * (4 * self.cepstra) ** 2
+        if values > MAX_COVARIANCES:
+            raise ValueError(
+                f"components · (4 · cepstra)² are {values:,} values of covariances; at most {MAX_COVARIANCES:,} are "
+                "held at once; lower components"
+            )
         return self
 
 
@@ -125,10 +134,15 @@ class GMMConversion(PretrainedModel, config=GMMConversionConfig):
         marginal = GaussianMixture(GaussianMixtureConfig(dimensions=half, components=joint.config.components)).double()
         marginal.weights, marginal.means = joint.weights.double(), joint.means[:, :half].double()
         marginal.factors = torch.linalg.cholesky(xx)
-        component = marginal.joint(x).argmax(dim=1)
+        component = torch.cat([part.argmax(dim=1) for part in marginal.joint_parts(x)])
         slope = torch.linalg.solve(xx, yx.mT).mT  # (components, half, half): Σyx Σxx⁻¹
-        centred = x - joint.means.double()[component, :half]
-        expected = joint.means.double()[component, half:] + (slope[component] @ centred[:, :, None])[..., 0]
+        means = joint.means.double()
+        expected = torch.cat(
+            [
+                means[here, half:] + (slope[here] @ (part - means[here, :half])[:, :, None])[..., 0]
+                for part, here in zip(x.split(FRAMES_AT_ONCE), component.split(FRAMES_AT_ONCE), strict=True)
+            ]
+        )
         variance = (yy - slope @ yx.mT).diagonal(dim1=1, dim2=2)[component].clamp(min=1e-6)
         cepstra = half // 2
         trajectories = [

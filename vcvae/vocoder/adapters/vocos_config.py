@@ -57,7 +57,7 @@ class HeadConfig(Config):
     """The transform of the output."""
 
     dim: int = Field(gt=0, le=8192, description="width of the network")
-    n_fft: int = Field(gt=0, le=65_536, description="samples; also the Hann window's length")
+    n_fft: int = Field(gt=0, le=8192, description="samples; also the Hann window's length")
     hop_length: int = Field(gt=0, le=65_536, description="samples")
     padding: Literal["center", "same"] = Field("same", description="as the features'")
 
