@@ -137,3 +137,9 @@ def test_normalize_level_measures_the_level_of_the_lowest_bands_and_of_unmasked_
 
 def test_standardize_is_zero_at_the_mean():
     torch.testing.assert_close(standardize(torch.tensor([MEL_MEAN, 0.0])), torch.tensor([0.0, 2.25]))
+
+
+@pytest.mark.parametrize("change", [{"hop": 2}, {"sample_rate": 384_000}, {"n_fft": 65_536}])
+def test_config_of_a_mel_that_takes_gigabytes_is_refused(change):
+    with pytest.raises(VcvaeError, match=r"^mel.yaml: .*(hop must be|n_fft)"):
+        MelConfig.parse(change, context="mel.yaml")

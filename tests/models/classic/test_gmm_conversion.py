@@ -71,3 +71,8 @@ def test_gmm_conversion_with_a_singular_covariance_is_one_sentence(value):
 def test_gmm_conversion_without_pairs_is_one_sentence():
     with pytest.raises(VcvaeError, match="files of the same names"):
         GMMConversion.fit([])
+
+
+def test_gmm_conversion_config_bounds_the_covariances_together():
+    with pytest.raises(VcvaeError, match="lower components"):
+        GMMConversionConfig.parse({"components": 4096, "cepstra": 32}, context="config.json")
