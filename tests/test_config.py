@@ -160,3 +160,10 @@ def test_override_reaches_nested_keys(tmp_path):
     path.write_text("steps: [")
     with pytest.raises(VcvaeError, match="not valid YAML"):
         read_yaml(path)
+
+
+def test_read_yaml_refuses_a_long_chain_of_bases(tmp_path):
+    for number in range(1200):
+        (tmp_path / f"{number}.yaml").write_text(f"base: {number + 1}.yaml")
+    with pytest.raises(VcvaeError, match=r"16\.yaml: is the base of a base, 16 times; write the keys into fewer"):
+        read_yaml(tmp_path / "0.yaml")

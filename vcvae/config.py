@@ -29,6 +29,7 @@ DecibelRange = Annotated[tuple[Decibels, Decibels], AfterValidator(_rises)]
 PositiveRange = Annotated[
     tuple[Annotated[float, Field(gt=0, le=1000)], Annotated[float, Field(gt=0, le=1000)]], AfterValidator(_rises)
 ]
+MAX_BASES = 16  # files that a configuration is merged over
 MAX_TEXT = 4096  # characters of a path or a name
 
 
@@ -71,7 +72,8 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
     replaced.
 
     Raises:
-        VcvaeError: the file or one of its bases is missing, is not YAML, or is no mapping; or a base is circular.
+        VcvaeError: the file or one of its bases is missing, is not YAML, or is no mapping; a base is circular; or there are more than
+            `MAX_BASES`.
     """
     return _inherit(Path(path), [])
 
@@ -83,6 +85,8 @@ def _inherit(path: Path, derived: list[Path]) -> dict[str, Any]:
     values = read_yaml_file(path, advice=advice)
     if path.resolve() in derived:
         raise VcvaeError(f"{path}: is its own base, directly or through other files; give another 'base'.")
+    if len(derived) == MAX_BASES:
+        raise VcvaeError(f"{path}: is the base of a base, {MAX_BASES} times; write the keys into fewer files.")
     if "base" not in values:
         return values
     base = values.pop("base")
