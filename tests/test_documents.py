@@ -59,6 +59,7 @@ BOMB = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
         (BOMB, r"line 5: more than 10,000 values"),
         ("steps: &x [*x]", "line 1: .x stands within what it stands for"),
         ("a: 1\nsteps: " + "9" * 5000, r"line 2: '9+…? cannot be read as int"),
+        ("steps: 0x" + "f" * 5000, r"line 1: '0xf+…? cannot be read as int"),
         ("steps: !!float abc", "line 1: 'abc' cannot be read as float"),
         ("steps: !!bool maybe", "line 1: 'maybe' cannot be read as bool"),
         ("steps: !!python/object/apply:os.system ['true']", "line 1: the tag .*os.system has no meaning here"),

@@ -72,8 +72,8 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
     replaced.
 
     Raises:
-        VcvaeError: the file or one of its bases is missing, is not YAML, or is no mapping; a base is circular; or there are more than
-            `MAX_BASES`.
+        VcvaeError: the file or one of its bases is missing, is not YAML, or is no mapping; a base is circular; or
+            there are more than `MAX_BASES`.
     """
     return _inherit(Path(path), [])
 

@@ -19,6 +19,7 @@ from vcvae.errors import VcvaeError, check_file, disk_errors, reason, shorten
 MAX_YAML_BYTES, MAX_JSON_BYTES = 2**18, 2**24
 MAX_DEPTH = 32
 MAX_YAML_VALUES = 10_000
+MAX_BITS = 1024  # of a whole number
 
 _TAG = "tag:yaml.org,2002:"
 _TAGS = {_TAG + name for name in ("str", "int", "float", "bool", "null", "seq", "map", "merge")}
@@ -73,7 +74,10 @@ class _Loader(yaml.SafeLoader):
 
     def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
         try:
-            return super().construct_object(node, deep)
+            value = super().construct_object(node, deep)
+            if isinstance(value, int) and value.bit_length() > MAX_BITS:  # it could not even be printed
+                raise ValueError
+            return value
         except (ValueError, KeyError, IndexError):
             kind = node.tag.removeprefix(_TAG)
             raise _error(f"{shorten(repr(node.value))} cannot be read as {kind}", node) from None

@@ -277,3 +277,14 @@ def test_speaker_figures_count_rows_of_one_speaker_as_the_same():
     references = torch.eye(2).repeat(2, 1)
     figures = speaker_figures(references, references, references, speakers)
     assert figures == {"equal_error_rate": 0.0, "retrieval": 1.0, "converted_retrieval": 1.0}
+
+
+def test_training_in_bfloat16_gives_finite_gradients_and_keeps_the_centre_in_float32(batch):
+    task = make(conversion_share=0.5, conversions_from=0)
+    with torch.autocast("cpu", torch.bfloat16):
+        totals, _ = task(batch, 1)
+    totals["model"].backward(inputs=task.parameter_groups()["model"])
+    gradients = [parameter.grad for parameter in task.parameter_groups()["model"] if parameter.grad is not None]
+    assert all(gradient.isfinite().all() for gradient in gradients)
+    assert task.model.speaker.centre.dtype == torch.float32
+    assert task.model.speaker.centre.abs().sum() > 0

@@ -129,7 +129,7 @@ class SpeakerEncoder(nn.Module):
         """The output of `frames` → speaker embedding (batch, speaker_latent)."""
         embedding = F.normalize(self.head(self.pool(frames, mask)), dim=-1)
         if self.training:
-            self.centre.lerp_(embedding.detach().mean(dim=0), CENTRE_MOMENTUM)
+            self.centre.lerp_(embedding.detach().float().mean(dim=0), CENTRE_MOMENTUM)
         return embedding
 
     def centred(self, embeddings: Tensor) -> Tensor:
