@@ -106,6 +106,15 @@ def drop(page, element, file):
     page.locator(f"#{element} input[type=file]").first.wait_for(state="detached")
 
 
+def fill_in_voice(page, recording, name):
+    """Ask for a voice of a recording, in the tab Voices."""
+    page.get_by_role("tab", name="Voices").click()
+    page.locator("#recordings input[type=file]").first.set_input_files(recording)
+    page.locator("#voice-name input, #voice-name textarea").first.fill(name)
+    page.locator("#voice-consent input").check()
+    page.locator("#make").click()
+
+
 def test_page_converts_shows_and_plays(page, clips):
     drop(page, "source", clips / "source.wav")
     drop(page, "target", clips / "target.wav")
@@ -138,20 +147,12 @@ def test_page_records_from_a_microphone(page):
 
 
 def test_page_shows_a_bad_file_as_one_sentence(page, clips):
-    page.get_by_role("tab", name="Voices").click()
-    page.locator("#recordings input[type=file]").first.set_input_files(clips / "<b>no<b>.wav")
-    page.locator("#voice-name input, #voice-name textarea").first.fill("x")
-    page.locator("#voice-consent input").check()
-    page.locator("#make").click()
+    fill_in_voice(page, clips / "<b>no<b>.wav", "x")
     page.get_by_text("not audio of a known format").wait_for()
 
 
 def test_page_makes_a_voice_and_converts_live(page, clips):
-    page.get_by_role("tab", name="Voices").click()
-    page.locator("#recordings input[type=file]").first.set_input_files(clips / "target.wav")
-    page.locator("#voice-name input, #voice-name textarea").first.fill("Ann <b>")
-    page.locator("#voice-consent input").check()
-    page.locator("#make").click()
+    fill_in_voice(page, clips / "target.wav", "Ann <b>")
     page.locator("#voice-file").get_by_text(".voice").first.wait_for()
     page.get_by_role("tab", name="Live").click()
     page.locator("#live").click()
