@@ -1,3 +1,7 @@
+import tempfile
+import threading
+from pathlib import Path
+
 import pytest
 
 
@@ -20,3 +24,21 @@ def test_serve_builds_the_page_with_its_options(vcvae, tiny_model, monkeypatch):
     assert "http://127.0.0.1:7999" in out
     assert (started["host"], started["port"]) == ("127.0.0.1", 7999)
     assert any(route.path == "/api/convert" for route in started["app"].routes if hasattr(route, "path"))
+
+
+@pytest.mark.parametrize("is_converting", [True, False])
+def test_serve_ends_without_waiting_for_conversions_and_leaves_no_files(monkeypatch, tmp_path, is_converting):
+    from vcvae.cli import serve
+
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(serve, "SHORT", 0.01)
+    ended, codes = threading.Event(), []
+    monkeypatch.setattr("os._exit", codes.append)
+    with serve._not_waiting_for_threads(), serve._own_temporary_files():
+        Path(tempfile.gettempdir(), "upload").write_bytes(b"1")
+        thread = threading.Thread(target=ended.wait if is_converting else int)
+        thread.start()
+    ended.set()
+    thread.join()
+    assert codes == ([0] if is_converting else [])
+    assert not list(tmp_path.iterdir())

@@ -19,16 +19,21 @@ from vcvae.serve.limits import Limits
 from vcvae.serve.session import Sessions
 
 
+def is_audio(path):
+    return path.read_bytes().startswith(b"RIFF")
+
+
 class Copies:
     """A converter that gives its source, half as loud, and has no model."""
 
     def learn(self, recordings, *, steps):
         for path in recordings:
-            sf.read(path)
+            if not is_audio(path):
+                raise VcvaeError(f"{path}: not audio of a known format; convert it to WAV.")
         return "voice"
 
     def convert_file(self, source, voice, output, *, pitch_shift):
-        if source.suffix == ".audio":
+        if not is_audio(source):
             raise VcvaeError(f"{source}: not audio of a known format; convert it to WAV.")
         samples, rate = sf.read(source)
         sf.write(output, samples / 2, rate)
@@ -83,10 +88,47 @@ def test_convert_refuses_recordings_that_are_too_long(upload, voices):
     assert "at most 0.01" in answer.json()["detail"]
 
 
-def test_convert_refuses_large_requests_before_they_are_read(upload):
+SOURCE, TARGET = ("source", ("a.wav", b"1")), ("target", ("b.wav", b"1"))
+
+
+@pytest.mark.parametrize(
+    ("files", "data", "code", "words"),
+    [
+        ([TARGET], {}, 422, "source: missing"),
+        ([SOURCE], {}, 422, "target: missing"),
+        ([SOURCE, SOURCE, TARGET], {}, 422, "source: 2 files"),
+        ([SOURCE, ("target", (None, "b.wav"))], {}, 422, "target: missing, or no file"),
+        ([SOURCE, TARGET], {"consent": "Yes"}, 403, "consent: say yes"),
+        ([SOURCE, TARGET], {"consent": ["yes", "yes"]}, 422, "consent: given twice"),
+        ([SOURCE, TARGET, ("pitch_shift", ("p", b"1"))], {}, 422, "pitch_shift: given twice or as a file"),
+        *(([SOURCE, TARGET], {"pitch_shift": x}, 422, f"pitch_shift: {x}; give") for x in ("x", "nan", "-25", "1e999")),
+        ([SOURCE, TARGET], {"pitchshift\x85": "1"}, 422, "pitchshift?: no such field; there are source, target"),
+        ([SOURCE, TARGET], {"consent": "y" * 2000}, 400, "Part exceeded maximum size"),
+        ([SOURCE, *[TARGET] * 101], {}, 400, "Too many files"),
+    ],
+)
+def test_convert_names_a_field_that_is_wrong(files, data, code, words):
     client, _ = client_of(Copies())
-    big = [("source", ("a.wav", b"\0" * (3 * Limits(1.0).max_bytes))), ("target", ("b.wav", b"\0"))]
-    assert client.post("/api/convert", files=big, data={"consent": "yes"}).status_code == 413
+    answer = client.post("/api/convert", files=files, data={"consent": "yes"} | data)
+    assert answer.status_code == code
+    assert answer.json()["detail"].startswith(words)
+
+
+@pytest.mark.parametrize("kind", ["multipart/form-data", "multipart/form-data; boundary=x", "application/json", ""])
+def test_convert_answers_what_is_no_form_in_one_sentence(kind):
+    client, _ = client_of(Copies())
+    answer = client.post("/api/convert", content=b"\xff{", headers={"Content-Type": kind})
+    assert 400 <= answer.status_code < 500
+    assert isinstance(answer.json()["detail"], str)
+
+
+def test_convert_leaves_no_files(upload, monkeypatch, tmp_path):
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temporary"))
+    client, _ = client_of(Copies())
+    assert client.post("/api/convert", files=upload(), data={"consent": "yes"}).status_code == 200
+    assert client.post("/api/convert", files=[SOURCE, TARGET], data={"consent": "yes"}).status_code == 422
+    assert not list((tmp_path / "temporary").iterdir())
 
 
 def test_convert_answers_fifty_clients_at_once(upload):
@@ -119,6 +161,17 @@ def test_session_serves_its_files_while_it_is_open(tmp_path):
     sessions.close(session.token)
     assert client.get(f"{here}/source.wav").status_code == 404
     assert not session.folder.exists()
+
+
+def test_sessions_close_the_one_that_was_used_least_recently(monkeypatch):
+    monkeypatch.setattr("vcvae.serve.session.MAX_SESSIONS", 2)
+    sessions = Sessions()
+    first, second = sessions.open(), sessions.open()
+    assert sessions.find(first.token) is first
+    third = sessions.open()
+    assert [sessions.find(session.token) for session in (first, second, third)] == [first, None, third]
+    assert [session.folder.exists() for session in (first, second, third)] == [True, False, True]
+    sessions.close_all()
 
 
 def test_session_deletes_uploads_when_it_closes(tmp_path):
@@ -187,6 +240,33 @@ def test_live_needs_consent_a_password_and_a_recording(released):
     assert (code, reason.split(":")[0]) == (1003, "target.audio")
 
 
+@pytest.mark.parametrize(
+    ("messages", "words"),
+    [
+        (["a"], "a message was text"),
+        ([np.zeros(9, "<f4").tobytes(), "a"], "a message was text"),
+        ([b"123"], "samples: send float32"),
+        ([bytes(2**20 + 4)], "samples: send float32"),
+        ([np.full(9, np.nan, "<f4").tobytes()], "a stream takes finite"),
+        ([], "nothing arrived for 0.2 s"),
+    ],
+)
+def test_live_ends_in_one_sentence(released, monkeypatch, messages, words):
+    client, sessions = client_of(released)
+    session = sessions.open()
+    session.voices["ann"] = released.voice([speak("oeaui", f0=210, seconds=1.0)])
+    monkeypatch.setattr("vcvae.serve.api.MAX_SILENCE", 0.2 if not messages else 60.0)
+    with client.websocket_connect(f"/api/live?session={session.token}&voice=ann") as socket:
+        for message in messages:
+            (socket.send_text if isinstance(message, str) else socket.send_bytes)(message)
+        answer = socket.receive()
+        while answer["type"] == "websocket.send":
+            answer = socket.receive()
+    assert answer["code"] == 1003
+    assert answer["reason"].startswith(words)
+    sessions.close_all()
+
+
 def test_live_has_places_for_some(monkeypatch, released):
     monkeypatch.setattr("vcvae.serve.api.LIVE_PER_CORE", 1)
     monkeypatch.setattr("vcvae.serve.api.os.cpu_count", lambda: 1)
@@ -214,3 +294,15 @@ def test_live_refuses_what_is_not_there(query):
 
 def test_without_folder_shortens_paths_in_sentences():
     assert without_folder(VcvaeError("/tmp/x/y.wav: too short; give 1 / 2.")) == "y.wav: too short; give 1 / 2."
+
+
+def test_limits_count_a_recording_whose_header_has_no_length(tmp_path):
+    path = tmp_path / "piped.flac"
+    sf.write(path, np.zeros(3 * RATE), RATE)
+    header = bytearray(path.read_bytes())
+    header[21] &= 0xF0
+    header[22:26] = bytes(4)  # the number of samples, 36 bits: unknown
+    path.write_bytes(header)
+    Limits(0.06).check(path)
+    with pytest.raises(VcvaeError, match=r"minutes long; give at most 0\.04"):
+        Limits(0.04).check(path)

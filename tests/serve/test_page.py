@@ -1,6 +1,11 @@
 """The functions behind the page's buttons: voices are drawn and mixed, and a folder is converted."""
 
+import asyncio
+import json
+import os
+import time
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -65,3 +70,99 @@ def test_page_converts_a_folder_as_the_command_does(tiny_model, voices):
     converter.convert_file(voices / "src.wav", voice, voices / "expected.wav", pitch_shift=5.0)
     np.testing.assert_array_equal(sf.read(voices / "out" / "01 src.wav")[0], sf.read(voices / "expected.wav")[0])
     sessions.close_all()
+
+
+@pytest.fixture(scope="module")
+def call(tiny_model, tmp_path_factory):
+    """Calls a function of the page as a browser does, with any inputs → what the framework says when it is done."""
+    from fastapi.testclient import TestClient
+
+    from vcvae.serve.app import make_app
+
+    patch = pytest.MonkeyPatch()
+    patch.setenv("GRADIO_TEMP_DIR", str(tmp_path_factory.mktemp("uploads")))
+    app = make_app(Converter.from_pretrained(tiny_model, vocoder="griffin-lim", device="cpu"))
+    with TestClient(app) as client:
+        config = client.get("/config").json()
+        numbers = {function["api_name"]: function["id"] for function in config["dependencies"]}
+
+        def run(name, inputs, session="abc"):
+            body = {"data": inputs, "fn_index": numbers[name], "session_hash": session}
+            assert client.post("/gradio_api/queue/join", json=body).status_code == 200
+            for line in client.get("/gradio_api/queue/data", params={"session_hash": session}).iter_lines():
+                message = json.loads(line.removeprefix("data: ")) if line else {}
+                if message.get("msg") == "process_completed":
+                    return message
+            return None
+
+        run.sessions = app.state.sessions
+        run.uploads = Path(os.environ["GRADIO_TEMP_DIR"])
+        yield run
+    patch.undo()
+
+
+def test_page_reads_no_file_that_was_not_uploaded(call, voices, capfd):
+    call("open", [])
+    (call.uploads / "spk.wav").write_bytes((voices / "spk.wav").read_bytes())
+    file = {"path": str(call.uploads / "spk.wav"), "meta": {"_type": "gradio.FileData"}}
+    assert call("make_voice", [None, [file], "ann", True, False])["success"]
+    outside = os.path.relpath(voices, call.uploads)
+    for path in (str(voices / "spk.wav"), f"{call.uploads}/{outside}/spk.wav", "", "http://127.0.0.1:1/a.wav", "\0"):
+        answer = call("make_voice", [None, [file | {"path": path}], "bob", True, False])
+        assert not answer["success"]
+        assert answer["output"]["error"].startswith("a field is wrong, or its file is gone")
+    assert "Traceback" not in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("value", [None, True, -1, 1e308, "x", "\0", [], [1], {}, {"path": None}, [[[{}]]]])
+def test_page_answers_any_inputs_in_one_sentence(call, value, capfd):
+    call("open", [])
+    for name, count in (("convert", 7), ("convert_folder", 6), ("make_voice", 5), ("draw_voice", 3), ("mix_voices", 5)):
+        answer = call(name, [None] + [value] * (count - 1))
+        assert not answer["success"]
+        assert answer["output"]["error"]
+        assert not call(name, [value] * 2)["success"]
+    assert "Traceback" not in capfd.readouterr().err
+
+
+def test_page_opened_twice_in_a_tab_has_one_session(call):
+    before = call.sessions.count
+    for _ in range(3):
+        assert call("open", [], session="a new tab")["success"]
+    assert call.sessions.count == before + 1
+
+
+def test_page_limits_voices_and_their_names(tiny_model, voices, monkeypatch):
+    import gradio
+
+    monkeypatch.setattr("vcvae.serve.page.MAX_VOICES", 1)
+    converter = Converter.from_pretrained(tiny_model, vocoder="griffin-lim", device="cpu")
+    sessions = Sessions()
+    page, session = Page(converter, sessions, Limits(1.0)), sessions.open()
+    recordings = [str(voices / "spk.wav")]
+    for name in ("x" * 61, "a\nb", "a\0"):
+        with pytest.raises(gradio.Error, match="name: give one line"):
+            page.make_voice(session.token, recordings, name, True, False, lambda *_: None)
+    for _ in range(2):  # one of the same name replaces the first
+        page.make_voice(session.token, recordings, "Ann", True, False, lambda *_: None)
+    with pytest.raises(gradio.Error, match="there are 1 already"):
+        page.make_voice(session.token, recordings, "Bob", True, False, lambda *_: None)
+    sessions.close_all()
+
+
+def test_unfinished_uploads_are_deleted_when_they_are_old(tmp_path, monkeypatch):
+    from vcvae.serve.inputs import delete_unfinished_uploads
+
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
+    for name in ("tmpold", "tmpnew", "kept"):
+        (tmp_path / name).write_bytes(b"1")
+    for name in ("tmpold", "kept"):
+        os.utime(tmp_path / name, (time.time() - 99,) * 2)
+
+    async def look_once():
+        task = asyncio.create_task(delete_unfinished_uploads(every=0.01, age=50))
+        await asyncio.sleep(0.1)
+        task.cancel()
+
+    asyncio.run(look_once())
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["kept", "tmpnew"]

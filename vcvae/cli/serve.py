@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import logging
+import os
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Annotated
 
 import typer
 
 from vcvae.cli.console import say
 from vcvae.cli.options import Device, Model
-from vcvae.errors import VcvaeError
+from vcvae.errors import VcvaeError, temporary_folder
+
+PATIENCE = 3  # seconds for which answers that have begun are waited for at the end
+SHORT = 0.5  # seconds, in which a thread ends that does nothing
 
 
 def serve(
@@ -26,16 +36,57 @@ def serve(
     name, _, password = (auth or "").partition(":")
     if auth is not None and not (name and password):
         raise VcvaeError("--auth: give NAME:PASSWORD.")
+    with _not_waiting_for_threads(), _own_temporary_files():  # before the import, which takes the place of these
+        try:
+            import uvicorn
+
+            from vcvae.serve.api import MAX_TARGET
+            from vcvae.serve.app import make_app
+            from vcvae.serve.guard import keep_record
+        except ModuleNotFoundError as error:
+            raise VcvaeError(f"serve: needs {error.name}; install it with pip install 'vcvae[web]'.") from None
+        from vcvae.convert.converter import Converter
+
+        converter = Converter.from_pretrained(model, device=device)
+        credentials = (name, password) if auth else None
+        app = make_app(converter, max_minutes=max_minutes, auth=credentials, root_path=root_path)
+        logging.getLogger("uvicorn.error").addFilter(keep_record)
+        say(f"http://{host}:{port}{root_path}; Ctrl-C ends it")
+        uvicorn.run(
+            app,
+            host=host,
+            port=port,
+            log_level="warning",
+            ws_max_size=MAX_TARGET,
+            timeout_graceful_shutdown=PATIENCE,
+        )
+
+
+@contextmanager
+def _not_waiting_for_threads() -> Iterator[None]:
+    """End the process with the block, even if threads that it started are still converting: nobody takes the result."""
+    before, code = threading.enumerate(), 0
     try:
-        import uvicorn
+        yield
+    except SystemExit as end:
+        code = end.code
+        raise
+    finally:
+        started = [thread for thread in threading.enumerate() if thread not in before and not thread.daemon]
+        for thread in started:
+            thread.join(SHORT)  # an idle one ends now
+        if any(thread.is_alive() for thread in started):
+            sys.stdout.flush()
+            os._exit(code)
 
-        from vcvae.serve.api import MAX_TARGET
-        from vcvae.serve.app import make_app
-    except ModuleNotFoundError as error:
-        raise VcvaeError(f"serve: needs {error.name}; install it with pip install 'vcvae[web]'.") from None
-    from vcvae.convert.converter import Converter
 
-    converter = Converter.from_pretrained(model, device=device)
-    app = make_app(converter, max_minutes=max_minutes, auth=(name, password) if auth else None, root_path=root_path)
-    say(f"http://{host}:{port}{root_path}; Ctrl-C ends it")
-    uvicorn.run(app, host=host, port=port, log_level="warning", ws_max_size=MAX_TARGET)
+@contextmanager
+def _own_temporary_files() -> Iterator[None]:
+    """All temporary files of this process are in one folder, which goes with it, or after it if it is killed."""
+    before = tempfile.tempdir
+    with temporary_folder() as folder:
+        tempfile.tempdir = str(folder)
+        try:
+            yield
+        finally:
+            tempfile.tempdir = before

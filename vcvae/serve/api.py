@@ -14,30 +14,33 @@ import base64
 import binascii
 import os
 import secrets
-import tempfile
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated
 
 import numpy as np
 import soxr
-from fastapi import Depends, FastAPI, File, Form, HTTPException, Request, UploadFile, WebSocket, WebSocketDisconnect
+from fastapi import Depends, FastAPI, HTTPException, Request, UploadFile, WebSocket, WebSocketDisconnect
 from fastapi.responses import FileResponse, Response
 from fastapi.security import HTTPBasic, HTTPBasicCredentials
-from starlette.background import BackgroundTask
+from starlette.types import Receive, Scope, Send
 
 from vcvae import audio
 from vcvae.convert.converter import Converter
-from vcvae.errors import VcvaeError
+from vcvae.errors import VcvaeError, temporary_folder
 from vcvae.models.conversion.voice import Voice, is_voice
+from vcvae.serve.form import MAX_FIELDS, MAX_SHIFT, MAX_TARGETS, MAX_TEXT, ConvertForm
 from vcvae.serve.limits import Limits
 from vcvae.serve.session import Sessions
 
 LIVE_RATES = (8000, 192_000)  # Hz
 MAX_MESSAGE = 2**20  # bytes of a websocket's message of samples
 MAX_TARGET = 2**23  # bytes of the message that holds a target
+MAX_SILENCE = 60.0  # seconds without a message, after which a live conversion ends
+MAX_REASON = 123  # bytes of why a websocket closes (RFC 6455, 5.5)
 LIVE_PER_CORE = 2  # live conversions at once; each takes about a third of a core
 PLAYABLE = ("source.wav", "target.wav", "converted.wav")  # the files of a session that the page plays
 
@@ -63,42 +66,30 @@ def add_api(
     """
     require_password = _password_check(auth)
 
-    @app.middleware("http")
-    async def refuse_large(request: Request, call_next: Callable) -> Response:
-        size = request.headers.get("content-length", "")
-        if request.url.path.endswith("/api/convert") and (not size.isdecimal() or int(size) > 2 * limits.max_bytes):
-            return Response(f"the request is larger than {limits.sentence}", 413)
-        return await call_next(request)
-
     @app.post("/api/convert", dependencies=[Depends(require_password)])
-    async def convert(
-        source: Annotated[UploadFile, File()],
-        target: Annotated[list[UploadFile], File()],
-        consent: Annotated[str, Form()] = "",
-        pitch_shift: Annotated[float, Form(ge=-24, le=24)] = 0.0,
-    ) -> Response:
-        if consent != "yes":
-            raise HTTPException(403, "consent: say yes if you have the right to use the target's voice.")
-        folder = tempfile.TemporaryDirectory(prefix="vcvae-page-")
-        try:
-            kept_source = _keep(source, Path(folder.name), "source")
-            kept_targets = [_keep(x, Path(folder.name), f"target{i}") for i, x in enumerate(target, 1)]
-            output = Path(folder.name) / "converted.wav"
+    async def convert(request: Request) -> Response:
+        async with request.form(max_files=1 + MAX_TARGETS, max_fields=MAX_FIELDS, max_part_size=MAX_TEXT) as form:
+            fields = ConvertForm.read(form)
+            with ExitStack() as kept:
+                folder = kept.enter_context(temporary_folder())
+                output = folder / "converted.wav"
+                loop = asyncio.get_running_loop()
 
-            def work() -> None:
-                for path in [kept_source, *kept_targets]:
-                    limits.check(path)
-                voice = read_voice(converter, kept_targets)
-                converter.convert_file(kept_source, voice, output, pitch_shift=pitch_shift)
+                def work() -> None:
+                    if asyncio.run_coroutine_threadsafe(request.is_disconnected(), loop).result():
+                        raise VcvaeError("the client has gone while its request waited.")
+                    source = _keep(fields.source, folder, "source")
+                    targets = [_keep(x, folder, f"target{i}") for i, x in enumerate(fields.targets, 1)]
+                    for path in [source, *targets]:
+                        limits.check(path)
+                    voice = read_voice(converter, targets)
+                    converter.convert_file(source, voice, output, pitch_shift=fields.pitch_shift)
 
-            await asyncio.get_running_loop().run_in_executor(workers, work)
-        except VcvaeError as error:
-            folder.cleanup()
-            raise HTTPException(422, without_folder(error)) from None
-        except BaseException:
-            folder.cleanup()
-            raise
-        return FileResponse(output, media_type="audio/wav", background=BackgroundTask(folder.cleanup))
+                try:
+                    await loop.run_in_executor(workers, work)
+                except VcvaeError as error:
+                    raise HTTPException(422, without_folder(error)) from None
+                return _TemporaryFile(output, kept.pop_all())
 
     @app.get("/api/session/{token}/{name}")
     def file(token: str, name: str) -> FileResponse:
@@ -121,7 +112,9 @@ def add_api(
         await socket.accept()
         owner = sessions.find(session)
         chosen = owner.voices.get(voice) if owner else None
-        if not (LIVE_RATES[0] <= rate <= LIVE_RATES[1] and abs(pitch_shift) <= 24) or (session and chosen is None):
+        if not (LIVE_RATES[0] <= rate <= LIVE_RATES[1] and abs(pitch_shift) <= MAX_SHIFT) or (
+            session and chosen is None
+        ):
             await socket.close(1008, "no such voice, rate or pitch_shift")
         elif chosen is None and not _is_allowed(socket.headers.get("authorization", ""), auth):
             await socket.close(1008, "wrong name or password")
@@ -135,18 +128,18 @@ def add_api(
             except WebSocketDisconnect:
                 pass
             except VcvaeError as error:
-                await socket.close(1003, without_folder(error)[:120])
+                await socket.close(1003, _close_reason(error))
             finally:
                 places.release()
 
     async def run_live(socket: WebSocket, voice: Voice | None, rate: int, pitch_shift: float) -> None:
         loop = asyncio.get_running_loop()
         if voice is None:
-            target = await socket.receive_bytes()
+            target = await _receive(socket)
             voice = await loop.run_in_executor(workers, _voice_of_bytes, converter, target, limits)
         push = await loop.run_in_executor(workers, _live_function, converter, voice, rate, pitch_shift)
         while True:
-            message = await socket.receive_bytes()
+            message = await _receive(socket)
             if len(message) % 4 or len(message) > MAX_MESSAGE:
                 raise VcvaeError("samples: send float32, at most 1 MB at a time.")
             samples = np.frombuffer(message, "<f4").astype(np.float32)
@@ -170,8 +163,8 @@ def read_voice(converter: Converter, paths: list[Path]) -> Voice:
 def _voice_of_bytes(converter: Converter, content: bytes, limits: Limits) -> Voice:
     """The voice of a recording or of a .voice file, which starts with the length of its header as safetensors do."""
     is_safetensors = content[8:9] == b"{"
-    with tempfile.TemporaryDirectory(prefix="vcvae-page-") as folder:
-        path = Path(folder) / ("target.voice" if is_safetensors else "target.audio")
+    with temporary_folder() as folder:
+        path = folder / ("target.voice" if is_safetensors else "target.audio")
         path.write_bytes(content)
         limits.check(path)
         return read_voice(converter, [path])
@@ -183,6 +176,40 @@ def without_folder(error: VcvaeError) -> str:
     for word in str(error).split(" "):
         words.append(Path(word).name if word.startswith("/") and len(word) > 1 else word)
     return " ".join(words)
+
+
+async def _receive(socket: WebSocket) -> bytes:
+    """The next message.
+
+    Raises:
+        VcvaeError: it is text, or there is none for too long: the place is for another.
+    """
+    try:
+        message = await asyncio.wait_for(socket.receive(), MAX_SILENCE)
+    except asyncio.TimeoutError:
+        raise VcvaeError(f"nothing arrived for {MAX_SILENCE:g} s; connect again.") from None
+    if message["type"] == "websocket.disconnect":
+        raise WebSocketDisconnect(message["code"], message.get("reason"))
+    if message.get("bytes") is None:
+        raise VcvaeError("a message was text; send the target and then samples, each as bytes.")
+    return message["bytes"]
+
+
+def _close_reason(error: VcvaeError) -> str:
+    """A sentence, in as many bytes as a websocket closes with."""
+    return without_folder(error).encode()[:MAX_REASON].decode(errors="ignore")
+
+
+class _TemporaryFile(FileResponse):
+    """A recording, whose folder is removed when it is sent or the client has gone."""
+
+    def __init__(self, path: Path, folder: ExitStack) -> None:
+        super().__init__(path, media_type="audio/wav")
+        self._folder = folder
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        with self._folder:
+            await super().__call__(scope, receive, send)
 
 
 def _keep(upload: UploadFile, folder: Path, name: str) -> Path:

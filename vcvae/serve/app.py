@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
@@ -13,18 +14,22 @@ from fastapi import FastAPI
 from vcvae.convert.converter import Converter
 from vcvae.defaults import VOICE_STEPS
 from vcvae.serve.api import add_api
+from vcvae.serve.guard import Guard
+from vcvae.serve.inputs import CheckedBlocks, delete_unfinished_uploads
 from vcvae.serve.limits import Limits
-from vcvae.serve.page import MAX_FOLDER, RECORDINGS, Page
-from vcvae.serve.session import Sessions
+from vcvae.serve.page import MAX_FOLDER, MAX_NAME, RECORDINGS, Page
+from vcvae.serve.session import MAX_SESSIONS, Sessions
 
 SCRIPT = Path(__file__).with_name("page.js")
 KEPT = 600  # seconds after which the framework's own copies of files are deleted
+EVERY = 60  # seconds between two looks for them
+MAX_SEED = 2**32 - 1
 
 
 def build(page: Page, *, concurrency: int) -> gradio.Blocks:
     """The page's layout."""
     limits = f"At most {page.limits.sentence}."
-    with gradio.Blocks(title="vcvae", analytics_enabled=False, delete_cache=(60, KEPT)) as blocks:
+    with CheckedBlocks(title="vcvae", analytics_enabled=False, delete_cache=(EVERY, KEPT)) as blocks:
         gradio.Markdown("# vcvae\nChange who speaks in a recording, and keep what is said.")
         token = gradio.State("")
         token_text = gradio.Textbox(visible="hidden", elem_id="token")
@@ -68,12 +73,12 @@ def build(page: Page, *, concurrency: int) -> gradio.Blocks:
                 type="filepath",
                 elem_id="recordings",
             )
-            name = gradio.Textbox(label="Name", max_length=60, elem_id="voice-name")
+            name = gradio.Textbox(label="Name", max_length=MAX_NAME, elem_id="voice-name")
             voice_learn_first = gradio.Checkbox(label=learn_label)
             voice_consent = gradio.Checkbox(label=rights, elem_id="voice-consent")
             make = gradio.Button("Make the voice", variant="primary", elem_id="make")
             with gradio.Row():
-                seed = gradio.Number(0, label="Seed", precision=0, minimum=0, elem_id="seed")
+                seed = gradio.Number(0, label="Seed", precision=0, minimum=0, maximum=MAX_SEED, elem_id="seed")
                 draw = gradio.Button("Draw a voice that nobody has", elem_id="draw")
             with gradio.Row():
                 first = gradio.Dropdown([], label="Between this voice …", interactive=True)
@@ -113,6 +118,7 @@ def build(page: Page, *, concurrency: int) -> gradio.Blocks:
         show = "text => { document.getElementById('live-state').textContent = text; }"
         live.click(None, [token_text, live_voice, live_shift], None, js=f"(t, v, s) => vcvae.live(t, v, s, {show})")
     blocks.queue(max_size=None)
+    blocks.state_session_capacity = MAX_SESSIONS
     return blocks
 
 
@@ -133,11 +139,14 @@ def make_app(
 
     @asynccontextmanager
     async def lifespan(_: FastAPI):
+        uploads = asyncio.create_task(delete_unfinished_uploads(every=EVERY, age=KEPT))
         yield
+        uploads.cancel()
         sessions.close_all()
-        workers.shutdown(cancel_futures=True)
+        workers.shutdown(wait=False, cancel_futures=True)
 
-    app = FastAPI(title="vcvae", lifespan=lifespan, root_path=root_path)
+    app = FastAPI(title="vcvae", lifespan=lifespan, root_path=root_path, openapi_url=None)
+    app.add_middleware(Guard, limits=limits, max_uploads=MAX_FOLDER)
     app.state.sessions = sessions
     add_api(app, converter, sessions, limits=limits, workers=workers, auth=auth)
     blocks = build(Page(converter, sessions, limits), concurrency=cores)

@@ -24,6 +24,8 @@ from vcvae.serve.session import Session, Sessions
 
 RECORDINGS = "from recordings"  # in a list of voices: none of them
 MAX_FOLDER = 50  # recordings that are converted at once
+MAX_VOICES = 100  # of a tab
+MAX_NAME = 60  # characters of a voice's name
 
 
 class Page:
@@ -119,6 +121,7 @@ class Page:
     def open(self, request: gradio.Request):
         """→ the token of a new session, twice."""
         token = self.sessions.open().token
+        self.sessions.close(self._tabs.get(request.session_hash, ""))
         self._tabs[request.session_hash] = token
         return token, token
 
@@ -161,6 +164,8 @@ class Page:
 
     def _keep(self, session: Session, name: str, voice: Voice) -> tuple:
         """The lists of voices with a new one, and its file; `name` is that of the file's card, too."""
+        if len(session.voices) >= MAX_VOICES and name not in session.voices:
+            raise VcvaeError(f"voices: there are {MAX_VOICES} already; delete one.")
         voice = replace(voice, card=replace(voice.card, name=name))
         session.voices[name] = voice
         path = session.folder / f"voice-{len(session.voices)}.voice"
@@ -191,6 +196,8 @@ def _checked_name(name: str | None) -> str:
     name = (name or "").strip()
     if not name or name == RECORDINGS:
         raise VcvaeError("name: missing; give the voice a name.")
+    if len(name) > MAX_NAME or not name.isprintable():
+        raise VcvaeError(f"name: give one line of at most {MAX_NAME} characters.")
     return name
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import secrets
-import shutil
-import tempfile
 import threading
+from contextlib import ExitStack
 from pathlib import Path
 
+from vcvae.errors import temporary_folder
 from vcvae.models.conversion.voice import Voice
+
+MAX_SESSIONS = 500  # that are open; with one more, the one that was used least recently is closed
 
 
 class Session:
@@ -16,20 +18,21 @@ class Session:
 
     def __init__(self) -> None:
         self.token = secrets.token_urlsafe(24)
-        self.folder = Path(tempfile.mkdtemp(prefix="vcvae-page-"))
+        self._files = ExitStack()
+        self.folder = self._files.enter_context(temporary_folder())
         self.voices: dict[str, Voice] = {}
         self.uploads: set[Path] = set()  # copies that the page's framework made
 
     def close(self) -> None:
         """Delete all files."""
-        shutil.rmtree(self.folder, ignore_errors=True)
+        self._files.close()
         for path in self.uploads:
             path.unlink(missing_ok=True)
         self.voices.clear()
 
 
 class Sessions:
-    """All sessions that are open, by token."""
+    """All sessions that are open, by token, in the order in which they were used."""
 
     def __init__(self) -> None:
         self._sessions: dict[str, Session] = {}
@@ -40,11 +43,18 @@ class Sessions:
         session = Session()
         with self._lock:
             self._sessions[session.token] = session
+            unused = list(self._sessions)[:-MAX_SESSIONS]
+        for token in unused:
+            self.close(token)
         return session
 
     def find(self, token: str) -> Session | None:
         """The session of a token."""
-        return self._sessions.get(token)
+        with self._lock:
+            session = self._sessions.pop(token, None)
+            if session:
+                self._sessions[token] = session  # as the one that was used last
+            return session
 
     def close(self, token: str) -> None:
         """End a session, if it is there."""
