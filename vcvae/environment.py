@@ -6,6 +6,7 @@ import ctypes
 import os
 import platform
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -62,16 +63,39 @@ def launched_processes() -> int:
     Raises:
         VcvaeError: the variables are not those of a launcher.
     """
-    count, *others = (os.environ.get(name, "") for name in LAUNCHED)
-    if count in ("", "1"):
+    values = {name: os.environ.get(name, "") for name in LAUNCHED}
+    count, rank, local_rank, address, port = values.values()
+    if not (count or rank or local_rank):
         return 1
-    numbers = [count, others[0], others[1]]
-    if not all(others) or not all(n.isdecimal() and int(n) < MAX_PROCESSES for n in numbers) or count == "0":
-        raise VcvaeError(
-            f"WORLD_SIZE={shorten(count)}: set in the environment as a launcher does, but not together with a number "
-            f"in RANK and LOCAL_RANK, and {' and '.join(LAUNCHED[3:])}; unset it, or use accelerate launch."
-        )
+    limits = {"WORLD_SIZE": MAX_PROCESSES, "MASTER_PORT": 2**16 - 1}
+    limits |= dict.fromkeys(("RANK", "LOCAL_RANK"), int(count) - 1 if _is_number(count, MAX_PROCESSES) else 0)
+    for name, limit in limits.items():
+        if values[name] and not _is_number(values[name], limit):
+            raise _no_launcher(name, values[name], f"it is no number from 0 to {limit}")
+    if count == "0":
+        raise _no_launcher("WORLD_SIZE", count, "there is at least this process")
+    if count in ("", "1") and not local_rank:  # no process group is made
+        return 1
+    name = "WORLD_SIZE" if count else "LOCAL_RANK"
+    missing = [other for other, value in values.items() if not value]
+    if missing:
+        raise _no_launcher(name, values[name], f"without {' and '.join(missing)}")
+    try:
+        socket.getaddrinfo(address, int(port))
+    except (OSError, UnicodeError):
+        raise _no_launcher("MASTER_ADDR", address, "no machine of that name is found") from None
     return int(count)
+
+
+def _is_number(text: str, limit: int) -> bool:
+    return text.isascii() and text.isdecimal() and len(text) < 10 and int(text) <= limit
+
+
+def _no_launcher(name: str, value: str, problem: str) -> VcvaeError:
+    return VcvaeError(
+        f"{name}={shorten(value)}: set in the environment as a launcher does, but {problem}; unset it, or use "
+        "accelerate launch."
+    )
 
 
 def following_this_process() -> Callable[[], None] | None:

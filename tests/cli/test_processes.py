@@ -12,6 +12,7 @@ from tests.launch import LAUNCH, ROOT, TWO_CPUS
 from tests.synthetic import RATE, speak
 from vcvae.cli.batch import Batch, Failures, Job
 from vcvae.cli.processes import Processes
+from vcvae.environment import LAUNCHED, launched_processes
 from vcvae.errors import VcvaeError
 
 
@@ -55,6 +56,36 @@ def test_processes_refuse_variables_that_no_launcher_sets(monkeypatch, count):
         monkeypatch.delenv(name, raising=False)
     with pytest.raises(VcvaeError, match=rf"^WORLD_SIZE={count}: .*unset it, or use accelerate launch"):
         Processes("cpu")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"RANK": "x"}, "^RANK=x: .* no number from 0 to 1;"),
+        ({"RANK": "2"}, "^RANK=2: .* no number from 0 to 1;"),
+        ({"LOCAL_RANK": "２"}, "^LOCAL_RANK=２: .* no number from 0 to 1;"),
+        ({"MASTER_PORT": "99999"}, "^MASTER_PORT=99999: .* no number from 0 to 65535;"),
+        ({"MASTER_ADDR": "a..b"}, "^MASTER_ADDR=a..b: .* no machine of that name is found;"),
+        ({"MASTER_ADDR": ""}, "^WORLD_SIZE=2: .* without MASTER_ADDR;"),
+        ({"WORLD_SIZE": ""}, "^LOCAL_RANK=0: .* without WORLD_SIZE;"),
+        ({"WORLD_SIZE": "", "LOCAL_RANK": "", "RANK": "x"}, "^RANK=x: "),
+    ],
+)
+def test_launched_processes_name_the_variable_that_is_wrong(monkeypatch, change, message):
+    whole = {"WORLD_SIZE": "2", "RANK": "0", "LOCAL_RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29500"}
+    for name, value in (whole | change).items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(VcvaeError, match=message):
+        launched_processes()
+
+
+def test_launched_processes_are_as_many_as_the_launcher_says(monkeypatch):
+    for name, value in zip(LAUNCHED, ("2", "1", "1", "127.0.0.1", "29500"), strict=True):
+        monkeypatch.setenv(name, value)
+    assert launched_processes() == 2
+    for name in ("WORLD_SIZE", "RANK", "LOCAL_RANK"):
+        monkeypatch.delenv(name)
+    assert launched_processes() == 1
 
 
 def test_processes_without_a_launcher_are_one(several):
