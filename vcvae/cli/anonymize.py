@@ -101,7 +101,7 @@ def anonymize(
 
         def anonymize_one(job: Job) -> None:
             name = name_of[job.source]
-            converter.convert_file(job.source, anonymizer.voice(name, recordings[name]), job.output, force=force)
+            anonymizer.convert_file(job.source, name, recordings[name], job.output, force=force)
 
         failures = batch.run(anonymize_one, progress)
     if table:

@@ -25,6 +25,7 @@ MIN_KEY_BYTES, MAX_KEY_BYTES = 16, 2**20
 SOURCE_SIMILARITY = 0.4  # cosine of centred embeddings with the source speaker, below which a drawn voice is not near
 CANDIDATES = 3  # drawn voices that are far enough, of which the least similar one is taken
 ATTEMPTS = 50  # drawn voices, until there are so many
+GUIDANCE = 0.3  # more than other conversions have: less of the source's voice is left, and a little less of its F0
 SPEAKER_RECORDINGS = 3  # recordings of a speaker, from whose first half minutes their embedding is taken
 
 
@@ -104,6 +105,16 @@ class Anonymizer:
         if self._apart:
             self._voices[name] = voice
         return voice
+
+    def convert_file(
+        self, source: str | Path, name: str, recordings: Iterable[Recording], output: str | Path, *, force: bool = False
+    ) -> None:
+        """A recording in the voice of its name, by `voice`; with more guidance away from the source's own voice.
+
+        Raises:
+            VcvaeError: no voice was found, a source that cannot be used, or an output that cannot be written.
+        """
+        self.converter.convert_file(source, self.voice(name, recordings), output, guidance=GUIDANCE, force=force)
 
     def _is_far(self, voice: Voice, source: _Source | None) -> bool:
         """Whether a voice is far from the source's, and apart from those of other names."""

@@ -19,7 +19,7 @@ from vcvae.convert.draw import Drawing
 from vcvae.convert.encoder import Encoder, Recording, choose_sources, recording_blocks, warn_of_little_speech
 from vcvae.convert.finetune import finetune, finetuning_settings
 from vcvae.convert.finetune_sources import FinetuningSources
-from vcvae.convert.guidance import guide, guided
+from vcvae.convert.guidance import WEIGHT, guide, guided
 from vcvae.convert.level import follow_level, match_seconds
 from vcvae.convert.source import EncodedSource, analyze_source
 from vcvae.convert.stream import Stream
@@ -298,9 +298,25 @@ class Converter(Encoder):
 
     @own_torch_state()
     def convert_file(
-        self, source: str | Path, voice: Voice, output: str | Path, *, pitch_shift: float = 0.0, force: bool = False
+        self,
+        source: str | Path,
+        voice: Voice,
+        output: str | Path,
+        *,
+        pitch_shift: float = 0.0,
+        guidance: float = WEIGHT,
+        force: bool = False,
     ) -> None:
         """`convert` from file to file, in memory that does not grow with the file's length.
+
+        Args:
+            source: a recording.
+            voice: of the target.
+            output: the file to write.
+            pitch_shift: semitones, as in `convert`.
+            guidance: how far a conversion in one pass is moved away from the source's own voice, as a part of the
+                difference to it: with more, less of the source's voice and of naturalness is left.
+            force: overwrite the output.
 
         Raises:
             VcvaeError: a source that cannot be used, a voice for another model, or an output that cannot be written;
@@ -308,7 +324,7 @@ class Converter(Encoder):
         """
         config = self.mel_config
         converted = self._convert_blocks(
-            source, lambda: recording_blocks(source, config), self.fitted(voice), pitch_shift
+            source, lambda: recording_blocks(source, config), self.fitted(voice), pitch_shift, guidance
         )
         audio.write_pieces(output, converted, config.sample_rate, force=force)
 
@@ -323,7 +339,12 @@ class Converter(Encoder):
 
     @torch.inference_mode()
     def _convert_blocks(
-        self, name: str | Path, blocks: Callable[[], Iterable[np.ndarray]], voice: Voice, pitch_shift: float
+        self,
+        name: str | Path,
+        blocks: Callable[[], Iterable[np.ndarray]],
+        voice: Voice,
+        pitch_shift: float,
+        guidance: float = WEIGHT,
     ) -> Iterator[np.ndarray]:
         """The converted samples, (samples,), piece by piece.
 
@@ -335,7 +356,7 @@ class Converter(Encoder):
 
         def convert_piece(piece: EncodedSource) -> np.ndarray:
             target_f0 = self.target_f0(piece.f0, source.f0_statistics, voice, pitch_shift=pitch_shift)
-            converted_mel = self.decode(piece.mel, voice, target_f0, source_voice=source_voice)
+            converted_mel = self.decode(piece.mel, voice, target_f0, source_voice=source_voice, guidance=guidance)
             converted = self.synthesize(converted_mel, target_f0)[: len(piece.samples)]
             voicing = target_f0.per_frame(piece.mel.shape[2]).voicing[0].cpu().numpy()
             return match_seconds(converted, piece.samples, voicing, self.mel_config)
@@ -362,7 +383,13 @@ class Converter(Encoder):
         return source_f0.transfer(statistics, voice.f0_statistics).shift(pitch_shift / 12).within_range()
 
     def decode(
-        self, source_mel: Tensor, voice: Voice, target_f0: F0Contour, *, source_voice: Voice | None = None
+        self,
+        source_mel: Tensor,
+        voice: Voice,
+        target_f0: F0Contour,
+        *,
+        source_voice: Voice | None = None,
+        guidance: float = WEIGHT,
     ) -> Tensor:
         """Source ln-mel (1, n_mels, frames) → converted ln-mel, like it, at the level of the source at every moment.
 
@@ -370,7 +397,8 @@ class Converter(Encoder):
         """
         decoded = self.model.decode_content(source_mel, voice, target_f0=target_f0)
         if source_voice:
-            decoded = guided(decoded, self.model.decode_content(source_mel, source_voice, target_f0=target_f0))
+            source_decoded = self.model.decode_content(source_mel, source_voice, target_f0=target_f0)
+            decoded = guided(decoded, source_decoded, guidance)
         voicing = target_f0.per_frame(source_mel.shape[2]).voicing
         return follow_level(decoded, source_mel, voicing, self.mel_config)
 

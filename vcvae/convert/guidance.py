@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from vcvae.convert.converter import Converter
 
 CORRECTION = 0.8  # of what the statistics lack; all of it is too much for recordings unlike those of the training
-WEIGHT = 0.1  # of the difference to the conversion in the source's own voice; with more, words are lost
+WEIGHT = 0.1  # of the difference to the conversion in the source's own voice; with more, naturalness is lost
 
 
 def guide(converter: Converter, voice: Voice, source: SourceAnalysis) -> tuple[Voice, Voice | None]:
@@ -52,6 +52,6 @@ def guide(converter: Converter, voice: Voice, source: SourceAnalysis) -> tuple[V
     return replace(voice, reference=corrected), source_voice
 
 
-def guided(decoded: Tensor, source_decoded: Tensor) -> Tensor:
+def guided(decoded: Tensor, source_decoded: Tensor, weight: float = WEIGHT) -> Tensor:
     """A decoded mel, away from the one in the source's own voice, of the same shape."""
-    return decoded + WEIGHT * (decoded - source_decoded)
+    return decoded + weight * (decoded - source_decoded)

@@ -217,7 +217,7 @@ class _Recordings:
     """Makes the anonymized recordings in a folder, each once."""
 
     def __init__(self, converter: Converter, folder: Path, seed: int, force: bool) -> None:
-        self.converter, self.folder, self.force = converter, folder, force
+        self.folder, self.force = folder, force
         keys = [hashlib.sha256(f"{seed} {number}".encode()).digest() for number in range(3)]
         self.enrolled, self.tried = (Anonymizer(converter, key=key) for key in keys[:2])
         self.by_utterance = Anonymizer(converter, key=keys[2], apart=False)
@@ -242,8 +242,7 @@ class _Recordings:
                     if self.force or not output.exists():
                         with disk_errors(output.parent, "made"):
                             output.parent.mkdir(parents=True, exist_ok=True)
-                        voice = anonymizer.voice(name, recordings)
-                        self.converter.convert_file(utterance.path, voice, output, force=True)
+                        anonymizer.convert_file(utterance.path, name, recordings, output, force=True)
                     made[mode, utterance] = output
             except VcvaeError as error:
                 report.failed[str(utterance.path)] = str(error)
