@@ -38,7 +38,7 @@ def vcvae(monkeypatch, capsys, tmp_path):
     monkeypatch.setattr("typer.main.get_command", build_command)
 
     def run(*arguments):
-        if arguments[0] == "convert" and not {"--quick", "--replay"} & set(arguments):
+        if arguments[0] == "convert" and not {"--quick", "--steps", "--replay"} & set(arguments):
             arguments = (*arguments, "--quick")  # learning the target's voice first is for tests of that
         monkeypatch.setattr(sys, "argv", ["vcvae", *map(str, arguments)])
         code = 0

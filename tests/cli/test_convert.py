@@ -7,6 +7,7 @@ import soundfile as sf
 from tests.synthetic import RATE, speak
 from vcvae.convert import converter as converter_module
 from vcvae.convert.converter import Converter
+from vcvae.models.conversion.voice import Voice
 
 
 @pytest.fixture
@@ -125,7 +126,20 @@ def test_convert_quickly_learns_nothing(convert, voices, finetuned):
     assert finetuned == []
     assert not (voices / "cache").exists()
     code, _, err = convert(voices / "src.wav", "--target", voices / "spk.wav", "--quick", "--replay", voices)
-    assert (code, err) == (2, "vcvae: --replay: nothing is learned with --quick; give one of them.\n")
+    assert (code, err) == (2, "vcvae: --replay: has no effect with --quick: nothing is learned; leave it out.\n")
+
+
+def test_convert_learns_in_as_many_steps_as_asked(convert, voices, finetuned):
+    target = ("--target", voices / "spk.wav", "--force")
+    assert convert(voices / "src.wav", *target, "--steps", 0)[0] == 0
+    assert finetuned == []
+    assert convert(voices / "src.wav", *target, "--steps", 2)[0] == 0
+    assert convert(voices / "src.wav", *target, "--steps", 2)[0] == 0
+    assert len(finetuned) == 1
+    assert convert(voices / "src.wav", *target, "--steps", 3)[0] == 0
+    assert len(finetuned) == 2
+    kept = [Voice.load(path).card.steps for path in sorted((voices / "cache").rglob("*.voice"))]
+    assert sorted(kept) == [2, 3]
 
 
 def test_convert_takes_a_voice_beside_recordings_only_in_a_table(convert, voices, tiny_model):
@@ -143,7 +157,7 @@ def test_convert_takes_a_voice_beside_recordings_only_in_a_table(convert, voices
     code, _, err = convert(src, "--target", ann, "--target", spk, "-o", voices / "out.wav")
     assert (code, err.count("\n"), "a .voice is not combined" in err) == (2, 1, True)
     code, _, err = convert(src, "--target", ann, "--replay", spk, "-o", voices / "out.wav")
-    assert (code, err.count("\n"), "--replay: nothing is learned of a .voice" in err) == (2, 1, True)
+    assert (code, err.count("\n"), "--replay: has no effect with a .voice" in err) == (2, 1, True)
 
 
 @pytest.mark.slow

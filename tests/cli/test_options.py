@@ -14,6 +14,8 @@ from vcvae.errors import VcvaeError
     [
         ("voice --mix a.voice=1 --steps 5 -o c.voice", "--steps: has no effect with --mix and --draw"),
         ("voice --draw --steps 0 --replay b -o c.voice", "--steps, --replay: have no effect with --mix and --draw"),
+        ("convert a.wav --target b.wav --quick --steps 5", "--steps: has no effect with --quick"),
+        ("convert a.wav --target b.wav --steps 0 --replay c.wav", "--replay: has no effect with --steps 0"),
         ("voice a.wav --steps 0 --replay b -o c.voice", "--replay: has no effect with --steps 0"),
         ("voice --list --name Ann", "--list, --clear: give one of them, and nothing beside it"),
         ("voice --clear --steps 0", "--list, --clear: give one of them, and nothing beside it"),

@@ -16,9 +16,11 @@ from vcvae.cli.options import (
     Output,
     PitchShift,
     Replay,
+    Steps,
     Vocoder,
     VocoderSeed,
     non_empty_path,
+    refuse_ignored,
     source_path,
 )
 from vcvae.errors import VcvaeError
@@ -50,8 +52,10 @@ def convert(
     seed: VocoderSeed = 0,
     pitch_shift: PitchShift = 0.0,
     quick: Annotated[
-        bool, typer.Option("--quick", help="Convert in one pass, without learning the target's voice first.")
+        bool,
+        typer.Option("--quick", help="Convert in one pass, without learning the target's voice first: --steps 0."),
     ] = False,
+    steps: Steps = None,
     replay: Replay = None,
     no_cache: Annotated[
         bool,
@@ -66,8 +70,11 @@ def convert(
         raise VcvaeError("convert: give a SOURCE, or a table with --pairs.")
     if not (pairs or target or model):
         raise VcvaeError("--target: missing; give a recording of the target speaker.")
-    if quick and replay:
-        raise VcvaeError("--replay: nothing is learned with --quick; give one of them.")
+    if quick:
+        refuse_ignored({"--steps": steps, "--replay": replay}, "with --quick: nothing is learned")
+    if steps == 0:
+        refuse_ignored({"--replay": replay}, "with --steps 0: nothing is learned")
+    learns = not quick and steps != 0
     from vcvae.cli.processes import Processes
 
     def read() -> Batch:
@@ -78,15 +85,16 @@ def convert(
 
     with Processes(device) as processes:
         batch = processes.from_first(read)
-        batch.share(processes, learn=not quick)
+        batch.share(processes, learn=learns)
         if batch.jobs:
             from vcvae.cli.targets import Learning, load_converter
 
             with progress_bars(shown=processes.is_first) as add_bar:
                 progress = add_bar("converting")
                 learning = None
-                if not quick:
+                if learns:
                     learning = Learning(
+                        steps=steps,
                         replay=replay,
                         use_cache=not no_cache,
                         announce=batch.single,

@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 
 from vcvae.cli.console import progress_bar, say
-from vcvae.cli.options import Device, Force, Vocoder, model_name, non_empty_path, refuse_ignored
-from vcvae.defaults import MAX_VOICE_STEPS, VOICE_STEPS
+from vcvae.cli.options import Device, Force, Steps, Vocoder, model_name, non_empty_path, refuse_ignored
+from vcvae.defaults import VOICE_STEPS
 from vcvae.errors import VcvaeError, check_absent, replacing
 
 COUNT = 24  # conversions that are drawn from a corpus
@@ -81,12 +81,7 @@ def evaluate(
         bool, typer.Option("--stream", help="Convert each source as `vcvae live` does, as it arrives.")
     ] = False,
     vocoder: Vocoder = None,
-    steps: Annotated[
-        int | None,
-        typer.Option(
-            min=0, max=MAX_VOICE_STEPS, help=f"Steps of fine-tuning on each target first; by default, {VOICE_STEPS}."
-        ),
-    ] = None,
+    steps: Steps = None,
     seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Random seed of all that is drawn.")] = 0,
     device: Device = "auto",
     force: Force = False,

@@ -99,7 +99,7 @@ def _load_stream(targets: list[Path], model: str | None, device: str, quick: boo
         learning = None
         if not quick:
             bar = learning_progress(add_bar, advice=" (--quick skips it)")
-            learning = Learning(replay=None, use_cache=True, announce=True, left_out=left_out, progress=bar)
+            learning = Learning(announce=True, left_out=left_out, progress=bar)
         converter = Converter.from_pretrained(model, device=device)
         voice = ToTargets(converter, [], learning, left_out).take_voice(tuple(targets))
     left_out.show("left out", ("recording of the target", "why"))

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from vcvae.defaults import MAX_PITCH_SHIFT, STDIN, STDOUT
+from vcvae.defaults import MAX_PITCH_SHIFT, MAX_VOICE_STEPS, STDIN, STDOUT, VOICE_STEPS
 from vcvae.errors import VcvaeError, check_followable
 
 
@@ -80,10 +80,18 @@ Replay = Annotated[
         parser=non_empty_path,
     ),
 ]
-PitchShift = Annotated[float, typer.Option(callback=finite, help="Semitones, added to the target's mean F0.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
 VocoderSeed = Annotated[
     int, typer.Option("--seed", min=0, max=2**63 - 1, help="Random seed of Griffin-Lim's initial phases.")
+]
+Steps = Annotated[
+    int | None,
+    typer.Option(
+        min=0,
+        max=MAX_VOICE_STEPS,
+        help="Steps of fine-tuning to a target: with more, its voice is closer, and takes longer to learn. By default, "
+        f"{VOICE_STEPS}; with 0, the voice of one pass.",
+    ),
 ]
 PitchShift = Annotated[
     float,

@@ -12,7 +12,7 @@ from vcvae.cli.options import refuse_ignored
 from vcvae.convert.converter import Converter
 from vcvae.convert.pair import PairConverter
 from vcvae.convert.voice_cache import VoiceCache
-from vcvae.defaults import STDIN
+from vcvae.defaults import STDIN, VOICE_STEPS
 from vcvae.errors import VcvaeError
 from vcvae.models.conversion.voice import Voice, VoiceCard, is_voice
 from vcvae.models.hub import describe
@@ -35,10 +35,18 @@ class Learning:
     """How the voice of a target is learned from its recordings."""
 
     def __init__(
-        self, *, replay: Path | None, use_cache: bool, announce: bool, left_out: Failures, progress: Progress
+        self,
+        *,
+        steps: int | None = None,
+        replay: Path | None = None,
+        use_cache: bool = True,
+        announce: bool,
+        left_out: Failures,
+        progress: Progress,
     ) -> None:
         """
         Args:
+            steps: of fine-tuning; by default, `VOICE_STEPS`.
             replay: recordings of other speakers to convert meanwhile; by default, the sources that are converted to
                 this target.
             use_cache: take a voice from the user's cache that was learned before, and keep a new one there.
@@ -49,6 +57,7 @@ class Learning:
         Raises:
             VcvaeError: there is no recording in `replay`.
         """
+        self.steps = steps
         self.sources = left_out.find_readable(replay) if replay else []
         self.cache = VoiceCache() if use_cache else None
         self.announce = announce
@@ -71,6 +80,7 @@ class Learning:
         voice = converter.learn(
             recordings,
             sources=self.sources or sources,
+            steps=VOICE_STEPS if self.steps is None else self.steps,
             card=card,
             cache=self.cache,
             progress=progress,
@@ -148,10 +158,11 @@ def load_converter(
 
     Raises:
         VcvaeError: something is not found, or the parts do not fit; targets beside a model of one pair of speakers, or
-            none beside another model; other recordings to learn with, and nothing to learn.
+            none beside another model; options for learning, and nothing to learn.
     """
-    if learning and learning.sources and all(is_voice(target) for job in jobs for target in job.targets):
-        raise VcvaeError("--replay: nothing is learned of a .voice, or of a model for one target; leave it out.")
+    if learning and all(is_voice(target) for job in jobs for target in job.targets):
+        ignored = {"--steps": learning.steps, "--replay": learning.sources}
+        refuse_ignored(ignored, "with a .voice, or a model for one target: nothing is learned")
     has_targets = any(job.targets for job in jobs)
     if model and describe(model)[0] == "GMMConversion":
         if has_targets:

@@ -12,8 +12,8 @@ import typer
 
 from vcvae.cli.batch import Failures
 from vcvae.cli.console import learning_progress, progress_bars, say
-from vcvae.cli.options import Device, Force, Model, Replay, non_empty_path, refuse_ignored
-from vcvae.defaults import MAX_VOICE_STEPS, VOICE_DISTANCE, VOICE_STEPS, VOICE_SUFFIX
+from vcvae.cli.options import Device, Force, Model, Replay, Steps, non_empty_path, refuse_ignored
+from vcvae.defaults import VOICE_DISTANCE, VOICE_STEPS, VOICE_SUFFIX
 from vcvae.errors import VcvaeError, check_absent
 
 
@@ -32,15 +32,7 @@ def voice(
     consent: Annotated[str, typer.Option(help="That the speaker agreed: how, when, to what.")] = "",
     note: Annotated[str, typer.Option(help="Anything else to keep with it, such as a licence.")] = "",
     model: Model = None,
-    steps: Annotated[
-        int | None,
-        typer.Option(
-            min=0,
-            max=MAX_VOICE_STEPS,
-            help=f"Steps of fine-tuning, by default {VOICE_STEPS}; with 0, the voice of one pass, as `convert --quick` "
-            "has.",
-        ),
-    ] = None,
+    steps: Steps = None,
     replay: Replay = None,
     mix: Annotated[
         list[str] | None,
