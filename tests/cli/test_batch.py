@@ -11,6 +11,7 @@ import pytest
 import soundfile as sf
 
 from tests.synthetic import RATE, speak
+from vcvae.audio import opening
 from vcvae.cli.batch import Failures, Job, read_batch, read_pairs
 from vcvae.errors import VcvaeError
 
@@ -138,6 +139,21 @@ def test_dash_is_standard_input_and_output(vcvae, voices):
     assert vcvae("vocode", voices / "src.wav", "-o", voices / "copy.wav", "--vocoder", "griffin-lim")[0] == 0
     assert result.stdout == (voices / "copy.wav").read_bytes()
     assert sorted(path.name for path in voices.iterdir()) == ["copy.wav", "spk.wav", "src.wav"]
+
+
+def test_standard_input_without_end_is_one_sentence(vcvae, voices, monkeypatch):
+    class Endless(io.RawIOBase):
+        def readinto(self, block):
+            return len(block)
+
+        def readable(self):
+            return True
+
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BufferedReader(Endless())))
+    monkeypatch.setattr(opening, "MAX_INPUT_BYTES", 2**22)
+    code, out, err = vcvae("vocode", "-", "-o", voices / "a.wav")
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert "/dev/stdin: holds more than 0.00390625 GiB; save it" in err
 
 
 @pytest.mark.parametrize(("content", "words"), [(b"", "holds nothing"), (b"no audio" * 99, "not audio")])

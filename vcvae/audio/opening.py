@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import atexit
 import functools
-import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -18,6 +17,7 @@ from vcvae.arrays import HIGHEST_RATE, LOWEST_RATE
 from vcvae.defaults import STDIN
 from vcvae.errors import VcvaeError, check_file, disk_errors, temporary_folder
 
+MAX_INPUT_BYTES = 2**31  # of standard input
 CHUNK = 2**18  # values that are decoded or written at a time
 
 _GIT_LFS = b"version https://git-lfs.github.com/spec/"
@@ -76,7 +76,7 @@ def _copy_of_input(stream: TextIO) -> Path:
     """The path of a temporary file with all that standard input holds: audio is read more than once.
 
     Raises:
-        VcvaeError: it is a terminal or closed, or it holds nothing.
+        VcvaeError: it is a terminal or closed, holds nothing, or more than `MAX_INPUT_BYTES`.
     """
     if stream is None or stream.isatty():
         raise VcvaeError(f"{STDIN}: a terminal; send audio to it: vcvae ... - < file.wav.")
@@ -85,7 +85,12 @@ def _copy_of_input(stream: TextIO) -> Path:
         atexit.register(folder.close)
         copy = folder.enter_context(temporary_folder()) / "input"
         with open(copy, "wb") as file:
-            shutil.copyfileobj(stream.buffer, file)
+            while block := stream.buffer.read(2**20):
+                if file.tell() >= MAX_INPUT_BYTES:
+                    raise VcvaeError(
+                        f"{STDIN}: holds more than {MAX_INPUT_BYTES / 2**30:g} GiB; save it, and give the file's path."
+                    )
+                file.write(block)
     if copy.stat().st_size == 0:
         raise VcvaeError(f"{STDIN}: holds nothing; send audio to it: vcvae ... - < file.wav.")
     return copy
