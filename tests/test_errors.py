@@ -68,6 +68,15 @@ def test_remove_unfinished_removes_what_killed_processes_left_alone(tmp_path):
     remove_unfinished(tmp_path / "absent")
 
 
+def test_completed_removes_what_was_left_in_its_folder(tmp_path):
+    for name in ("a", "b"):
+        left = tmp_path / f"{errors._unfinished_of_this_machine()}{os.getpid()}-00000000-1{errors.UNFINISHED}"
+        left.write_bytes(b"half")
+        with completed(tmp_path / name) as part:
+            part.write_bytes(b"1")
+        assert left.exists() == (name == "b")  # it looks there once
+
+
 def test_remove_unfinished_removes_what_an_earlier_process_of_the_same_number_left(tmp_path, monkeypatch):
     with monkeypatch.context() as earlier, temporary_folder(tmp_path) as ours:
         earlier.setattr(errors, "_token", "00000000")

@@ -142,7 +142,14 @@ def replacing(path: str | Path, *, advice: str = "give another path") -> Iterato
 
 @contextmanager
 def completed(path: str | Path) -> Iterator[Path]:
-    """Where a file is written, which becomes `path` at the end of the block; after an error nothing is left of it."""
+    """Where a file is written, which becomes `path` at the end of the block; after an error nothing is left of it.
+
+    The first file that this process writes in a folder removes what killed processes left there.
+    """
+    folder = os.path.abspath(os.path.dirname(path))
+    if folder not in _searched:
+        _searched.add(folder)
+        remove_unfinished(folder)
     unfinished = Path(path).with_name(f"{_unfinished_of_this_process()}{next(_numbers)}{UNFINISHED}")
     try:
         yield unfinished
@@ -188,6 +195,7 @@ def remove_unfinished(folder: str | Path) -> None:
                 os.unlink(path)
 
 
+_searched: set[str] = set()  # folders, for what killed processes left there
 _numbers = itertools.count()
 _token = secrets.token_hex(4)
 

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 import warnings
 
 import numpy as np
@@ -181,3 +182,20 @@ def test_sigterm_ends_a_command_as_ctrl_c_does(vcvae, monkeypatch, tmp_path):
     assert vcvae("env") == (143, "", "")
     assert signal.getsignal(signal.SIGTERM) == before
     assert not folders[0].exists()
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_signal_in_a_destructor_ends_a_command_too(vcvae, monkeypatch, number, code):
+    class Interrupted:
+        def __del__(self):
+            signal.raise_signal(number)
+
+    def work():
+        Interrupted()
+        end = time.monotonic() + 5
+        while time.monotonic() < end:
+            time.sleep(0.01)
+        return {"not": "reached"}
+
+    monkeypatch.setattr("vcvae.environment.environment", work)
+    assert vcvae("env") == (code, "", "")

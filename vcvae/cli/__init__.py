@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import _thread
 import logging
 import signal
 import sys
+import threading
 import warnings
 from typing import Annotated
 
@@ -61,6 +63,7 @@ def main() -> None:
     open_closed_streams()
     escape_unprintable()
     previous_handler = signal.signal(signal.SIGTERM, _terminate)
+    previous_hook, sys.unraisablehook = sys.unraisablehook, _interrupt_again
     package, root = logging.getLogger("vcvae"), logging.getLogger()
     package_handler, root_handler = _ErrorLog(), logging.NullHandler()
     package.addHandler(package_handler)
@@ -78,12 +81,22 @@ def main() -> None:
         sys.exit(130)
     finally:
         signal.signal(signal.SIGTERM, previous_handler)
+        sys.unraisablehook = previous_hook
         package.removeHandler(package_handler)
         root.removeHandler(root_handler)
 
 
 def _terminate(*_signal: object) -> None:
     sys.exit(128 + signal.SIGTERM)
+
+
+def _interrupt_again(unraisable: sys.UnraisableHookArgs) -> None:
+    """Where a signal's exception meets a destructor, Python ignores it: send the signal again, after this function."""
+    numbers = {KeyboardInterrupt: signal.SIGINT, SystemExit: signal.SIGTERM}
+    if unraisable.exc_type in numbers:
+        threading.Timer(0.01, _thread.interrupt_main, [numbers[unraisable.exc_type]]).start()
+    else:
+        sys.__unraisablehook__(unraisable)
 
 
 def _fail(sentence: str) -> None:
