@@ -36,7 +36,8 @@ VOICELESS_WEIGHT = 0.05  # of frames of which none is voiced, in a piece's gain
 PASSAGE_ERROR = (3.0, 4.0)  # decibels of a second's error at which a decoded mel's gain begins, and is in full
 SECOND_ERROR = (2.0, 3.0)  # the same of a waveform, whose gain corrects what the vocoder adds
 MAX_SECOND_GAIN = 8 / DECIBELS  # nepers, in each of the rounds
-SECOND_ROUNDS = 6
+SECOND_ROUNDS = 6  # at most
+NO_GAIN = 0.1 / DECIBELS  # nepers, below which no further round is worth its time
 QUIET = 45 / DECIBELS  # nepers below the highest level, under which nothing is raised
 WEAK = 26 / DECIBELS  # nepers below the highest level nearby, under which a frame has no part in a passage's gain
 NEARBY_SECONDS = 1.5  # to either side
@@ -102,7 +103,7 @@ def match_seconds(converted: np.ndarray, source: np.ndarray, voicing: np.ndarray
     (frames,) is the probability that a mel frame of the source is voiced.
     """
     second = round(config.frame_rate) | 1
-    source_power = _frame_powers(source, config)
+    source_power = _frame_powers(_without_rumble(source, config.sample_rate), config)
     source_level = _levels(source_power, second)
     short_levels = torch.from_numpy(_levels(source_power, SHORT_FRAMES))[None, None]
     highest = _closed(short_levels, config.frame_rate)[0, 0].numpy() + MAX_EXCESS
@@ -124,6 +125,8 @@ def match_seconds(converted: np.ndarray, source: np.ndarray, voicing: np.ndarray
         gain = gain * np.where(gain > 0, raised, 1)
         gain = _mean_of_windows(gain, second // 8 | 1)
         gain = gain - (_levels(power, SHORT_FRAMES) + gain - highest).clip(min=0)
+        if np.abs(gain).max() < NO_GAIN:
+            break
         gain = np.exp(np.interp(np.arange(len(matched)), centres, gain))
         matched = matched * gain
         matched = matched * _gain(matched, source)
@@ -143,8 +146,8 @@ def limit(samples: np.ndarray, sample_rate: int) -> np.ndarray:
     """Samples (samples,) with peaks reduced to `CEILING`, and nearly the power of before in each half second.
 
     A gain goes down before a peak and up after it without a corner: the minimum of what all samples nearby need is
-    averaged over the same window. Large reductions are left to a second, faster gain. What the level loses is restored
-    by a gain before the reduction, in several rounds. Samples that do not exceed the ceiling are unchanged.
+    averaged twice within the same window. Large reductions are left to a second, faster gain. What the level loses is
+    restored by a gain before the reduction, in several rounds. Samples that do not exceed the ceiling are unchanged.
     """
     if np.abs(samples).max(initial=0) <= CEILING:
         return samples
@@ -178,8 +181,9 @@ def _reduction(samples: np.ndarray, window: int, smallest: float) -> np.ndarray:
     window = window // 2 * 2 + 1
     needed = (CEILING / np.maximum(np.abs(samples), CEILING)).clip(min=smallest)
     minimum = scipy.ndimage.minimum_filter1d(needed, window, mode="nearest")
-    weight = np.hanning(window + 2)[1:-1]
-    return scipy.ndimage.convolve1d(minimum, weight / weight.sum(), mode="nearest")
+    for _ in range(2):  # two means, of half the window each, reach as far as the minimum does
+        minimum = scipy.ndimage.uniform_filter1d(minimum, window // 2 | 1, mode="nearest")
+    return minimum
 
 
 def _frame_levels(mel: Tensor) -> Tensor:
@@ -268,9 +272,8 @@ def _weighted_median(values: Tensor, weights: Tensor) -> Tensor:
 
 
 def _frame_powers(samples: np.ndarray, config: MelConfig) -> np.ndarray:
-    """The power above `LOWEST_FREQUENCY` of each mel frame, (ceil(samples / hop),)."""
-    filtered = _without_rumble(samples, config.sample_rate)
-    return np.pad(np.square(filtered), (0, -len(filtered) % config.hop)).reshape(-1, config.hop).mean(axis=1)
+    """The power of each mel frame, (ceil(samples / hop),)."""
+    return np.pad(np.square(samples), (0, -len(samples) % config.hop)).reshape(-1, config.hop).mean(axis=1)
 
 
 def _without_rumble(samples: np.ndarray, sample_rate: int) -> np.ndarray:
