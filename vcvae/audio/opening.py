@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TextIO
+from typing import BinaryIO, TextIO
 
 import numpy as np
 import soundfile
@@ -17,7 +17,7 @@ from vcvae.arrays import HIGHEST_RATE, LOWEST_RATE
 from vcvae.defaults import STDIN
 from vcvae.errors import VcvaeError, check_file, disk_errors, temporary_folder
 
-MAX_INPUT_BYTES = 2**31  # of standard input
+MAX_INPUT_BYTES, INPUT_BLOCK = 2**31, 2**24  # of standard input
 CHUNK = 2**18  # values that are decoded or written at a time
 
 _GIT_LFS = b"version https://git-lfs.github.com/spec/"
@@ -85,15 +85,27 @@ def _copy_of_input(stream: TextIO) -> Path:
         atexit.register(folder.close)
         copy = folder.enter_context(temporary_folder()) / "input"
         with open(copy, "wb") as file:
-            while block := stream.buffer.read(2**20):
+            while block := stream.buffer.read(INPUT_BLOCK):
                 if file.tell() >= MAX_INPUT_BYTES:
                     raise VcvaeError(
                         f"{STDIN}: holds more than {MAX_INPUT_BYTES / 2**30:g} GiB; save it, and give the file's path."
                     )
                 file.write(block)
+                if file.tell() == INPUT_BLOCK and not _begins_as_audio(copy, file):
+                    break  # as `open_audio` says
     if copy.stat().st_size == 0:
         raise VcvaeError(f"{STDIN}: holds nothing; send audio to it: vcvae ... - < file.wav.")
     return copy
+
+
+def _begins_as_audio(path: Path, file: BinaryIO) -> bool:
+    """Whether what has been written to a file so far can be opened."""
+    file.flush()
+    try:
+        AudioFile(path, path).close()
+    except (soundfile.SoundFileError, TypeError):
+        return False
+    return True
 
 
 def is_pointer(path: str | Path) -> bool:
