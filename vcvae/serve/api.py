@@ -30,9 +30,10 @@ from starlette.types import Receive, Scope, Send
 
 from vcvae import audio
 from vcvae.convert.converter import Converter
+from vcvae.defaults import MAX_PITCH_SHIFT
 from vcvae.errors import VcvaeError, temporary_folder
 from vcvae.models.conversion.voice import Voice, is_voice
-from vcvae.serve.form import MAX_FIELDS, MAX_SHIFT, MAX_TARGETS, MAX_TEXT, ConvertForm
+from vcvae.serve.form import MAX_FIELDS, MAX_TARGETS, MAX_TEXT, ConvertForm
 from vcvae.serve.limits import Limits
 from vcvae.serve.session import Sessions
 
@@ -112,7 +113,7 @@ def add_api(
         await socket.accept()
         owner = sessions.find(session)
         chosen = owner.voices.get(voice) if owner else None
-        if not (LIVE_RATES[0] <= rate <= LIVE_RATES[1] and abs(pitch_shift) <= MAX_SHIFT) or (
+        if not (LIVE_RATES[0] <= rate <= LIVE_RATES[1] and abs(pitch_shift) <= MAX_PITCH_SHIFT) or (
             session and chosen is None
         ):
             await socket.close(1008, "no such voice, rate or pitch_shift")

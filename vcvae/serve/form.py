@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from fastapi import HTTPException
 from starlette.datastructures import FormData, UploadFile
 
+from vcvae.defaults import MAX_PITCH_SHIFT
 from vcvae.errors import shorten
 
 FIELDS = ("source", "target", "consent", "pitch_shift")
 MAX_TARGETS = 100  # recordings of one speaker
 MAX_FIELDS = 20  # that are no files; more than there are, so that a wrong one is named
 MAX_TEXT = 1024  # bytes of a field that is no file
-MAX_SHIFT = 24.0  # semitones
 
 
 @dataclass(frozen=True)
@@ -62,6 +62,8 @@ def _semitones(text: str) -> float:
         value = float(text or 0)
     except ValueError:
         value = float("nan")
-    if not -MAX_SHIFT <= value <= MAX_SHIFT:
-        raise HTTPException(422, f"pitch_shift: {shorten(text, 20)}; give semitones, {-MAX_SHIFT:g} to {MAX_SHIFT:g}.")
+    if not -MAX_PITCH_SHIFT <= value <= MAX_PITCH_SHIFT:
+        raise HTTPException(
+            422, f"pitch_shift: {shorten(text, 20)}; give semitones, {-MAX_PITCH_SHIFT:g} to {MAX_PITCH_SHIFT:g}."
+        )
     return value
