@@ -1,3 +1,4 @@
+import socket
 import tempfile
 import threading
 from pathlib import Path
@@ -10,6 +11,25 @@ def test_serve_refuses_a_name_without_a_password(vcvae, auth):
     code, _, error = vcvae("serve", "--auth", auth)
     assert code == 2
     assert "NAME:PASSWORD" in error
+
+
+@pytest.mark.parametrize("path", ["voices", "/", "/voices/", "/a b", "\n", "/" * 9000, "/ä"])
+def test_serve_refuses_a_root_path_that_is_none(vcvae, path):
+    code, _, error = vcvae("serve", "--root-path", path)
+    assert (code, error.count("\n"), error.startswith("vcvae: --root-path")) == (2, 1, True)
+
+
+@pytest.mark.parametrize("host", ["999.1.1.1", "host.invalid", "", "a" * 300, "::1::", "ä.invalid"])
+def test_serve_refuses_an_address_that_is_none(vcvae, host):
+    code, _, error = vcvae("serve", "--host", host, "--port", 7998)
+    assert (code, error.count("\n"), error.startswith("vcvae: --host")) == (2, 1, True)
+
+
+def test_serve_refuses_a_port_that_is_taken(vcvae):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        code, _, error = vcvae("serve", "--port", port)
+    assert (code, f"--port {port}" in error) == (2, True)
 
 
 @pytest.mark.slow

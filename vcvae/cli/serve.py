@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
+import re
+import socket
 import sys
 import tempfile
 import threading
@@ -15,7 +17,7 @@ import typer
 
 from vcvae.cli.console import say
 from vcvae.cli.options import Device, Model
-from vcvae.errors import VcvaeError, temporary_folder
+from vcvae.errors import VcvaeError, reason, shorten, temporary_folder
 
 PATIENCE = 3  # seconds for which answers that have begun are waited for at the end
 SHORT = 0.5  # seconds, in which a thread ends that does nothing
@@ -36,6 +38,11 @@ def serve(
     name, _, password = (auth or "").partition(":")
     if auth is not None and not (name and password):
         raise VcvaeError("--auth: give NAME:PASSWORD.")
+    if not re.fullmatch(r"(/[\w.~-]+)*", root_path, re.ASCII):
+        raise VcvaeError(
+            f"--root-path {shorten(root_path)}: not a path such as /voices; give it without a / at its end."
+        )
+    _check_address(host, port)
     with _not_waiting_for_threads(), _own_temporary_files():  # before the import, which takes the place of these
         try:
             import uvicorn
@@ -60,6 +67,21 @@ def serve(
             ws_max_size=MAX_TARGET,
             timeout_graceful_shutdown=PATIENCE,
         )
+
+
+def _check_address(host: str, port: int) -> None:
+    """Raise VcvaeError if nothing can listen there, before a model is loaded."""
+    try:
+        if not host:
+            raise ValueError("it is empty, which would be all networks")
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        with socket.create_server((host, port), family=family):
+            pass
+    except (OSError, ValueError) as error:
+        text = reason(error)
+        raise VcvaeError(
+            f"--host {shorten(host)} --port {port}: cannot be listened on ({text}); give others."
+        ) from None
 
 
 @contextmanager
