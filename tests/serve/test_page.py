@@ -16,7 +16,7 @@ pytest.importorskip("gradio", reason="the extra web is not installed")
 from vcvae import Converter
 from vcvae.models.conversion.voice import Voice
 from vcvae.serve.limits import Limits
-from vcvae.serve.page import Page
+from vcvae.serve.page import RECORDINGS, Page
 from vcvae.serve.session import Sessions
 
 
@@ -50,6 +50,24 @@ def test_voice_of_a_recording_has_the_name_that_the_page_asks_for(tiny_model, vo
     *_, path = page.make_voice(session.token, recordings, " Ann ", True, False, lambda *_: None)
     assert Voice.load(path).card.name == "Ann"
     assert list(session.voices) == ["Ann"]
+    sessions.close_all()
+
+
+def test_page_learns_a_voice_with_the_source_that_is_converted_as_the_command_does(tiny_model, voices, monkeypatch):
+    converter = Converter.from_pretrained(tiny_model, vocoder="griffin-lim", device="cpu")
+    learned_with = []
+
+    def learn(targets, *, sources, progress):
+        learned_with.append((targets, sources))
+        return converter.voice(targets)
+
+    monkeypatch.setattr(converter, "learn", learn)
+    sessions = Sessions()
+    page, session = Page(converter, sessions, Limits(1.0)), sessions.open()
+    source, target = voices / "src.wav", voices / "spk.wav"
+    page.convert(session.token, str(source), str(target), RECORDINGS, True, 0.0, True, lambda *_: None)
+    page.make_voice(session.token, [str(target)], "Ann", True, True, lambda *_: None)
+    assert learned_with == [([target], [source]), ([target], ())]
     sessions.close_all()
 
 

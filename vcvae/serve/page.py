@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import zipfile
+from collections.abc import Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from html import escape
@@ -43,10 +44,10 @@ class Page:
             session = self._session(token)
             if not source:
                 raise VcvaeError("source: missing; record one or drop a file.")
-            voice = self._take_voice(session, target, voice_name, consent, learn_first, progress)
-            progress(0.9, "converting")
             source = Path(source)
             self.limits.check(source)
+            voice = self._take_voice(session, target, voice_name, consent, learn_first, progress, sources=[source])
+            progress(0.9, "converting")
             output = session.folder / "converted.wav"
             self.converter.convert_file(source, voice, output, pitch_shift=shift, force=True)
             rate = self.converter.mel_config.sample_rate
@@ -141,7 +142,10 @@ class Page:
             raise VcvaeError("the page was opened too long ago; load it again.")
         return session
 
-    def _take_voice(self, session, target, voice_name, consent, learn_first, progress) -> Voice:
+    def _take_voice(
+        self, session, target, voice_name, consent, learn_first, progress, *, sources: Sequence[Path] = ()
+    ) -> Voice:
+        """The voice that is chosen, or that of the target's recordings, learned with `sources`."""
         if not consent:
             raise VcvaeError("consent: tick that you have the right to use this voice.")
         if voice_name and voice_name != RECORDINGS:
@@ -160,7 +164,7 @@ class Page:
         def learning(done: int, total: int | None, description: str) -> None:
             progress((done, total or VOICE_STEPS), f"learning the voice: {description}")
 
-        return self.converter.learn(paths, progress=learning)
+        return self.converter.learn(paths, sources=sources, progress=learning)
 
     def _keep(self, session: Session, name: str, voice: Voice) -> tuple:
         """The lists of voices with a new one, and its file; `name` is that of the file's card, too."""
