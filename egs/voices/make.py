@@ -8,6 +8,7 @@ Needs matplotlib and the verifier CAM++ for the picture: pip install '.[eval]' &
 from __future__ import annotations
 
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import soxr
@@ -105,7 +106,12 @@ def main() -> None:
     plot(HERE / "slide.png", *scores(CamPlus(""), moving, ends, rate), ("her voice", "his voice"))
     anonymizer = Anonymizer(converter, key=KEY)
     for name, recording, samples in (("allison", allison, sentence), ("carlo", carlo, italian)):
-        write(f"anonymized-{name}", converter.convert(samples, anonymizer.voice(name, [recording]))[0])
+        output = HERE / f"anonymized-{name}.flac"
+        with TemporaryDirectory() as folder:
+            source = Path(folder, "source.wav")
+            audio.write(source, samples, rate)
+            anonymizer.convert_file(source, name, [recording], output, force=True)
+        print(output)
 
 
 if __name__ == "__main__":
