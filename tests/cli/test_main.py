@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 import warnings
+from functools import partial
 
 import numpy as np
 import pytest
@@ -185,7 +186,11 @@ def test_sigterm_ends_a_command_as_ctrl_c_does(vcvae, monkeypatch, tmp_path):
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_signal_in_a_destructor_ends_a_command_too(vcvae, monkeypatch, number, code):
+def test_signal_in_a_destructor_ends_a_command_too(vcvae, monkeypatch, request, number, code):
+    # In the background of a shell, which ignores Ctrl-C, this process would, too.
+    request.addfinalizer(partial(signal.signal, signal.SIGINT, signal.getsignal(signal.SIGINT)))
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
     class Interrupted:
         def __del__(self):
             signal.raise_signal(number)
