@@ -121,5 +121,5 @@ def test_within_range_clamps_and_per_frame_interpolates():
 
 @pytest.mark.parametrize("octaves", [1e30, -1e30, np.nan])
 def test_pitch_shift_beyond_any_voice_is_refused(octaves):
-    with pytest.raises(VcvaeError, match="fit it again"):
+    with pytest.raises(VcvaeError, match="fit the model again"):
         shift_pitch(np.zeros(22050, np.float32), octaves, 22050)

@@ -198,7 +198,7 @@ def shift_pitch(samples: np.ndarray, octaves: float, sample_rate: int) -> np.nda
     """
     if not abs(octaves) <= MAX_SHIFT:
         raise VcvaeError(
-            f"--model: shifts F0 by {octaves:.3g} octaves, and no two voices differ by so many; fit it again."
+            f"F0 would be shifted by {octaves:.3g} octaves, and no two voices differ by so many; fit the model again."
         )
     if not octaves:
         return samples
