@@ -7,7 +7,7 @@ import torch
 from tests.synthetic import speak
 from vcvae import audio
 from vcvae.convert.encoder import padded_mel
-from vcvae.convert.guidance import guide, guided
+from vcvae.convert.guidance import Guidance, guide
 from vcvae.convert.source import analyze_source
 from vcvae.models.conversion.difference import WeightDifference
 
@@ -16,8 +16,9 @@ EGS = Path(__file__).parents[2] / "egs" / "convert"
 
 def test_guided_is_farther_from_the_source():
     decoded, source = torch.randn(1, 80, 50), torch.randn(1, 80, 50)
-    torch.testing.assert_close(guided(decoded, decoded), decoded)
-    moved = guided(decoded, source)
+    guidance = Guidance(source_voice=None)
+    torch.testing.assert_close(guidance.guided(decoded, decoded), decoded)
+    moved = guidance.guided(decoded, source)
     assert (moved - source).norm() > (decoded - source).norm()
     assert torch.cosine_similarity((moved - source).flatten(), (decoded - source).flatten(), dim=0) == pytest.approx(1)
 
@@ -35,12 +36,12 @@ def test_guide_brings_conversions_nearer_to_the_target_and_away_from_the_source(
     for source, target in (recordings, recordings[::-1]):
         voice = released.voice([target])
         analysis = analyze_source([source], released.encode, released.mel_config, name="the source")
-        corrected, source_voice = guide(released, voice, analysis)
+        corrected, guidance = guide(released, voice, analysis)
         mel = analysis.encoded.mel
         f0 = released.target_f0(analysis.encoded.f0, analysis.f0_statistics, voice)
         plain = released.synthesize(released.decode(mel, voice, f0), f0)
         away, both = (
-            released.synthesize(released.decode(mel, target_voice, f0, source_voice=source_voice), f0)
+            released.synthesize(released.decode(mel, target_voice, f0, guidance), f0)
             for target_voice in (voice, corrected)
         )
         nearer = (statistics_of(both) - statistics_of(plain)) @ statistics_of(target)

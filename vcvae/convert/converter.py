@@ -19,7 +19,7 @@ from vcvae.convert.draw import Drawing
 from vcvae.convert.encoder import Encoder, Recording, choose_sources, recording_blocks, warn_of_little_speech
 from vcvae.convert.finetune import finetune, finetuning_settings
 from vcvae.convert.finetune_sources import FinetuningSources
-from vcvae.convert.guidance import WEIGHT, guide, guided
+from vcvae.convert.guidance import WEIGHT, Guidance, guide
 from vcvae.convert.level import follow_level, match_seconds
 from vcvae.convert.source import EncodedSource, analyze_source
 from vcvae.convert.stream import Stream
@@ -344,7 +344,7 @@ class Converter(Encoder):
         blocks: Callable[[], Iterable[np.ndarray]],
         voice: Voice,
         pitch_shift: float,
-        guidance: float = WEIGHT,
+        weight: float = WEIGHT,
     ) -> Iterator[np.ndarray]:
         """The converted samples, (samples,), piece by piece.
 
@@ -352,11 +352,11 @@ class Converter(Encoder):
         it is called once.
         """
         source = analyze_source(blocks(), self.encode, self.mel_config, name=name)
-        voice, source_voice = guide(self, voice, source)
+        voice, guidance = guide(self, voice, source, weight=weight)
 
         def convert_piece(piece: EncodedSource) -> np.ndarray:
             target_f0 = self.target_f0(piece.f0, source.f0_statistics, voice, pitch_shift=pitch_shift)
-            converted_mel = self.decode(piece.mel, voice, target_f0, source_voice=source_voice, guidance=guidance)
+            converted_mel = self.decode(piece.mel, voice, target_f0, guidance)
             converted = self.synthesize(converted_mel, target_f0)[: len(piece.samples)]
             voicing = target_f0.per_frame(piece.mel.shape[2]).voicing[0].cpu().numpy()
             return match_seconds(converted, piece.samples, voicing, self.mel_config)
@@ -383,22 +383,13 @@ class Converter(Encoder):
         return source_f0.transfer(statistics, voice.f0_statistics).shift(pitch_shift / 12).within_range()
 
     def decode(
-        self,
-        source_mel: Tensor,
-        voice: Voice,
-        target_f0: F0Contour,
-        *,
-        source_voice: Voice | None = None,
-        guidance: float = WEIGHT,
+        self, source_mel: Tensor, voice: Voice, target_f0: F0Contour, guidance: Guidance | None = None
     ) -> Tensor:
-        """Source ln-mel (1, n_mels, frames) → converted ln-mel, like it, at the level of the source at every moment.
-
-        With the source's own voice, it is guided away from that.
-        """
+        """Source ln-mel (1, n_mels, frames) → converted ln-mel, like it, at the level of the source at every moment."""
         decoded = self.model.decode_content(source_mel, voice, target_f0=target_f0)
-        if source_voice:
-            source_decoded = self.model.decode_content(source_mel, source_voice, target_f0=target_f0)
-            decoded = guided(decoded, source_decoded, guidance)
+        if guidance:
+            source_decoded = self.model.decode_content(source_mel, guidance.source_voice, target_f0=target_f0)
+            decoded = guidance.guided(decoded, source_decoded)
         voicing = target_f0.per_frame(source_mel.shape[2]).voicing
         return follow_level(decoded, source_mel, voicing, self.mel_config)
 

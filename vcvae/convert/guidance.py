@@ -11,7 +11,7 @@ A voice that was learned needs neither: fine-tuning reduces the same errors furt
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from torch import Tensor
@@ -27,31 +27,47 @@ CORRECTION = 0.8  # of what the statistics lack; all of it is too much for recor
 WEIGHT = 0.1  # of the difference to the conversion in the source's own voice; with more, naturalness is lost
 
 
-def guide(converter: Converter, voice: Voice, source: SourceAnalysis) -> tuple[Voice, Voice | None]:
-    """The voice with corrected statistics, and the source's own voice; None where the conversion is not guided.
+@dataclass(frozen=True)
+class Guidance:
+    """Moves decoded mels away from what the decoder makes of the same content in the source's own voice.
+
+    Attributes:
+        source_voice: the source's own voice.
+        weight: the part of the difference that is added; with more, less of the source's voice and of naturalness is
+            left.
+    """
+
+    source_voice: Voice
+    weight: float = WEIGHT
+
+    def guided(self, decoded: Tensor, source_decoded: Tensor) -> Tensor:
+        """A decoded mel, away from the one in the source's own voice, of the same shape."""
+        return decoded + self.weight * (decoded - source_decoded)
+
+
+def guide(
+    converter: Converter, voice: Voice, source: SourceAnalysis, *, weight: float = WEIGHT
+) -> tuple[Voice, Guidance | None]:
+    """The voice with corrected statistics, and the guidance; None where the conversion is not guided.
 
     Args:
         converter: converts the source's excerpt.
         voice: of the target.
         source: what is measured of the whole source.
+        weight: of the guidance.
     """
     mel = source.excerpt.mel
     if voice.learned or mel is None:
         return voice, None
     net = converter.speaker_net
     own = converter.model.reference(mel, converter.model.content(mel).mean, statistics=net(mel) if net else None)
-    source_voice = replace(voice, reference=own)
+    guidance = Guidance(replace(voice, reference=own), weight)
     if net is None:
-        return voice, source_voice
+        return voice, guidance
     target_f0 = converter.target_f0(source.excerpt.f0, source.f0_statistics, voice)
     samples = converter.synthesize(converter.decode(mel, voice, target_f0), target_f0)
     converted_mel = padded_mel(converter.spectrogram, samples, device=converter.device)
     reached = converter.model.statistics(net(converted_mel))
     target = voice.reference.statistics
     corrected = replace(voice.reference, statistics=target + CORRECTION * (target - reached))
-    return replace(voice, reference=corrected), source_voice
-
-
-def guided(decoded: Tensor, source_decoded: Tensor, weight: float = WEIGHT) -> Tensor:
-    """A decoded mel, away from the one in the source's own voice, of the same shape."""
-    return decoded + weight * (decoded - source_decoded)
+    return replace(voice, reference=corrected), guidance
