@@ -9,11 +9,13 @@ import sys
 import numpy as np
 import pytest
 import soundfile as sf
+import torch
 
 from tests.synthetic import RATE, speak
 from vcvae.audio import opening
 from vcvae.cli.batch import Failures, Job, read_batch, read_pairs
 from vcvae.errors import VcvaeError
+from vcvae.models.conversion.voice import Voice
 
 
 def pairs(folder, *lines):
@@ -174,6 +176,61 @@ def test_standard_input_that_is_no_audio_is_one_sentence(
     assert (code, out, err.count("\n")) == (2, "", 1)
     assert err.startswith("vcvae: /dev/stdin: ")
     assert words in err
+    assert sorted(path.name for path in voices.iterdir()) == ["spk.wav", "src.wav"]
+
+
+@pytest.mark.parametrize(
+    "command", ["convert - --target a.voice", "voice - -o b.voice", "anonymize -", "denoise - --model m"]
+)
+def test_standard_input_that_is_a_terminal_is_refused_before_work(vcvae, voices, monkeypatch, command):
+    class Terminal(io.StringIO):
+        def isatty(self):
+            return True
+
+    monkeypatch.chdir(voices)
+    monkeypatch.setattr(sys, "stdin", Terminal())
+    monkeypatch.setattr("vcvae.models.load_model", lambda model: pytest.fail("work has begun"))
+    (voices / "a.voice").write_bytes(b"1")
+    code, out, err = vcvae(*command.split())
+    assert (code, out, err) == (2, "", "vcvae: /dev/stdin: a terminal; send audio to it: vcvae ... - < file.wav.\n")
+
+
+def test_standard_input_gives_a_voice_as_its_file_does(vcvae, voices, tiny_model, monkeypatch):
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO((voices / "spk.wav").read_bytes())))
+    options = ("--model", tiny_model, "--device", "cpu", "--steps", 0, "--name", "ann")
+    assert vcvae("voice", "-", "-o", voices / "a.voice", *options)[0] == 0
+    assert vcvae("voice", voices / "spk.wav", "-o", voices / "b.voice", *options)[0] == 0
+    first, second = (Voice.load(voices / name) for name in ("a.voice", "b.voice"))
+    assert torch.equal(first.reference.embedding, second.reference.embedding)
+    assert torch.equal(first.reference.keys, second.reference.keys)
+    assert first.card == second.card
+
+
+def test_standard_input_is_anonymized_to_standard_output(voices, model_with_prior, vcvae, monkeypatch):
+    class Output(io.StringIO):
+        buffer = io.BytesIO()
+
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO((voices / "src.wav").read_bytes())))
+    monkeypatch.setattr(sys, "stdout", Output())
+    options = ("--model", model_with_prior, "--vocoder", "griffin-lim", "--device", "cpu")
+    code, out, err = vcvae("anonymize", "-", "--table", voices / "who.tsv", *options)
+    assert (code, out, err) == (0, "", f"{voices / 'who.tsv'}: written; who has it knows the speakers\n")
+    assert sf.info(io.BytesIO(Output.buffer.getvalue())).frames == sf.info(voices / "src.wav").frames
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        *("decode - -o a.wav --model m", "encode mel src.wav -o -", "voice src.wav -o -", "voice --mix -=1 -o a.voice"),
+        *("convert --pairs -", "convert a.wav --target b.wav --model -", "prepare folder - a", "prepare folder a -"),
+        *("train -", "fit -", "run -", "info -", "export - a", "evaluate --cases -", "anonymize src.wav --key -"),
+    ],
+)
+def test_dash_is_refused_where_no_audio_goes(vcvae, voices, monkeypatch, command):
+    monkeypatch.chdir(voices)
+    code, out, err = vcvae(*command.split())
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert err.startswith("vcvae: -: stands for standard input or output")
     assert sorted(path.name for path in voices.iterdir()) == ["spk.wav", "src.wav"]
 
 

@@ -3,6 +3,7 @@
 from typing import get_args, get_type_hints
 
 import pytest
+import typer
 
 from vcvae.cli import COMMANDS
 from vcvae.cli.options import refuse_ignored
@@ -17,14 +18,21 @@ from vcvae.errors import VcvaeError
         ("convert a.wav --target b.wav --quick --steps 5", "--steps: has no effect with --quick"),
         ("convert a.wav --target b.wav --steps 0 --replay c.wav", "--replay: has no effect with --steps 0"),
         ("voice a.wav --steps 0 --replay b -o c.voice", "--replay: has no effect with --steps 0"),
-        ("voice --list --name Ann", "--list, --clear: give one of them, and nothing beside it"),
-        ("voice --clear --steps 0", "--list, --clear: give one of them, and nothing beside it"),
-        ("live --list --target a.voice", "--target: has no effect with --list"),
+        ("voice --mix a.voice=1 --mix b.voice=1 --model m --seed 0 -o c.voice", "--model, --seed: have no effect with"),
+        ("voice --list --name Ann", "--name: has no effect with --list"),
+        ("voice --clear --steps 0", "--steps: has no effect with --clear"),
+        ("voice a.wav --list --clear", "RECORDINGS, --clear: have no effect with --list"),
+        ("live --list --target a.voice --block 10 -o a.wav", "--target, --block, -o: have no effect with --list"),
         ("live --target a.voice --monitor off", "--monitor: has no effect without --output"),
         ("anonymize talks --by utterance --speakers s.tsv", "--speakers: has no effect with --by utterance and"),
         ("train a.yaml --explain conversion", "CONFIG: has no effect with --explain"),
         ("train --explain conversion --set steps=1", "--set: has no effect with --explain"),
         ("fit a.yaml --explain", "CONFIG: has no effect with --explain"),
+        ("convert a.wav --target b.wav --seed 0", "--seed: has no effect without --vocoder griffin-lim"),
+        ("vocode a.wav --vocoder vocos:v --seed 0", "--seed: has no effect without --vocoder griffin-lim"),
+        ("decode a.npz -o a.wav --model m --seed 0", "--seed: has no effect without --vocoder griffin-lim"),
+        ("denoise a.wav --model m --seed 0", "--seed: has no effect without --vocoder griffin-lim"),
+        ("anonymize a.wav --seed 0", "--seed: has no effect without --vocoder griffin-lim"),
         ("encode mel a.wav -o a.npy --bits 8", "--bits: has no effect for an array"),
         ("encode code a.wav -o a.npz --device cuda", "--device: has no effect for a code"),
     ],
@@ -48,6 +56,7 @@ def test_options_of_numbers_have_a_least_and_a_greatest_value():
         for name, hint in get_type_hints(command, include_extras=True).items():
             if (
                 name != "return"
+                and hint is not typer.Context
                 and name not in checked_later
                 and {int, float} & {*get_args(get_args(hint)[0]), get_args(hint)[0]}
             ):

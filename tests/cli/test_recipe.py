@@ -102,6 +102,17 @@ def test_run_repeats_the_steps_after_a_repeated_one(place, called):
     assert called.commands == ["encode", "encode", "info"]
 
 
+def test_run_refuses_what_no_step_takes(place, called):
+    with pytest.raises(VcvaeError, match=r"--launch: has no effect for .*: it has no step of training; leave it out"):
+        run(place, print, launch=place / "launch.yaml")
+    values = yaml.safe_load((place / "recipe.yaml").read_text())
+    values["steps"] = values["steps"][2:]
+    (place / "recipe.yaml").write_text(yaml.safe_dump(values))
+    with pytest.raises(VcvaeError, match=r"--source: has no effect for .*: no step of it takes \{source\}"):
+        run(place, print, source=place / "src.wav")
+    assert called.commands == []
+
+
 def test_fingerprint_depends_on_the_configuration_files(tmp_path):
     file = tmp_path / "a.yaml"
     file.write_text("steps: 1")

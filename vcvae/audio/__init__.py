@@ -5,7 +5,7 @@ file is left behind.
 """
 
 from vcvae.audio.folders import AUDIO_ENDINGS, find, find_readable
-from vcvae.audio.opening import is_pointer
+from vcvae.audio.opening import check_input, is_pointer
 from vcvae.audio.reading import blocks, from_array, read
 from vcvae.audio.writing import OUTPUT_FORMATS, Writer, check_output, write, write_pieces
 
@@ -14,6 +14,7 @@ __all__ = [
     "OUTPUT_FORMATS",
     "Writer",
     "blocks",
+    "check_input",
     "check_output",
     "find",
     "find_readable",

@@ -71,6 +71,17 @@ def open_audio(path: str | Path) -> AudioFile:
     return stream
 
 
+def check_input() -> None:
+    """Check, before any work is done, that audio can come from standard input.
+
+    Raises:
+        VcvaeError: it is a terminal or closed.
+    """
+    if sys.stdin is None or sys.stdin.isatty():
+        fault = "is closed" if sys.stdin is None else "a terminal"
+        raise VcvaeError(f"{STDIN}: {fault}; send audio to it: vcvae ... - < file.wav.")
+
+
 @functools.cache
 def _copy_of_input(stream: TextIO) -> Path:
     """The path of a temporary file with all that standard input holds: audio is read more than once.
@@ -78,8 +89,7 @@ def _copy_of_input(stream: TextIO) -> Path:
     Raises:
         VcvaeError: it is a terminal or closed, holds nothing, or more than `MAX_INPUT_BYTES`.
     """
-    if stream is None or stream.isatty():
-        raise VcvaeError(f"{STDIN}: a terminal; send audio to it: vcvae ... - < file.wav.")
+    check_input()
     with disk_errors(STDIN, "read"):
         folder = ExitStack()  # it lives as long as the process
         atexit.register(folder.close)

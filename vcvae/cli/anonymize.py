@@ -11,8 +11,19 @@ from typing import Annotated
 import typer
 
 from vcvae.cli.batch import Batch, Job, read_batch
-from vcvae.cli.console import progress_bars, say
-from vcvae.cli.options import Device, Force, Model, Vocoder, VocoderSeed, non_empty_path, refuse_ignored
+from vcvae.cli.console import err, progress_bars
+from vcvae.cli.options import (
+    Device,
+    Force,
+    Model,
+    Output,
+    Vocoder,
+    VocoderSeed,
+    non_empty_path,
+    refuse_ignored,
+    source_path,
+    vocoder_seed,
+)
 from vcvae.errors import VcvaeError, check_absent, replacing
 from vcvae.tables import read_lines
 
@@ -28,17 +39,12 @@ class By(str, Enum):
 
 def anonymize(
     source: Annotated[
-        Path, typer.Argument(help="A recording, or a folder: SPEAKER/…/recording.", parser=non_empty_path)
-    ],
-    output: Annotated[
-        Path | None,
-        typer.Option(
-            "--output",
-            "-o",
-            help="A folder where SOURCE is one, else a WAV or FLAC file; by default, beside SOURCE.",
-            parser=non_empty_path,
+        Path,
+        typer.Argument(
+            help="A recording, or - for standard input; or a folder: SPEAKER/…/recording.", parser=source_path
         ),
-    ] = None,
+    ],
+    output: Output = None,
     by: Annotated[By, typer.Option(help="What gets a voice of its own: each speaker, or each utterance.")] = By.speaker,
     speakers: Annotated[
         Path | None,
@@ -63,10 +69,11 @@ def anonymize(
     model: Model = None,
     vocoder: Vocoder = None,
     device: Device = "auto",
-    seed: VocoderSeed = 0,
+    seed: VocoderSeed = None,
     force: Force = False,
 ) -> None:
     """Convert the speakers of SOURCE to voices that nobody has; duration, words and intonation stay."""
+    seed = vocoder_seed(seed, vocoder)
     if by is By.utterance and not table:
         refuse_ignored({"--speakers": speakers}, "with --by utterance and without --table")
     from vcvae.convert.anonymize import Anonymizer, read_key
@@ -111,7 +118,7 @@ def anonymize(
         ]
         with replacing(table) as file:
             file.write("".join("\t".join(map(str, row)) + "\n" for row in [TABLE, *rows]).encode())
-        say(f"{table}: written; who has it knows the speakers")
+        err.print(f"{table}: written; who has it knows the speakers", soft_wrap=True)
     batch.report(failures, "anonymized")
 
 

@@ -111,6 +111,8 @@ class Batch:
     def _check(self, job: Job, force: bool) -> None:
         from vcvae import audio
 
+        if STDIN in (job.source, *job.targets):
+            audio.check_input()
         if job.source != STDIN:
             check_file(job.source, advice="give a recording")
         for target in job.targets:

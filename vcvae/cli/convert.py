@@ -22,6 +22,7 @@ from vcvae.cli.options import (
     non_empty_path,
     refuse_ignored,
     source_path,
+    vocoder_seed,
 )
 from vcvae.errors import VcvaeError
 
@@ -49,7 +50,7 @@ def convert(
     model: Model = None,
     vocoder: Vocoder = None,
     device: Device = "auto",
-    seed: VocoderSeed = 0,
+    seed: VocoderSeed = None,
     pitch_shift: PitchShift = 0.0,
     quick: Annotated[
         bool,
@@ -70,6 +71,7 @@ def convert(
         raise VcvaeError("convert: give a SOURCE, or a table with --pairs.")
     if not (pairs or target or model):
         raise VcvaeError("--target: missing; give a recording of the target speaker.")
+    seed = vocoder_seed(seed, vocoder)
     if quick:
         refuse_ignored({"--steps": steps, "--replay": replay}, "with --quick: nothing is learned")
     if steps == 0:

@@ -11,7 +11,7 @@ import typer
 
 from vcvae.cli.batch import Failures
 from vcvae.cli.console import err, learning_progress, progress_bars, say, say_written, show_table
-from vcvae.cli.options import Device, Force, Model, PitchShift, non_empty_path, refuse_ignored
+from vcvae.cli.options import Device, Force, Model, PitchShift, non_empty_path, refuse_ignored, refuse_others
 from vcvae.errors import VcvaeError
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 
 def live(
+    context: typer.Context,
     target: Annotated[
         list[Path] | None,
         typer.Option(
@@ -59,9 +60,7 @@ def live(
 ) -> None:
     """Convert what a microphone records, as it arrives. Ctrl-C ends it."""
     if list_devices:
-        given = {"--target": target, "--input": input, "--output": output, "--monitor": monitor, "--simulate": simulate}
-        given |= {"-o": write, "--quick": quick, "--model": model, "--force": force}
-        refuse_ignored(given, "with --list")
+        refuse_others(context, "--list")
         from vcvae.serve.devices import device_rows
 
         show_table("sound devices (* default)", ("number", "name", "inputs", "outputs"), device_rows())

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from vcvae.defaults import MAX_PITCH_SHIFT, MAX_VOICE_STEPS, STDIN, STDOUT, VOICE_STEPS
+from vcvae.defaults import MAX_PITCH_SHIFT, MAX_VOICE_STEPS, SEEDED_VOCODER, STDIN, STDOUT, VOICE_STEPS
 from vcvae.errors import VcvaeError, check_followable
 
 
@@ -24,8 +24,11 @@ def non_empty_path(text: str) -> Path:
     """A file or a folder, or where one can be made.
 
     Raises:
-        VcvaeError: it is something else, such as a pipe or a device.
+        VcvaeError: it is something else, such as a pipe or a device; or - for standard input or output, which
+            `source_path` and `output_path` take.
     """
+    if text == "-":
+        raise VcvaeError("-: stands for standard input or output, which only audio has here; give the path of a file.")
     check_followable(text)
     return Path(text)
 
@@ -37,7 +40,7 @@ def model_name(text: str) -> str:
 
 
 def source_path(text: str) -> Path:
-    """A recording or a folder of them; - is standard input."""
+    """Recordings: one, or a folder of them; - is one from standard input."""
     return STDIN if text in ("-", str(STDIN)) else non_empty_path(text)
 
 
@@ -58,6 +61,31 @@ def refuse_ignored(options: Mapping[str, object], where: str) -> None:
     if given:
         verb, pronoun = ("has", "it") if len(given) == 1 else ("have", "them")
         raise VcvaeError(f"{', '.join(given)}: {verb} no effect {where}; leave {pronoun} out.")
+
+
+def refuse_others(context: typer.Context, name: str) -> None:
+    """Refuse whatever else a command is given beside the option of this name, which needs nothing.
+
+    Raises:
+        VcvaeError: an argument or another option is given.
+    """
+    given = {}
+    for parameter in context.command.params:
+        is_option = parameter.param_type_name == "option"
+        other = max(parameter.opts, key=len) if is_option else parameter.name.upper()
+        given[other] = other != name and context.get_parameter_source(parameter.name).name == "COMMANDLINE"
+    refuse_ignored(given, f"with {name}")
+
+
+def vocoder_seed(seed: int | None, vocoder: str | None) -> int:
+    """The seed of a vocoder's initial phases.
+
+    Raises:
+        VcvaeError: it is given for a vocoder that draws none.
+    """
+    if vocoder != SEEDED_VOCODER:
+        refuse_ignored({"--seed": seed}, f"without --vocoder {SEEDED_VOCODER}: no other vocoder draws anything")
+    return 0 if seed is None else seed
 
 
 Model = Annotated[
@@ -82,7 +110,8 @@ Replay = Annotated[
 ]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
 VocoderSeed = Annotated[
-    int, typer.Option("--seed", min=0, max=2**63 - 1, help="Random seed of Griffin-Lim's initial phases.")
+    int | None,
+    typer.Option("--seed", min=0, max=2**63 - 1, help="Random seed of Griffin-Lim's initial phases; by default, 0."),
 ]
 Steps = Annotated[
     int | None,

@@ -23,6 +23,7 @@ from typing import Annotated
 from pydantic import BeforeValidator, Field, TypeAdapter
 
 import vcvae
+from vcvae.cli.options import refuse_ignored
 from vcvae.config import Config, override, read_yaml
 from vcvae.documents import MAX_JSON_BYTES, read_bytes
 from vcvae.environment import following_this_process
@@ -144,8 +145,13 @@ def run(
     file = find_recipe(recipe)
     folder = file.parent
     values = Recipe.read(file, assignments)
+    if not any("{source}" in text for step in values.steps for text in (step.command, *step.makes)):
+        refuse_ignored({"--source": source}, f"for {recipe}: no step of it takes {{source}}")
     source = source or _source_of(values, folder, recipe)
-    steps = _between(values.resolved(folder, source), first, last, recipe)
+    all_steps = values.resolved(folder, source)
+    if not any(step.words[0] == "train" for step in all_steps):
+        refuse_ignored({"--launch": launch}, f"for {recipe}: it has no step of training")
+    steps = _between(all_steps, first, last, recipe)
     output = Path(values.output)
     check_folder(values.output)
     with disk_errors(output):

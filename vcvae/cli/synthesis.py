@@ -22,6 +22,7 @@ from vcvae.cli.options import (
     output_path,
     refuse_ignored,
     source_path,
+    vocoder_seed,
 )
 from vcvae.defaults import CODE_BITS
 from vcvae.errors import VcvaeError, check_absent
@@ -46,10 +47,11 @@ def vocode(
     output: Output = None,
     vocoder: Vocoder = None,
     device: Device = "auto",
-    seed: VocoderSeed = 0,
+    seed: VocoderSeed = None,
     force: Force = False,
 ) -> None:
     """Copy synthesis: compute the mel of SOURCE and synthesize it, to test the vocoder alone."""
+    seed = vocoder_seed(seed, vocoder)
     batch = read_batch(source, output, "copy")
     batch.check_output(force)
     from vcvae import audio
@@ -139,10 +141,11 @@ def decode(
         typer.Option(help="Folder or Hugging Face repository of the auto-encoder that encoded it.", parser=model_name),
     ],
     vocoder: Vocoder = None,
-    seed: VocoderSeed = 0,
+    seed: VocoderSeed = None,
     force: Force = False,
 ) -> None:
     """Synthesize speech from a code."""
+    seed = vocoder_seed(seed, vocoder)
     from vcvae import audio
     from vcvae.convert import codec
     from vcvae.convert.copy_synthesis import synthesize_pieces
@@ -168,10 +171,11 @@ def denoise(
     ],
     output: Output = None,
     vocoder: Vocoder = None,
-    seed: VocoderSeed = 0,
+    seed: VocoderSeed = None,
     force: Force = False,
 ) -> None:
     """Remove noise and reverberation from SOURCE by a denoising auto-encoder."""
+    seed = vocoder_seed(seed, vocoder)
     batch = read_batch(source, output, "clean")
     batch.check_output(force)
     from vcvae import audio

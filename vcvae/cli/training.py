@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from vcvae.cli.console import out, progress_bar, say
-from vcvae.cli.options import Force, non_empty_path, refuse_ignored
+from vcvae.cli.options import Force, non_empty_path, refuse_others
 from vcvae.errors import VcvaeError
 
 Assignments = Annotated[
@@ -19,6 +19,7 @@ Assignments = Annotated[
 
 
 def train(
+    context: typer.Context,
     config: Annotated[Path | None, typer.Argument(help="A YAML file.", parser=non_empty_path)] = None,
     assignments: Assignments = None,
     task: Annotated[
@@ -28,7 +29,7 @@ def train(
 ) -> None:
     """Train the network that CONFIG describes; the same command again resumes an interrupted run."""
     if task is not None:
-        refuse_ignored({"CONFIG": config, "--set": assignments}, "with --explain")
+        refuse_others(context, "--explain")
         from vcvae.cli.explain import explain_task
 
         say(explain_task(task))
@@ -47,6 +48,7 @@ def train(
 
 
 def fit(
+    context: typer.Context,
     config: Annotated[
         Path | None,
         typer.Argument(help="A YAML file, such as recipes/family/gmm_conversion.yaml.", parser=non_empty_path),
@@ -58,7 +60,7 @@ def fit(
     from vcvae.training.joint_density import JointDensityConfig, fit
 
     if explain:
-        refuse_ignored({"CONFIG": config, "--set": assignments}, "with --explain")
+        refuse_others(context, "--explain")
         from vcvae.cli.explain import explain_config
 
         say(explain_config(JointDensityConfig))

@@ -12,17 +12,28 @@ import typer
 
 from vcvae.cli.batch import Failures
 from vcvae.cli.console import learning_progress, progress_bars, say
-from vcvae.cli.options import Device, Force, Model, Replay, Steps, non_empty_path, refuse_ignored
+from vcvae.cli.options import (
+    Device,
+    Force,
+    Model,
+    Replay,
+    Steps,
+    non_empty_path,
+    refuse_ignored,
+    refuse_others,
+    source_path,
+)
 from vcvae.defaults import VOICE_DISTANCE, VOICE_STEPS, VOICE_SUFFIX
 from vcvae.errors import VcvaeError, check_absent
 
 
 def voice(
+    context: typer.Context,
     recordings: Annotated[
         list[Path] | None,
         typer.Argument(
-            help="Recordings of one speaker, or folders of them: from some seconds to 30 minutes.",
-            parser=non_empty_path,
+            help="Recordings of one speaker, or folders of them: from some seconds to 30 minutes; - is standard input.",
+            parser=source_path,
         ),
     ] = None,
     output: Annotated[
@@ -46,16 +57,16 @@ def voice(
     f0: Annotated[float | None, typer.Option(help="Mean F0 of a drawn voice in Hz; by default, drawn, too.")] = None,
     like: Annotated[
         Path | None,
-        typer.Option(help="A .voice, or recordings, that a drawn voice resembles.", parser=non_empty_path),
+        typer.Option(help="A .voice, or recordings, that a drawn voice resembles.", parser=source_path),
     ] = None,
     distance: Annotated[
         float | None, typer.Option(help=f"From --like: 1 - cosine; by default {VOICE_DISTANCE}.")
     ] = None,
     device: Device = "auto",
     seed: Annotated[
-        int,
-        typer.Option(min=0, max=2**63 - 1, help="Random seed of all that is drawn."),
-    ] = 0,
+        int | None,
+        typer.Option(min=0, max=2**63 - 1, help="Random seed of all that is drawn; by default, 0."),
+    ] = None,
     force: Force = False,
     list_kept: Annotated[
         bool, typer.Option("--list", help="List the voices that `vcvae convert` has learned and kept.")
@@ -67,9 +78,7 @@ def voice(
     Or mix voices (--mix), or draw one that nobody has (--draw).
     """
     if list_kept or clear:
-        texts_and_files = (recordings, output, name, consent, note, model, replay, mix, like)
-        if (list_kept and clear) or any(texts_and_files) or draw or {steps, f0, distance} != {None}:
-            raise VcvaeError("--list, --clear: give one of them, and nothing beside it.")
+        refuse_others(context, "--list" if list_kept else "--clear")
         _clear() if clear else _list()
         return
     if bool(recordings) + bool(mix) + draw != 1:
@@ -93,7 +102,7 @@ def voice(
         _mix(mix, output, model, device, seed, texts)
         return
     if draw:
-        _draw(output, model, device, seed, f0, like, VOICE_DISTANCE if distance is None else distance, texts)
+        _draw(output, model, device, seed or 0, f0, like, VOICE_DISTANCE if distance is None else distance, texts)
         return
     from vcvae.convert.converter import Converter
     from vcvae.convert.similarity import speaker_similarity
@@ -108,7 +117,7 @@ def voice(
         converter = Converter.from_pretrained(model, device=device)
         start = time.monotonic()
         bar = learning_progress(add_bar)
-        learned = converter.learn(files, sources=sources, steps=steps, seed=seed, card=card, progress=bar)
+        learned = converter.learn(files, sources=sources, steps=steps, seed=seed or 0, card=card, progress=bar)
         seconds = time.monotonic() - start
         learned.save(output)
         progress(0, None, "measuring")
@@ -124,13 +133,18 @@ def voice(
     _report(left_out)
 
 
-def _mix(parts: list[str], output: Path, model: str | None, device: str, seed: int, texts: dict[str, str]) -> None:
+def _mix(
+    parts: list[str], output: Path, model: str | None, device: str, seed: int | None, texts: dict[str, str]
+) -> None:
     """Write the mixture of voices and recordings, each with a weight; `texts` of its card."""
     from vcvae.convert.converter import Converter
     from vcvae.environment import find_device
     from vcvae.models.conversion.voice import Voice, VoiceCard, is_voice
 
     paths, weights = zip(*map(_parse_weight, parts), strict=True)
+    if all(map(is_voice, paths)):
+        ignored = {"--model": model, "--seed": seed, "--device": device not in ("auto", "cpu")}
+        refuse_ignored(ignored, f"with {VOICE_SUFFIX} files alone: the mixture is theirs")
     converter = None
     voices, left_out = [], Failures()
     with progress_bars() as add_bar:
@@ -143,7 +157,7 @@ def _mix(parts: list[str], output: Path, model: str | None, device: str, seed: i
             files = left_out.find_readable(path)
             converter = converter or Converter.from_pretrained(model, device=device)
             card = VoiceCard(name=path.resolve().stem, model=model or "")
-            voices.append(converter.learn(files, steps=0, seed=seed, card=card))
+            voices.append(converter.learn(files, steps=0, seed=seed or 0, card=card))
     mixed = Voice.mix([voice.to(find_device("cpu")) for voice in voices], weights)
     mixed = replace(mixed, card=replace(mixed.card, **texts))
     mixed.save(output)

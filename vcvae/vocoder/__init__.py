@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from vcvae.defaults import SEEDED_VOCODER
 from vcvae.errors import VcvaeError
 from vcvae.features.mel import MelConfig
 from vcvae.pretrained import VOCODER
@@ -34,7 +35,7 @@ DEFAULT_VOCODER = "source-filter"
 _VOCODERS: dict[str, Callable[[str, MelConfig, int], Vocoder]] = {
     "source-filter": lambda source, mel, seed: SourceFilterVocoder.from_pretrained(VOCODER),
     "source-filter:SOURCE": lambda source, mel, seed: SourceFilterVocoder.from_pretrained(source),
-    "griffin-lim": lambda source, mel, seed: GriffinLim(mel, seed=seed),
+    SEEDED_VOCODER: lambda source, mel, seed: GriffinLim(mel, seed=seed),
     "hifigan:PATH": lambda source, mel, seed: HiFiGAN.load(source),
     "vocos:SOURCE": lambda source, mel, seed: Vocos.load(source),
     "bigvgan:SOURCE": lambda source, mel, seed: BigVGAN.load(source),
