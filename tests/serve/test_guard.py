@@ -114,9 +114,10 @@ async def read_and_answer(scope, receive, send):
     await send({"type": "http.response.body", "body": b""})
 
 
-def test_guard_refuses_a_body_that_does_not_arrive(monkeypatch):
-    monkeypatch.setattr(guard, "FIRST_WAIT", 0.05)
-    sent = exchange(read_and_answer, [{"type": "http.request", "body": b"1", "more_body": True}], wait=5.0)
+@pytest.mark.parametrize("body", [b"1", b"1" * 100_000])
+def test_guard_refuses_a_body_of_which_nothing_arrives(monkeypatch, body):
+    monkeypatch.setattr(guard, "LONGEST_WAIT", 0.05)
+    sent = exchange(read_and_answer, [{"type": "http.request", "body": body, "more_body": True}], wait=5.0)
     assert sent[0]["status"] == 408
     assert b"too slowly" in sent[1]["body"]
 

@@ -17,8 +17,8 @@ from vcvae.errors import reason
 from vcvae.serve.limits import Limits
 
 MAX_BODY = 2**20  # bytes of a request that uploads nothing
-FIRST_WAIT = 30.0  # seconds for which a body may not arrive
-SLOWEST = 1000.0  # bytes per second of a body, on average
+LONGEST_WAIT = 30.0  # seconds for which nothing of a body arrives
+SLOWEST = 1000.0  # bytes per second of a body after that, on average
 FRAMEWORK = "/gradio_api/"
 USED = re.compile(  # by the page, of what its framework offers
     r"(GET|HEAD) (file=|heartbeat/|queue/data$|upload_progress$|login_check/?$|user/?$|token/?$|app_id/?$)"
@@ -99,9 +99,9 @@ class _Exchange:
         """
         if self._is_whole:
             return await self._receive()
-        left = self._begin + FIRST_WAIT + self._received / SLOWEST - time.monotonic()
+        left = self._begin + LONGEST_WAIT + self._received / SLOWEST - time.monotonic()
         try:
-            message = await asyncio.wait_for(self._receive(), max(left, 0))
+            message = await asyncio.wait_for(self._receive(), min(max(left, 0), LONGEST_WAIT))
         except asyncio.TimeoutError:
             raise HTTPException(408, "the request arrives too slowly; send it again.") from None
         if message["type"] == "http.disconnect":
