@@ -206,6 +206,13 @@ def test_standard_input_gives_a_voice_as_its_file_does(vcvae, voices, tiny_model
     assert first.card == second.card
 
 
+def test_standard_input_has_a_name_of_its_own(vcvae, voices, tiny_model, monkeypatch):
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO((voices / "spk.wav").read_bytes())))
+    options = ("--model", tiny_model, "--vocoder", "griffin-lim")
+    code, out, err = vcvae("convert", voices / "src.wav", "--target", "-", *options)
+    assert (code, out, err) == (0, f"{voices / 'src.to-stdin.wav'}\n", "")
+
+
 def test_standard_input_is_anonymized_to_standard_output(voices, model_with_prior, vcvae, monkeypatch):
     class Output(io.StringIO):
         buffer = io.BytesIO()

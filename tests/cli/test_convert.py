@@ -66,6 +66,13 @@ def test_convert_refuses_to_overwrite_without_force(convert, voices):
     assert convert(*command, "--force")[0] == 0
 
 
+def test_convert_names_a_target_that_is_too_short(convert, voices):
+    sf.write(voices / "ann.wav", speak("a", seconds=0.2), RATE)
+    code, out, err = convert(voices / "src.wav", "--target", voices / "ann.wav", "-o", voices / "out.wav")
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert err.startswith("vcvae: ann: 0.2")
+
+
 def test_convert_averages_several_targets(convert, voices):
     targets = ("--target", voices / "spk.wav", "--target", voices / "src.wav")
     code, _, _ = convert(voices / "src.wav", *targets, "-o", voices / "out.flac", "--seed", 3)

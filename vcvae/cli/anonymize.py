@@ -83,7 +83,8 @@ def anonymize(
     jobs = list(batch.jobs)
     speaker_of = _read_speakers(speakers, source, jobs) if speakers else _find_speakers(source, jobs)
     name_of = speaker_of if by is By.speaker else {job.source: _below(source, job.source).as_posix() for job in jobs}
-    folder = output or source.resolve().with_name(f"{source.resolve().name}.anonymous")
+    here = source.resolve()
+    folder = output or here.parent / f"{here.name}.anonymous"
     for option, path in (("--table", table), ("--key", key)):
         if path and not batch.single and path.resolve().is_relative_to(folder.resolve()):
             raise VcvaeError(f"{option} {path}: lies within {folder}, and would be passed on with it; move it.")

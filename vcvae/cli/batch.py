@@ -175,6 +175,11 @@ class Batch:
             raise typer.Exit(1)
 
 
+def name_of(recordings: Path) -> str:
+    """Of a recording or a folder, without its ending, however the path leads there; of standard input, stdin."""
+    return (recordings if recordings == STDIN else recordings.resolve()).stem
+
+
 def read_batch(source: Path, output: Path | None, suffix: str, targets: list[Path] | None = None) -> Batch:
     """A recording or each recording of a folder, and where its result goes.
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from vcvae.cli.batch import Batch, Failures, Job, read_batch, read_pairs
+from vcvae.cli.batch import Batch, Failures, Job, name_of, read_batch, read_pairs
 from vcvae.cli.console import learning_progress, progress_bars
 from vcvae.cli.options import (
     Device,
@@ -80,7 +80,7 @@ def convert(
     from vcvae.cli.processes import Processes
 
     def read() -> Batch:
-        name = target[0].resolve().stem if target else Path(model or "").name
+        name = name_of(target[0]) if target else Path(model or "").name
         batch = read_pairs(pairs) if pairs else read_batch(source, output, f"to-{name}", target)
         batch.check_output(force)
         return batch

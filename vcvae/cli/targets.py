@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
-from vcvae.cli.batch import Failures, Job
+from vcvae.cli.batch import Failures, Job, name_of
 from vcvae.cli.console import err
 from vcvae.cli.options import refuse_ignored
 from vcvae.convert.converter import Converter
@@ -124,10 +124,10 @@ class ToTargets:
             return self._converter.fitted(Voice.load(targets[0]))
         recordings = [file for target in targets for file in self._left_out.find_readable(target)]
         if self._learning is None:
-            return self._converter.learn(recordings, steps=0)
+            return self._converter.learn(recordings, steps=0, card=VoiceCard(name=name_of(targets[0])))
         # Standard input can be read only once.
         sources = [job.source for job in self._jobs if job.targets == targets and job.source != STDIN]
-        return self._learning.learn(self._converter, recordings, targets[0].resolve().stem, sources)
+        return self._learning.learn(self._converter, recordings, name_of(targets[0]), sources)
 
 
 class ToPairTarget:

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from vcvae.cli.batch import Failures
+from vcvae.cli.batch import Failures, name_of
 from vcvae.cli.console import learning_progress, progress_bars, say
 from vcvae.cli.options import (
     Device,
@@ -156,7 +156,7 @@ def _mix(
                 continue
             files = left_out.find_readable(path)
             converter = converter or Converter.from_pretrained(model, device=device)
-            card = VoiceCard(name=path.resolve().stem, model=model or "")
+            card = VoiceCard(name=name_of(path), model=model or "")
             voices.append(converter.learn(files, steps=0, seed=seed or 0, card=card))
     mixed = Voice.mix([voice.to(find_device("cpu")) for voice in voices], weights)
     mixed = replace(mixed, card=replace(mixed.card, **texts))

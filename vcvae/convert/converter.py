@@ -160,8 +160,7 @@ class Converter(Encoder):
                 return kept.to(self.device)
         references = [mel for recording in samples for mel in self._reference_mels(recording)]
         del samples  # of half an hour: 160 MB
-        voice = self._voice(references, seed=seed)
-        voice = replace(voice, card=replace(card or VoiceCard(), seconds=voice.card.seconds, steps=steps))
+        voice = self._voice(references, seed=seed, card=replace(card or VoiceCard(), steps=steps))
         warn_of_little_speech(voice.card)
         if not steps:
             return voice

@@ -124,17 +124,18 @@ class Encoder:
         return voice
 
     @torch.inference_mode()
-    def _voice(self, references: Sequence[ReferenceMel], *, seed: int = 0) -> Voice:
-        card = VoiceCard(seconds=self._seconds_of_speech(references))
+    def _voice(self, references: Sequence[ReferenceMel], *, seed: int = 0, card: VoiceCard | None = None) -> Voice:
+        card = card or VoiceCard()
+        card = replace(card, seconds=self._seconds_of_speech(references, card.name))
         voice = average_voice(self.model, references, speaker_net=self.speaker_net, seed=seed)
         return replace(voice, fingerprint=self.fingerprint, card=card)
 
-    def _seconds_of_speech(self, references: Sequence[ReferenceMel]) -> float:
+    def _seconds_of_speech(self, references: Sequence[ReferenceMel], name: str = "") -> float:
         """The length of a speaker's utterances; a VcvaeError where it is too little for a voice."""
         seconds = sum(reference.mel.shape[2] for reference in references) / self.mel_config.frame_rate
         if seconds < MIN_VOICE_SECONDS:
             raise VcvaeError(
-                f"the speaker: {seconds:.2f} s of speech is too little for a voice; give at least "
+                f"{name or 'the speaker'}: {seconds:.2f} s of speech is too little for a voice; give at least "
                 f"{MIN_VOICE_SECONDS} s, better 10 s."
             )
         return seconds

@@ -328,7 +328,7 @@ def _make_accelerator(precision: str) -> Accelerator:
     except ValueError as error:
         raise VcvaeError(
             f"precision: {precision} is not available ({reason(error)}); give another, or start each run in its own "
-            "process; or a variable ACCELERATE_… in the environment is wrong."
+            "process; or a launcher's variable in the environment (ACCELERATE_…, OMPI_…, PMI_…) is wrong."
         ) from None
     except Exception as error:  # of whatever the variables ask for, such as a package that is not installed
         raise VcvaeError(
