@@ -2,10 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy as np
 
 Progress = Callable[[int, int | None, str], None]
 """Called with (done, total, description): how many of how many (None: unknown) are done, and of what."""
+
+
+def report_blocks(
+    blocks: Iterable[np.ndarray], rate: float, total: float, progress: Progress, description: str
+) -> Iterator[np.ndarray]:
+    """Blocks (…, time), of `rate` values per second; before each, `progress` gets the seconds of those before it.
+
+    They are processed after they are given, so the last report is less than `total`, the seconds of all.
+    """
+    done = 0
+    most = round(total) if math.isfinite(total) else None
+    for block in blocks:
+        seconds = int(done / rate)
+        progress(seconds if most is None else min(seconds, most), most, f"{description}, seconds")
+        yield block
+        done += block.shape[-1]
 
 
 def no_progress(done: int, total: int | None, description: str) -> None:

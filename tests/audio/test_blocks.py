@@ -38,7 +38,9 @@ def test_blocks_are_read_only_when_asked_for(tmp_path, monkeypatch):
     decoded = []
     monkeypatch.setattr(opening, "CHUNK", 4410)
     chunks = opening.AudioFile.chunks
-    monkeypatch.setattr(opening.AudioFile, "chunks", lambda self: (decoded.append(len(c)) or c for c in chunks(self)))
+    monkeypatch.setattr(
+        opening.AudioFile, "chunks", lambda self, *most: (decoded.append(len(c)) or c for c in chunks(self, *most))
+    )
     stream = audio.blocks(put(tmp_path / "a.wav", sine(300, 4.0)), RATE, 0.5)
     assert decoded == []
     next(stream)
@@ -87,3 +89,31 @@ def test_read_stops_after_the_largest_length(tmp_path, caplog):
     samples = audio.read(path, 16000, max_seconds=30)
     np.testing.assert_array_equal(samples, audio.read(path, 16000)[: 30 * 16000])
     assert "the first 0.5 minutes are used" in caplog.text
+
+
+def test_what_follows_after_the_largest_length_is_neither_read_nor_checked(tmp_path):
+    loud = np.concatenate([sine(300, 2.0), np.full(RATE, np.nan), np.zeros(RATE)])
+    path = put(tmp_path / "a.wav", loud, subtype="FLOAT")
+    assert len(audio.read(path, RATE, max_seconds=2)) == 2 * RATE
+    (block,) = audio.blocks(path, RATE, 2.0, max_seconds=2)
+    assert len(block) == 2 * RATE
+    refused(lambda: audio.read(path, RATE, max_seconds=3), "a.wav", "NaN")
+
+
+def test_read_refuses_a_recording_whose_used_part_is_silent(tmp_path):
+    path = put(tmp_path / "a.wav", np.concatenate([np.zeros(6 * RATE), sine(300, 2.0)]))
+    refused(lambda: audio.read(path, RATE, max_seconds=6), "a.wav", "silent in its first 0.1 minutes")
+    assert len(audio.read(path, RATE)) == 8 * RATE
+
+
+def test_read_reports_the_seconds(tmp_path, monkeypatch):
+    monkeypatch.setattr(opening, "CHUNK", RATE)
+    reports = []
+    path = put(tmp_path / "a.wav", sine(300, 3.0))
+    audio.read(path, 16000, max_seconds=2, progress=lambda *report: reports.append(report))
+    assert reports == [(0, 2, "reading, seconds"), (1, 2, "reading, seconds")]
+
+
+@pytest.mark.parametrize(("name", "seconds"), [("a.wav", 1.5), ("a.flac", 1.5), ("a.ogg", 1.5)])
+def test_duration_is_what_the_header_says(tmp_path, name, seconds):
+    assert audio.duration(put(tmp_path / name, sine(300, seconds))) == pytest.approx(seconds, abs=0.01)

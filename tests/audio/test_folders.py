@@ -7,6 +7,7 @@ import pytest
 from tests.audio.files import put, refused
 from tests.synthetic import RATE
 from vcvae import audio
+from vcvae.audio import folders
 
 
 def test_find_is_recursive_sorted_and_knows_endings(tmp_path):
@@ -35,7 +36,7 @@ def test_find_is_recursive_sorted_and_knows_endings(tmp_path):
 )
 def test_find_knows_the_endings_of_what_is_read(tmp_path, speech, name, options):
     put(tmp_path / name, speech, RATE, **options)
-    assert audio.find_readable(tmp_path) == ([tmp_path / name], [])
+    assert list(audio.find_readable(tmp_path, pytest.fail)) == [tmp_path / name]
     assert len(audio.read(tmp_path / name, RATE)) == len(speech)
 
 
@@ -47,8 +48,12 @@ def test_find_readable_gives_a_reason_for_each_other_audio_file(tmp_path, speech
     (tmp_path / "loop.wav").symlink_to(tmp_path / "loop.wav")
     (tmp_path / "notes.txt").write_text("no audio")
     os.mkfifo(tmp_path / "pipe.wav")
-    readable, left_out = audio.find_readable(tmp_path)
-    assert readable == [tmp_path / "good.wav"]
+    left_out = []
+
+    def find(path=tmp_path):
+        return list(audio.find_readable(path, lambda file, why: left_out.append((file, why))))
+
+    assert find() == [tmp_path / "good.wav"]
     assert {path.name: reason for path, reason in left_out}.keys() == {
         "phone.M4A",
         "empty.wav",
@@ -59,8 +64,18 @@ def test_find_readable_gives_a_reason_for_each_other_audio_file(tmp_path, speech
     for (_, reason), words in zip(left_out, ("0 bytes", "links", "No such", "not audio", "a pipe"), strict=True):
         assert words in reason
     (tmp_path / "good.wav").unlink()
-    refused(lambda: audio.find_readable(tmp_path), tmp_path, "none of its 5 audio files can be read")
-    refused(lambda: audio.find_readable(tmp_path / "empty.wav"), "empty.wav", "0 bytes")
+    refused(find, tmp_path, "none of its 5 audio files can be read")
+    refused(lambda: find(tmp_path / "empty.wav"), "empty.wav", "0 bytes")
+
+
+def test_find_readable_opens_a_file_when_it_is_asked_for(tmp_path, speech, monkeypatch):
+    for name in "abc":
+        put(tmp_path / f"{name}.wav", speech)
+    opened = []
+    open_audio = folders.open_audio
+    monkeypatch.setattr(folders, "open_audio", lambda path: opened.append(path.name) or open_audio(path))
+    files = audio.find_readable(tmp_path, pytest.fail)
+    assert (next(files).name, next(files).name, opened) == ("a.wav", "b.wav", ["a.wav", "b.wav"])
 
 
 def test_find_refuses_what_holds_no_audio(tmp_path, speech):

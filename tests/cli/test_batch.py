@@ -5,6 +5,7 @@ import os
 import socket
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ import torch
 
 from tests.synthetic import RATE, speak
 from vcvae.audio import opening
-from vcvae.cli.batch import Failures, Job, read_batch, read_pairs
+from vcvae.cli.batch import Batch, Failures, Job, read_batch, read_pairs
 from vcvae.errors import VcvaeError
 from vcvae.models.conversion.voice import Voice
 
@@ -93,7 +94,7 @@ def test_pairs_with_many_failures_take_little_time_memory_and_output(tmp_path):
         "def peak(): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024\n"
         "before, start = peak(), time.process_time()\n"
         "batch = read_pairs(Path(sys.argv[1])); batch.check_output(False)\n"
-        "batch.run(None, None)\n"
+        "batch.run(None, lambda *_: None)\n"
         "print(peak() - before, time.process_time() - start, flush=True)\n"
         "batch.report(batch.failures, 'converted')\n"
     )
@@ -284,3 +285,17 @@ def test_argument_that_is_no_file_is_refused_in_one_sentence(vcvae, voices, monk
             assert (code, out, err.count("\n")) == (2, "", 1), special
             assert err.startswith("vcvae: ")
             assert sorted(voices.rglob("*")) == before
+
+
+def test_run_reports_jobs_and_of_long_recordings_their_seconds(tmp_path):
+    def work(job, progress):
+        progress(30, 40 if job.source.name == "a" else 120, "converting, seconds")
+
+    jobs = [Job(Path(name), tmp_path / name) for name in "ab"]
+    files, part = [], []
+    Batch(jobs, single=False).run(work, lambda *report: files.append(report), lambda *report: part.append(report))
+    assert files == [(0, 2, "a"), (1, 2, "b")]
+    assert part == [(0, 0, ""), (30, 120, "converting, seconds"), (0, 0, "")]
+    single = []
+    Batch(jobs[:1], single=True).run(work, lambda *report: single.append(report), pytest.fail)
+    assert single == [(30, 40, "converting, seconds")]

@@ -27,13 +27,34 @@ def printed(monkeypatch):
     return text
 
 
-def test_learning_progress_prints_the_time_left_once_where_no_terminal_is(clock, printed):
+def test_progress_prints_the_time_left_now_and_then_where_no_terminal_is(clock, printed):
     with console.progress_bars() as add_bar:
-        progress = console.learning_progress(add_bar, advice=" (--steps 0 skips it)")
+        progress = add_bar("reading")
+        learning = console.learning_progress(add_bar, advice=" (--steps 0 skips it)")
+        for done in range(10):
+            clock[0] = 1.0 * done
+            progress(done, 1000, "reading, seconds")
         for done in range(1, 101):
-            clock[0] = 2.0 * done
-            progress(done, 100, "speaker loss 0.50, content loss 0.10")
-    assert printed.getvalue() == "fine-tuning: 100 steps, about 3 min left (--steps 0 skips it)\n"
+            clock[0] = 8 + 2.0 * done
+            learning(done, 100, "loss 0.50")
+        for done in range(1, 101):
+            clock[0] = 300 + done
+            progress(done, None, "writing")
+    assert printed.getvalue().splitlines() == [
+        "reading, seconds: 5 of 1000, about 17 min left",
+        "fine-tuning (loss 0.50): 29 of 100, about 2 min left (--steps 0 skips it)",
+        "fine-tuning (loss 0.50): 59 of 100, about 82 s left (--steps 0 skips it)",
+        "fine-tuning (loss 0.50): 89 of 100, about 22 s left (--steps 0 skips it)",
+    ]
+
+
+def test_progress_prints_nothing_where_it_is_not_to_be_shown(clock, printed):
+    with console.progress_bars(shown=False) as add_bar:
+        progress = add_bar("reading")
+        for done in range(100):
+            clock[0] = 1.0 * done
+            progress(done, 1000, "reading, seconds")
+    assert printed.getvalue() == ""
 
 
 def test_learning_progress_prints_nothing_where_it_is_short(clock, printed):
@@ -52,7 +73,7 @@ def test_learning_progress_shows_step_and_losses_on_a_terminal(monkeypatch):
         progress = console.learning_progress(add_bar)
         for done in range(1, 4):
             progress(done, 4, "speaker loss 0.50, content loss 0.10")
-    assert "fine-tuning: speaker loss 0.50, content loss 0.10" in text.getvalue()
+    assert "fine-tuning (speaker loss 0.50, content loss 0.10)" in text.getvalue()
     assert "3/4" in text.getvalue()
     assert "steps" not in text.getvalue()
 

@@ -13,8 +13,8 @@ class Recorder:
     def __init__(self):
         self.learned = []
 
-    def learn(self, converter, recordings, name, sources):
-        self.learned.append((name, recordings, sources))
+    def learn(self, converter, recordings, name, sources, **_options):
+        self.learned.append((name, list(recordings), sources))
         return name
 
     def convert_file(self, source, voice, output, **_options):

@@ -96,8 +96,12 @@ def test_codes_of_long_recordings_are_those_of_their_pieces(tmp_path, monkeypatc
     mel = codes.decode(model, whole)
     assert whole.frames == mel.shape[1] == -(-len(samples) // 256)
     monkeypatch.setattr(chunks, "PIECE_FRAMES", 256)
-    pieces = codes.encode_recording(model, tmp_path / "a.wav")
+    reports = []
+    pieces = codes.encode_recording(model, tmp_path / "a.wav", progress=lambda *report: reports.append(report))
+    assert reports == [(second, 9, "encoding, seconds") for second in (0, 2, 5, 8)]
     assert pieces.frames == whole.frames
     np.testing.assert_allclose(pieces.values, whole.values, atol=1e-3)
-    assert len(list(codes.decode_pieces(model, pieces))) == 2
+    reports.clear()
+    assert len(list(codes.decode_pieces(model, pieces, progress=lambda *report: reports.append(report)))) == 2
+    assert reports == [(second, 9, "decoding, seconds") for second in (0, 2, 5, 8)]
     torch.testing.assert_close(codes.decode(model, whole), mel, atol=1e-3, rtol=0)

@@ -140,7 +140,13 @@ def test_convert_file_is_convert_of_its_samples(small, target, monkeypatch, tmp_
     long = speak("aisoeufa uio eisauo", f0=120, seconds=6.0, seed=3)[:samples]
     sf.write(tmp_path / "long.wav", long, RATE, subtype="FLOAT")
     voice = small.voice([target])
-    small.convert_file(tmp_path / "long.wav", voice, tmp_path / "out.wav")
+    reports = []
+    small.convert_file(
+        tmp_path / "long.wav", voice, tmp_path / "out.wav", progress=lambda *report: reports.append(report)
+    )
+    passes = ["analyzing"] + (["converting"] if samples > 128 * 256 else [])
+    assert [description for done, _, description in reports if done == 0] == [f"{name}, seconds" for name in passes]
+    assert {total for _, total, _ in reports} == {round(len(long) / RATE)}
     expected, _ = small.convert(long, voice)
     assert expected.shape == long.shape
     np.testing.assert_allclose(sf.read(tmp_path / "out.wav")[0], expected, atol=1e-3)

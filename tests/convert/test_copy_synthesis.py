@@ -7,7 +7,7 @@ from tests.synthetic import RATE, speak
 from vcvae.convert import chunks
 from vcvae.convert.copy_synthesis import mel_file_pieces, vocode
 from vcvae.errors import VcvaeError
-from vcvae.features.mel import MelSpectrogram
+from vcvae.features.mel import MelConfig, MelSpectrogram
 from vcvae.vocoder import GriffinLim, HiFiGAN, HiFiGANConfig, load_vocoder
 
 
@@ -59,7 +59,7 @@ def test_mel_file_pieces_refuses_what_is_no_mel(tmp_path, array, message):
     else:
         np.save(tmp_path / "a.npy", array)
     with pytest.raises(VcvaeError, match=f"a.npy: .*{message}"):
-        list(mel_file_pieces(tmp_path / "a.npy", 80))
+        list(mel_file_pieces(tmp_path / "a.npy", MelConfig()))
 
 
 @pytest.mark.slow

@@ -144,6 +144,18 @@ def test_references_of_a_very_long_target_are_its_first_minutes(encoder, target,
     assert "a.wav: the first" in caplog.text
 
 
+def test_voice_reports_what_is_read_and_encoded(encoder, target, monkeypatch, tmp_path):
+    monkeypatch.setattr(chunks, "PIECE_FRAMES", 64)
+    sf.write(tmp_path / "a.wav", np.tile(target, 2), RATE)
+    reports = []
+    encoder.voice([tmp_path / "a.wav"], progress=lambda *report: reports.append(report))
+    seconds = round(2 * len(target) / RATE)
+    assert reports[0] == (0, seconds, "reading, seconds")
+    pieces = len(encoder.load_references([tmp_path / "a.wav"]))
+    assert reports[1:] == [(i, pieces, "encoding the target") for i in range(pieces)]
+    assert pieces > 1
+
+
 def test_voice_says_where_there_is_little_speech_and_refuses_less(encoder, caplog):
     speech = speak("aisoeufaisoeufa", seconds=3.0)
     for seconds in (0.05, 0.25):

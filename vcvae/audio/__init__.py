@@ -6,7 +6,7 @@ file is left behind.
 
 from vcvae.audio.folders import AUDIO_ENDINGS, find, find_readable
 from vcvae.audio.opening import check_input, is_pointer
-from vcvae.audio.reading import blocks, from_array, read
+from vcvae.audio.reading import blocks, duration, from_array, read
 from vcvae.audio.writing import OUTPUT_FORMATS, Writer, check_output, write, write_pieces
 
 __all__ = [
@@ -16,6 +16,7 @@ __all__ = [
     "blocks",
     "check_input",
     "check_output",
+    "duration",
     "find",
     "find_readable",
     "from_array",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from vcvae.audio.opening import open_audio
@@ -50,8 +51,10 @@ def find(folder: str | Path) -> list[Path]:
     return files
 
 
-def find_readable(path: str | Path) -> tuple[list[Path], list[tuple[Path, str]]]:
-    """The audio files of a folder that can be opened, and the others, each with the reason; or the one file named.
+def find_readable(path: str | Path, leave_out: Callable[[Path, str], None]) -> Iterator[Path]:
+    """The audio files of a folder that can be opened; or the one file named. Each is opened when it is asked for.
+
+    `leave_out` is called with each other one, and the reason.
 
     Raises:
         VcvaeError: as `find`; or the file, or none of the folder's files, can be opened.
@@ -61,16 +64,17 @@ def find_readable(path: str | Path) -> tuple[list[Path], list[tuple[Path, str]]]
         files = find(path) if path.is_dir() else [path]
     if files == [path]:
         open_audio(path).close()
-        return files, []
-    readable, left_out = [], []
+        yield path
+        return
+    first, found = "", False
     for file in files:
         try:
             open_audio(file).close()
-            readable.append(file)
         except VcvaeError as error:
-            left_out.append((file, str(error).removeprefix(f"{file}: ")))
-    if not readable:
-        raise VcvaeError(
-            f"{path}: none of its {len(files)} audio files can be read; {left_out[0][0]}: {left_out[0][1]}"
-        )
-    return readable, left_out
+            first = first or str(error)
+            leave_out(file, str(error).removeprefix(f"{file}: "))
+            continue
+        found = True
+        yield file
+    if not found:
+        raise VcvaeError(f"{path}: none of its {len(files)} audio files can be read; {first}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import functools
+import math
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -38,11 +39,13 @@ class AudioFile(soundfile.SoundFile):
     def seekable(self) -> bool:
         return False
 
-    def chunks(self) -> Iterator[np.ndarray]:
-        """(frames, channels) float32, until the end."""
+    def chunks(self, max_seconds: float = math.inf) -> Iterator[np.ndarray]:
+        """(frames, channels) float32, until the end, or until there are `max_seconds`."""
+        size, left = CHUNK // self.channels, max_seconds * self.samplerate
         try:
-            while len(chunk := self.read(CHUNK // self.channels, dtype="float32", always_2d=True)):
+            while left > 0 and len(chunk := self.read(math.ceil(min(size, left)), dtype="float32", always_2d=True)):
                 yield chunk
+                left -= len(chunk)
         except soundfile.SoundFileError as error:
             fault = f"damaged or cut short ({error.error_string.rstrip('.')})"
             raise VcvaeError(f"{self.path}: {fault}; copy or download it again.") from None

@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike
 from vcvae.arrays import as_samples, checked_rate
 from vcvae.audio.opening import open_audio
 from vcvae.errors import VcvaeError
+from vcvae.progress import Progress, no_progress
 
 SILENCE = -80.0  # dB of full scale; a file with a lower peak is silent
 TRIM = 40.0  # dB below the loudest 10 ms; quieter audio at either end is trimmed, except for...
@@ -38,6 +39,7 @@ def read(
     min_samples: int = 1,
     max_seconds: float = math.inf,
     max_clipped: float = 1.0,
+    progress: Progress = no_progress,
 ) -> np.ndarray:
     """The audio of a file, (samples,) float32, mixed down to mono and resampled to `sample_rate` Hz.
 
@@ -49,18 +51,13 @@ def read(
         min_samples: smallest length, at `sample_rate`.
         max_seconds: what follows after these is not read.
         max_clipped: largest share of samples at full scale.
+        progress: called with the seconds that are read.
 
     Raises:
         VcvaeError: a file that is missing, unreadable, empty, no audio, damaged, silent, clipped, too short or NaN.
     """
-    chunks, seconds = [], 0.0
-    for chunk in _decode(path, sample_rate, max_clipped):
-        chunks.append(chunk)
-        seconds += len(chunk) / sample_rate
-        if seconds > max_seconds:
-            _warn_once(f"{path}: the first {max_seconds / 60:.3g} minutes are used.")
-            break
-    samples = np.concatenate(chunks)[: round(min(max_seconds, seconds) * sample_rate)]
+    chunks = _decode(path, sample_rate, max_clipped=max_clipped, max_seconds=max_seconds, progress=progress)
+    samples = np.concatenate(list(chunks))
     if trim:
         samples = _trimmed(samples, sample_rate)
     if len(samples) < min_samples:
@@ -85,7 +82,9 @@ def from_array(samples: ArrayLike, rate: float, sample_rate: int, *, trim: bool 
     return _trimmed(samples, sample_rate) if trim else samples
 
 
-def blocks(path: str | Path, sample_rate: int, seconds: float) -> Iterator[np.ndarray]:
+def blocks(
+    path: str | Path, sample_rate: int, seconds: float, *, max_seconds: float = math.inf
+) -> Iterator[np.ndarray]:
     """The samples that `read` gives, in blocks of `seconds` (the last may be shorter) and in bounded memory.
 
     Raises:
@@ -93,7 +92,7 @@ def blocks(path: str | Path, sample_rate: int, seconds: float) -> Iterator[np.nd
     """
     size = max(1, round(seconds * sample_rate))
     waiting = np.empty(0, np.float32)
-    for samples in _decode(path, sample_rate):
+    for samples in _decode(path, sample_rate, max_seconds=max_seconds):
         waiting = np.concatenate([waiting, samples])
         while len(waiting) >= size:
             yield waiting[:size]
@@ -102,13 +101,32 @@ def blocks(path: str | Path, sample_rate: int, seconds: float) -> Iterator[np.nd
         yield waiting
 
 
-def _decode(path: str | Path, sample_rate: int, max_clipped: float = 1.0) -> Iterator[np.ndarray]:
-    """Chunks (samples,) of the file, checked, mono and at `sample_rate`."""
-    gain = _gain(path)
+def duration(path: str | Path) -> float:
+    """The seconds that a file says to hold; infinite where it does not say.
+
+    Raises:
+        VcvaeError: it cannot be opened.
+    """
+    with open_audio(path) as file:
+        return math.inf if file.frames == _UNKNOWN else file.frames / file.samplerate
+
+
+def _decode(
+    path: str | Path,
+    sample_rate: int,
+    *,
+    max_clipped: float = 1.0,
+    max_seconds: float = math.inf,
+    progress: Progress = no_progress,
+) -> Iterator[np.ndarray]:
+    """Chunks (samples,) of the file, or of its first `max_seconds`, checked, mono and at `sample_rate`."""
+    gain = _gain(path, max_seconds)
     frames, clipped, lowest, highest = 0, 0, np.inf, -np.inf
     with open_audio(path) as file:
         resampler = soxr.ResampleStream(file.samplerate, sample_rate, 1, quality="VHQ")
-        for chunk in file.chunks():
+        total = None if file.frames == _UNKNOWN else round(min(file.frames / file.samplerate, max_seconds))
+        for chunk in file.chunks(max_seconds):
+            progress(frames // file.samplerate, total, "reading, seconds")
             chunk *= gain
             samples = chunk.mean(axis=1)
             frames += len(samples)
@@ -117,24 +135,28 @@ def _decode(path: str | Path, sample_rate: int, max_clipped: float = 1.0) -> Ite
             yield resampler.resample_chunk(samples)
         if frames == 0:
             raise VcvaeError(f"{path}: holds no samples; copy or record it again.")
+        is_part = frames < file.frames and frames >= max_seconds * file.samplerate
+        part = f" in its first {max_seconds / 60:.3g} minutes, which are used" if is_part else ""
         channels = f" when its {file.channels} channels are mixed" if file.channels > 1 else ""
         if (highest - lowest) / 2 < 10 ** (SILENCE / 20):
-            raise VcvaeError(f"{path}: silent{channels} (below {SILENCE:.0f} dB); give one with a voice.")
+            raise VcvaeError(f"{path}: silent{channels}{part} (below {SILENCE:.0f} dB); give one with a voice.")
         if clipped > max_clipped * frames:
             raise VcvaeError(f"{path}: clipped, as {clipped / frames:.1%} of it is at full scale; record it lower.")
         if channels:
             _warn_once(f"{path}: its {file.channels} channels are mixed down to one.")
         cut_short = _CUT_SHORT.search(file.extra_info)
-        if frames < file.frames != _UNKNOWN or (cut_short and int(cut_short[1] or 0) < _STREAMED):
+        if is_part:
+            _warn_once(f"{path}: the first {max_seconds / 60:.3g} minutes are used.")
+        elif frames < file.frames != _UNKNOWN or (cut_short and int(cut_short[1] or 0) < _STREAMED):
             _warn_once(f"{path}: damaged or cut short; {frames / file.samplerate:.2f} s of it can be read.")
         yield resampler.resample_chunk(np.empty(0, np.float32), last=True)
 
 
-def _gain(path: str | Path) -> np.float32:
+def _gain(path: str | Path, max_seconds: float) -> np.float32:
     """The factor that scales the peak of a floating-point file down to 1; other formats cannot exceed it by much."""
     peak = np.float32(1)
     with open_audio(path) as file:
-        for chunk in file.chunks() if file.subtype in ("FLOAT", "DOUBLE") else ():
+        for chunk in file.chunks(max_seconds) if file.subtype in ("FLOAT", "DOUBLE") else ():
             if not np.isfinite(chunk).all():
                 raise VcvaeError(f"{path}: holds NaN or infinite samples; export it again.")
             peak = max(peak, np.abs(chunk).max())
@@ -145,7 +167,10 @@ def _gain(path: str | Path) -> np.float32:
 
 def _trimmed(samples: np.ndarray, sample_rate: int) -> np.ndarray:
     frame, margin = sample_rate // 100, round(MARGIN * sample_rate)
-    frames = np.pad(samples, (0, -len(samples) % frame), mode="edge").reshape(-1, frame)
-    levels = frames.std(axis=1)  # about the mean, so that a DC offset does not count
-    loud = np.flatnonzero(levels >= levels.max() * 10 ** (-TRIM / 20))
+    whole = len(samples) // frame * frame
+    last = np.pad(samples[whole:], (0, -len(samples) % frame), mode="edge") if whole < len(samples) else samples[:0]
+    # A minute at a time, since NumPy copies what it takes the standard deviation of.
+    stretches = [samples[start : min(start + 6000 * frame, whole)] for start in range(0, whole, 6000 * frame)]
+    levels = np.concatenate([stretch.reshape(-1, frame).std(axis=1) for stretch in [*stretches, last]])
+    loud = np.flatnonzero(levels >= levels.max() * 10 ** (-TRIM / 20))  # a DC offset does not count
     return samples[max(0, loud[0] * frame - margin) : (loud[-1] + 1) * frame + margin]

@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from vcvae.cli.batch import Batch, Job, read_batch
-from vcvae.cli.console import err, progress_bars
+from vcvae.cli.console import err, progress_bar, progress_bars
 from vcvae.cli.options import (
     Device,
     Force,
@@ -25,6 +25,7 @@ from vcvae.cli.options import (
     vocoder_seed,
 )
 from vcvae.errors import VcvaeError, check_absent, replacing
+from vcvae.progress import Progress
 from vcvae.tables import read_lines
 
 TABLE = ("recording", "speaker", "seed", "output")  # columns of the table of who became what
@@ -79,7 +80,8 @@ def anonymize(
     from vcvae.convert.anonymize import Anonymizer, read_key
 
     secret = read_key(key) if key else None
-    batch = read_batch(source, output, "anonymous")
+    with progress_bar("finding files"):
+        batch = read_batch(source, output, "anonymous")
     jobs = list(batch.jobs)
     speaker_of = _read_speakers(speakers, source, jobs) if speakers else _find_speakers(source, jobs)
     name_of = speaker_of if by is By.speaker else {job.source: _below(source, job.source).as_posix() for job in jobs}
@@ -88,7 +90,8 @@ def anonymize(
     for option, path in (("--table", table), ("--key", key)):
         if path and not batch.single and path.resolve().is_relative_to(folder.resolve()):
             raise VcvaeError(f"{option} {path}: lies within {folder}, and would be passed on with it; move it.")
-    batch.check_output(force)
+    with progress_bar("checking files") as progress:
+        batch.check_output(force, progress)
     _check_resumption(batch, folder, by, secret, table)
     if table:
         check_absent(table, force or batch.finished > 0)
@@ -98,7 +101,7 @@ def anonymize(
     from vcvae.convert.converter import Converter
 
     with progress_bars() as add_bar:
-        progress = add_bar("loading")
+        progress, part = add_bar("loading"), add_bar("")
         converter = Converter.from_pretrained(model, vocoder=vocoder, device=device, seed=seed)
         anonymizer = Anonymizer(converter, key=secret, apart=by is By.speaker)
         if by is By.speaker and batch.jobs:  # all, in one order: so each is drawn again when the command goes on
@@ -107,11 +110,11 @@ def anonymize(
                 with suppress(VcvaeError):  # each recording of that speaker fails with it
                     anonymizer.voice(name, recordings[name])
 
-        def anonymize_one(job: Job) -> None:
+        def anonymize_one(job: Job, progress: Progress) -> None:
             name = name_of[job.source]
-            anonymizer.convert_file(job.source, name, recordings[name], job.output, force=force)
+            anonymizer.convert_file(job.source, name, recordings[name], job.output, force=force, progress=progress)
 
-        failures = batch.run(anonymize_one, progress)
+        failures = batch.run(anonymize_one, progress, part)
     if table:
         rows = [
             (_below(source, job.source), speaker_of[job.source], anonymizer.seeds.get(name_of[job.source]), job.output)

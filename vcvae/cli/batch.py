@@ -15,12 +15,15 @@ import typer
 from vcvae.cli.console import MAX_LISTED, err, say, say_written, show_table
 from vcvae.defaults import STDIN, STDOUT, VOICE_SUFFIX
 from vcvae.errors import VcvaeError, check_exists, check_file, check_folder, disk_errors, remove_unfinished
+from vcvae.progress import no_progress
 from vcvae.tables import read_lines
 
 if TYPE_CHECKING:
     from vcvae.cli.processes import Processes
     from vcvae.progress import Progress
 
+CHECKED_AT_ONCE = 100  # files, before the next report
+LONG_RECORDING = 60  # seconds, from which one of several recordings has a bar of its own
 PAIR = "source, target[;target…] and output with tabs between"
 
 
@@ -46,18 +49,15 @@ class Failures:
         if self.count <= MAX_LISTED:
             self.first.append((str(what), str(why).removeprefix(f"{what}: ")))
 
-    def find_readable(self, path: Path) -> list[Path]:
-        """The recording, or the recordings of a folder that can be opened; the others are added here.
+    def find_readable(self, path: Path) -> Iterator[Path]:
+        """The recording, or the recordings of a folder that can be opened, one by one; the others are added here.
 
         Raises:
             VcvaeError: none can.
         """
         from vcvae import audio
 
-        readable, others = audio.find_readable(path)
-        for file, why in others:
-            self.add(file, why)
-        return readable
+        return audio.find_readable(path, self.add)
 
     @classmethod
     def join(cls, parts: Sequence[Failures]) -> Failures:
@@ -86,7 +86,7 @@ class Batch:
         self.total = len(self.jobs)
         self.finished = 0
 
-    def check_output(self, force: bool) -> None:
+    def check_output(self, force: bool, progress: Progress = no_progress) -> None:
         """Before anything is loaded, set aside the jobs whose source, target or output cannot be: they have failed.
 
         So are those of several whose output is there already, without `force`: they are done.
@@ -95,7 +95,9 @@ class Batch:
             VcvaeError: the single job is one of them.
         """
         usable = []
-        for job in self.jobs:
+        for number, job in enumerate(self.jobs):
+            if number % CHECKED_AT_ONCE == 0:
+                progress(number, len(self.jobs), "checking files")
             try:
                 if not (self.single or force) and job.output.is_file():
                     self.finished += 1
@@ -136,16 +138,26 @@ class Batch:
         if not processes.is_first:
             self.failures = Failures()  # so far, the first process has them
 
-    def run(self, work: Callable[[Job], None], progress: Progress) -> Failures:
+    def run(self, work: Callable[[Job, Progress], None], progress: Progress, part: Progress = no_progress) -> Failures:
         """Do `work` for each job → all that failed, and why; the others are done.
+
+        Args:
+            work: makes the job's file, and reports how far it is.
+            progress: called with the number of the job; for a single one, by `work`.
+            part: called by `work` of one of several jobs, where it is a long one.
 
         Raises:
             VcvaeError: the single job failed.
         """
         if self.single:
             for job in self.jobs:  # none, where another process does it
-                work(job)
+                work(job, progress)
             return self.failures
+
+        def report_long(done: int, total: int | None, description: str) -> None:
+            if total is None or total >= LONG_RECORDING:
+                part(done, total, description)
+
         for folder in {job.output.parent for job in self.jobs}:
             remove_unfinished(folder)
         for number, job in enumerate(self.jobs):
@@ -153,9 +165,10 @@ class Batch:
             try:
                 with disk_errors(job.output.parent, "made"):
                     job.output.parent.mkdir(parents=True, exist_ok=True)
-                work(job)
+                work(job, report_long)
             except VcvaeError as error:
                 self.failures.add(job.source, error)
+            part(0, 0, "")  # no bar
         return self.failures
 
     def report(self, failures: Failures, done: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import os
 import re
 import sys
@@ -16,6 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from vcvae.defaults import STDOUT
+from vcvae.progress import no_progress
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -25,7 +27,7 @@ if TYPE_CHECKING:
 MAX_LISTED = 20  # rows of a table of failures; the others are counted
 MAX_SENTENCE = 1000  # characters of a message
 UNFOLDED = 1000  # columns where there is no terminal: lines are not folded, so that they can be searched
-ANNOUNCE_AFTER = 5.0  # seconds of fine-tuning from which the rest is estimated, where no bar can be shown
+ANNOUNCE_AFTER, ANNOUNCE_EVERY = 5.0, 60.0  # seconds of work after which what is left is printed, without a terminal
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # all but tab and line feed
 
 
@@ -98,10 +100,11 @@ def show_table(title: str, columns: tuple[str, ...], rows: Iterable[tuple]) -> N
 
 
 @contextmanager
-def progress_bars(*, shown: bool = True) -> Iterator[Callable[[str], Progress]]:
-    """A function that adds a bar with a description, and gives the callback that moves it.
+def progress_bars(*, shown: bool = True) -> Iterator[Callable[..., Progress]]:
+    """A function that adds a bar with a description, and gives the callback that moves it; "" is for one to come later.
 
-    Bars are on a terminal only, and if they are to be `shown`. A bar without a total only shows that work goes on.
+    Bars are on a terminal only; elsewhere, a line is printed now and then with the time left. Neither is where they are
+    not to be `shown`. A bar without a total only shows that work goes on.
     """
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
     from rich.progress import Progress as Bars
@@ -110,16 +113,44 @@ def progress_bars(*, shown: bool = True) -> Iterator[Callable[[str], Progress]]:
     with Bars(
         *columns, console=err, transient=True, redirect_stdout=False, disable=not (shown and err.is_terminal)
     ) as bars:
+        last = [-math.inf]  # when a line was printed, of any bar
 
-        def add_bar(description: str) -> Progress:
-            task = bars.add_task(description, total=None)
+        def add_bar(description: str, advice: str = "") -> Progress:
+            task = bars.add_task(description, total=None, visible=bool(description))
+            announce = _announcer(last, advice) if shown and not err.is_terminal else no_progress
 
             def update(done: int, total: int | None, description: str) -> None:
                 bars.update(task, completed=done, total=total, description=description, visible=done != total)
+                announce(done, total, description)
 
             return update
 
         yield add_bar
+
+
+def _announcer(last: list[float], advice: str) -> Progress:
+    """A callback that prints a line with the time left, at most every `ANNOUNCE_EVERY` seconds.
+
+    Args:
+        last: when one was printed, by this or another callback.
+        advice: stands at the end of each line.
+    """
+    start, first_done, last_done, last_total = 0.0, 0, math.inf, None
+
+    def announce(done: int, total: int | None, description: str) -> None:
+        nonlocal start, first_done, last_done, last_total
+        now = time.monotonic()
+        if done < last_done or total != last_total:  # other work begins
+            start, first_done = now, done
+        last_done, last_total = done, total
+        elapsed = now - start
+        is_due = elapsed >= ANNOUNCE_AFTER and now - last[0] >= ANNOUNCE_EVERY
+        if is_due and total is not None and first_done < done < total:
+            last[0] = now
+            left = _duration(elapsed / (done - first_done) * (total - done))
+            err.print(f"{printable(description)}: {done} of {total}, about {left} left{advice}", soft_wrap=True)
+
+    return announce
 
 
 @contextmanager
@@ -129,29 +160,14 @@ def progress_bar(description: str) -> Iterator[Progress]:
         yield add_bar(description)
 
 
-def learning_progress(add_bar: Callable[[str], Progress], *, shown: bool = True, advice: str = "") -> Progress:
-    """A callback that adds a bar when fine-tuning begins; without a terminal, it prints one line with the time left.
-
-    Args:
-        shown: whether it prints that line.
-        advice: stands at the end of that line.
-    """
+def learning_progress(add_bar: Callable[..., Progress], *, advice: str = "") -> Progress:
+    """A callback that adds a bar when fine-tuning begins; `advice` stands at the end of a line that is printed."""
     bar = None
-    start, first_done = 0.0, 0
-    announced = err.is_terminal or not shown
 
     def update(done: int, total: int | None, description: str) -> None:
-        nonlocal bar, start, first_done, announced
-        if bar is None:
-            bar = add_bar("fine-tuning")
-            start, first_done = time.monotonic(), done
-        bar(done, total, f"fine-tuning: {description}")
-        elapsed = time.monotonic() - start
-        if announced or elapsed < ANNOUNCE_AFTER or total is None or done == total:
-            return
-        announced = True
-        left = _duration(elapsed / (done - first_done) * (total - done))
-        err.print(f"fine-tuning: {total} steps, about {left} left{advice}")
+        nonlocal bar
+        bar = bar or add_bar("fine-tuning", advice)
+        bar(done, total, f"fine-tuning ({description})")
 
     return update
 

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from vcvae.cli.batch import Batch, Failures, Job, name_of, read_batch, read_pairs
-from vcvae.cli.console import learning_progress, progress_bars
+from vcvae.cli.console import learning_progress, progress_bar, progress_bars
 from vcvae.cli.options import (
     Device,
     Force,
@@ -25,6 +25,7 @@ from vcvae.cli.options import (
     vocoder_seed,
 )
 from vcvae.errors import VcvaeError
+from vcvae.progress import Progress
 
 
 def convert(
@@ -81,8 +82,9 @@ def convert(
 
     def read() -> Batch:
         name = name_of(target[0]) if target else Path(model or "").name
-        batch = read_pairs(pairs) if pairs else read_batch(source, output, f"to-{name}", target)
-        batch.check_output(force)
+        with progress_bar("finding files") as progress:
+            batch = read_pairs(pairs) if pairs else read_batch(source, output, f"to-{name}", target)
+            batch.check_output(force, progress)
         return batch
 
     with Processes(device) as processes:
@@ -92,7 +94,7 @@ def convert(
             from vcvae.cli.targets import Learning, load_converter
 
             with progress_bars(shown=processes.is_first) as add_bar:
-                progress = add_bar("converting")
+                progress, part = add_bar("converting"), add_bar("")
                 learning = None
                 if learns:
                     learning = Learning(
@@ -101,7 +103,7 @@ def convert(
                         use_cache=not no_cache,
                         announce=batch.single,
                         left_out=batch.left_out,
-                        progress=learning_progress(add_bar, shown=processes.is_first, advice=" (--quick skips it)"),
+                        progress=learning_progress(add_bar, advice=" (--quick skips it)"),
                     )
                 converter = load_converter(
                     model,
@@ -113,10 +115,10 @@ def convert(
                     left_out=batch.left_out,
                 )
 
-                def convert_one(job: Job) -> None:
-                    converter.convert_file(job, pitch_shift=pitch_shift, force=force)
+                def convert_one(job: Job, progress: Progress) -> None:
+                    converter.convert_file(job, pitch_shift=pitch_shift, force=force, progress=progress)
 
-                batch.run(convert_one, progress)
+                batch.run(convert_one, progress, part)
         failures = Failures.join(processes.gather(batch.failures))
         batch.left_out = Failures.join(processes.gather(batch.left_out))
     if processes.is_first:

@@ -99,8 +99,9 @@ def _load_stream(targets: list[Path], model: str | None, device: str, quick: boo
         if not quick:
             bar = learning_progress(add_bar, advice=" (--quick skips it)")
             learning = Learning(announce=True, left_out=left_out, progress=bar)
+        progress = add_bar("loading")
         converter = Converter.from_pretrained(model, device=device)
-        voice = ToTargets(converter, [], learning, left_out).take_voice(tuple(targets))
+        voice = ToTargets(converter, [], learning, left_out).take_voice(tuple(targets), progress)
     left_out.show("left out", ("recording of the target", "why"))
     # A step's matrices are small: a second thread gains nothing, and waits wherever another program has its core.
     torch.set_num_threads(1)

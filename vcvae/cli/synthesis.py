@@ -26,6 +26,7 @@ from vcvae.cli.options import (
 )
 from vcvae.defaults import CODE_BITS
 from vcvae.errors import VcvaeError, check_absent
+from vcvae.progress import Progress
 
 
 class Kind(str, Enum):
@@ -52,22 +53,23 @@ def vocode(
 ) -> None:
     """Copy synthesis: compute the mel of SOURCE and synthesize it, to test the vocoder alone."""
     seed = vocoder_seed(seed, vocoder)
-    batch = read_batch(source, output, "copy")
-    batch.check_output(force)
+    with progress_bar("finding files") as progress:
+        batch = read_batch(source, output, "copy")
+        batch.check_output(force, progress)
     from vcvae import audio
     from vcvae.convert.copy_synthesis import vocode_pieces
     from vcvae.environment import find_device
     from vcvae.vocoder import load_vocoder
 
     with progress_bars() as add_bar:
-        progress = add_bar("vocoding")
+        progress, part = add_bar("vocoding"), add_bar("")
         loaded = load_vocoder(vocoder, seed=seed).to(find_device(device)).eval()
 
-        def vocode_one(job: Job) -> None:
+        def vocode_one(job: Job, progress: Progress) -> None:
             rate = loaded.mel_config.sample_rate
-            audio.write_pieces(job.output, vocode_pieces(job.source, loaded), rate, force=force)
+            audio.write_pieces(job.output, vocode_pieces(job.source, loaded, progress=progress), rate, force=force)
 
-        failures = batch.run(vocode_one, progress)
+        failures = batch.run(vocode_one, progress, part)
     batch.report(failures, "vocoded")
 
 
@@ -107,12 +109,13 @@ def _write_array(kind: Kind, source: Path, output: Path, model: str | None, devi
     from vcvae.array_files import write_npy
     from vcvae.convert.encoder import Encoder
 
-    with progress_bar("encoding"):
+    with progress_bar("encoding") as progress:
         encoder = Encoder.from_pretrained(model, device=device)
         if kind is Kind.speaker:
-            pieces = iter([encoder.speaker(source)])
+            pieces = iter([encoder.speaker(source, progress=progress)])
         else:
-            pieces = encoder.content_pieces(source) if kind is Kind.content else encoder.mel_pieces(source)
+            encode_pieces = encoder.content_pieces if kind is Kind.content else encoder.mel_pieces
+            pieces = encode_pieces(source, progress=progress)
         shape = write_npy(output, pieces)
     say(f"{output}: float32 {shape}")
 
@@ -122,10 +125,11 @@ def _write_code(source: Path, output: Path, bits: int, model: str | None, force:
     from vcvae.models import load_autoencoder
 
     codec.check_output(output, bits, force)
-    with progress_bar("encoding"):
+    with progress_bar("encoding") as progress:
         encoder = load_autoencoder(model)
-        code = codec.encode_recording(encoder, source)
-    codec.write(output, code, bits=bits, force=force)
+        code = codec.encode_recording(encoder, source, progress=progress)
+        progress(0, None, "writing")
+        codec.write(output, code, bits=bits, force=force)
     rate = codec.bits_per_second(code, bits, encoder.config.mel.frame_rate) / 1000
     say(f"{output}: {code.values.shape[0]} × {code.values.shape[1]} values of {bits} bits, {rate:.2f} kbit/s")
 
@@ -153,10 +157,10 @@ def decode(
     from vcvae.vocoder import load_vocoder
 
     audio.check_output(output, force)
-    with progress_bar("decoding"):
+    with progress_bar("decoding") as progress:
         decoder = load_autoencoder(model)
         config = decoder.config.mel
-        mels = codec.decode_pieces(decoder, codec.read(source))
+        mels = codec.decode_pieces(decoder, codec.read(source), progress=progress)
         loaded = load_vocoder(vocoder, config, seed=seed).for_predicted_mels().eval()
         audio.write_pieces(output, synthesize_pieces(loaded, mels), config.sample_rate, force=force)
     say_written(output)
@@ -176,22 +180,23 @@ def denoise(
 ) -> None:
     """Remove noise and reverberation from SOURCE by a denoising auto-encoder."""
     seed = vocoder_seed(seed, vocoder)
-    batch = read_batch(source, output, "clean")
-    batch.check_output(force)
+    with progress_bar("finding files") as progress:
+        batch = read_batch(source, output, "clean")
+        batch.check_output(force, progress)
     from vcvae import audio
     from vcvae.convert.copy_synthesis import denoise_pieces
     from vcvae.models import load_autoencoder
     from vcvae.vocoder import load_vocoder
 
     with progress_bars() as add_bar:
-        progress = add_bar("denoising")
+        progress, part = add_bar("denoising"), add_bar("")
         denoiser = load_autoencoder(model, denoising=True)
         config = denoiser.config.mel
         loaded = load_vocoder(vocoder, config, seed=seed).for_predicted_mels().eval()
 
-        def denoise_one(job: Job) -> None:
-            clean = denoise_pieces(job.source, denoiser, loaded)
+        def denoise_one(job: Job, progress: Progress) -> None:
+            clean = denoise_pieces(job.source, denoiser, loaded, progress=progress)
             audio.write_pieces(job.output, clean, config.sample_rate, force=force)
 
-        failures = batch.run(denoise_one, progress)
+        failures = batch.run(denoise_one, progress, part)
     batch.report(failures, "denoised")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -10,21 +10,22 @@ from vcvae.cli.batch import Failures, Job, name_of
 from vcvae.cli.console import err
 from vcvae.cli.options import refuse_ignored
 from vcvae.convert.converter import Converter
+from vcvae.convert.encoder import choose_sources
 from vcvae.convert.pair import PairConverter
 from vcvae.convert.voice_cache import VoiceCache
 from vcvae.defaults import STDIN, VOICE_STEPS
 from vcvae.errors import VcvaeError
 from vcvae.models.conversion.voice import Voice, VoiceCard, is_voice
 from vcvae.models.hub import describe
-from vcvae.progress import Progress
+from vcvae.progress import Progress, no_progress
 from vcvae.vocoder import load_vocoder
 
 
 class JobConverter(Protocol):
     """Converts the jobs of a command, one after another."""
 
-    def convert_file(self, job: Job, *, pitch_shift: float, force: bool) -> None:
-        """Convert the job's source, and write its output.
+    def convert_file(self, job: Job, *, pitch_shift: float, force: bool, progress: Progress = no_progress) -> None:
+        """Convert the job's source, and write its output; `progress` is that of a long recording.
 
         Raises:
             VcvaeError: audio that cannot be used, or an output that cannot be written.
@@ -58,13 +59,21 @@ class Learning:
             VcvaeError: there is no recording in `replay`.
         """
         self.steps = steps
-        self.sources = left_out.find_readable(replay) if replay else []
+        self.sources = choose_sources(left_out.find_readable(replay)) if replay else []
         self.cache = VoiceCache() if use_cache else None
         self.announce = announce
         self.progress = progress
 
-    def learn(self, converter: Converter, recordings: Sequence[Path], name: str, sources: Sequence[Path]) -> Voice:
-        """The voice of the recordings, for conversions of `sources`.
+    def learn(
+        self,
+        converter: Converter,
+        recordings: Iterable[Path],
+        name: str,
+        sources: Sequence[Path],
+        *,
+        reading: Progress = no_progress,
+    ) -> Voice:
+        """The voice of the recordings, for conversions of `sources`; `reading` is called before fine-tuning begins.
 
         Raises:
             VcvaeError: a recording that cannot be used.
@@ -83,6 +92,7 @@ class Learning:
             steps=VOICE_STEPS if self.steps is None else self.steps,
             card=card,
             cache=self.cache,
+            reading=reading,
             progress=progress,
         )
         if self.announce and steps and voice.path:
@@ -103,15 +113,17 @@ class ToTargets:
         self._learning = learning
         self._targets: tuple[Path, ...] = ()
 
-    def convert_file(self, job: Job, *, pitch_shift: float, force: bool) -> None:
+    def convert_file(self, job: Job, *, pitch_shift: float, force: bool, progress: Progress = no_progress) -> None:
         if job.targets != self._targets:
             self._targets = ()  # until it has worked
-            self._voice = self.take_voice(job.targets)
+            self._voice = self.take_voice(job.targets, progress)
             self._targets = job.targets
-        self._converter.convert_file(job.source, self._voice, job.output, pitch_shift=pitch_shift, force=force)
+        self._converter.convert_file(
+            job.source, self._voice, job.output, pitch_shift=pitch_shift, force=force, progress=progress
+        )
 
-    def take_voice(self, targets: tuple[Path, ...]) -> Voice:
-        """The voice of a file, or of recordings.
+    def take_voice(self, targets: tuple[Path, ...], progress: Progress = no_progress) -> Voice:
+        """The voice of a file, or of recordings; `progress` is called while they are read.
 
         Raises:
             VcvaeError: a target that cannot be used.
@@ -122,12 +134,13 @@ class ToTargets:
                     f"--target {targets[0]}: a .voice is not combined with others; give one, or recordings."
                 )
             return self._converter.fitted(Voice.load(targets[0]))
-        recordings = [file for target in targets for file in self._left_out.find_readable(target)]
+        recordings = (file for target in targets for file in self._left_out.find_readable(target))
         if self._learning is None:
-            return self._converter.learn(recordings, steps=0, card=VoiceCard(name=name_of(targets[0])))
+            card = VoiceCard(name=name_of(targets[0]))
+            return self._converter.learn(recordings, steps=0, card=card, reading=progress)
         # Standard input can be read only once.
         sources = [job.source for job in self._jobs if job.targets == targets and job.source != STDIN]
-        return self._learning.learn(self._converter, recordings, name_of(targets[0]), sources)
+        return self._learning.learn(self._converter, recordings, name_of(targets[0]), sources, reading=progress)
 
 
 class ToPairTarget:
@@ -136,8 +149,8 @@ class ToPairTarget:
     def __init__(self, converter: PairConverter) -> None:
         self._converter = converter
 
-    def convert_file(self, job: Job, *, pitch_shift: float, force: bool) -> None:
-        self._converter.convert_file(job.source, job.output, pitch_shift=pitch_shift, force=force)
+    def convert_file(self, job: Job, *, pitch_shift: float, force: bool, progress: Progress = no_progress) -> None:
+        self._converter.convert_file(job.source, job.output, pitch_shift=pitch_shift, force=force, progress=progress)
 
 
 def load_converter(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import replace
 from datetime import datetime
+from itertools import tee
 from pathlib import Path
 from typing import Annotated
 
@@ -23,8 +24,8 @@ from vcvae.cli.options import (
     refuse_others,
     source_path,
 )
-from vcvae.defaults import VOICE_DISTANCE, VOICE_STEPS, VOICE_SUFFIX
-from vcvae.errors import VcvaeError, check_absent
+from vcvae.defaults import STDIN, VOICE_DISTANCE, VOICE_STEPS, VOICE_SUFFIX
+from vcvae.errors import VcvaeError, check_absent, check_exists
 
 
 def voice(
@@ -104,25 +105,34 @@ def voice(
     if draw:
         _draw(output, model, device, seed or 0, f0, like, VOICE_DISTANCE if distance is None else distance, texts)
         return
+    from vcvae import audio
     from vcvae.convert.converter import Converter
+    from vcvae.convert.encoder import choose_sources
     from vcvae.convert.similarity import speaker_similarity
     from vcvae.models.conversion.voice import VoiceCard
 
+    for recording in recordings:
+        if recording == STDIN:
+            audio.check_input()
+        else:
+            check_exists(recording)
     left_out = Failures()
-    files = [file for recording in recordings for file in left_out.find_readable(recording)]
-    sources = left_out.find_readable(replay) if replay else []
+    files, again = tee(file for recording in recordings for file in left_out.find_readable(recording))
+    sources = choose_sources(left_out.find_readable(replay)) if replay else []
     card = VoiceCard(name=name or output.stem, consent=consent, note=note, model=model or "")
     with progress_bars() as add_bar:
         progress = add_bar("loading")
         converter = Converter.from_pretrained(model, device=device)
         start = time.monotonic()
         bar = learning_progress(add_bar)
-        learned = converter.learn(files, sources=sources, steps=steps, seed=seed or 0, card=card, progress=bar)
+        learned = converter.learn(
+            files, sources=sources, steps=steps, seed=seed or 0, card=card, reading=progress, progress=bar
+        )
         seconds = time.monotonic() - start
         learned.save(output)
         progress(0, None, "measuring")
         stages = {"in one pass": replace(learned, learned=None)} | ({"learned": learned} if steps else {})
-        similarities = speaker_similarity(converter, stages.values(), files)
+        similarities = speaker_similarity(converter, stages.values(), again)
     size = output.stat().st_size / 1e6
     say(f"{output}: {size:.1f} MB, made from {learned.card.seconds:.1f} s of speech in {seconds:.0f} s")
     measured = [f"{value:.2f} {stage}" for stage, value in zip(stages, similarities, strict=False)]
@@ -157,7 +167,7 @@ def _mix(
             files = left_out.find_readable(path)
             converter = converter or Converter.from_pretrained(model, device=device)
             card = VoiceCard(name=name_of(path), model=model or "")
-            voices.append(converter.learn(files, steps=0, seed=seed or 0, card=card))
+            voices.append(converter.learn(files, steps=0, seed=seed or 0, card=card, reading=progress))
     mixed = Voice.mix([voice.to(find_device("cpu")) for voice in voices], weights)
     mixed = replace(mixed, card=replace(mixed.card, **texts))
     mixed.save(output)
@@ -193,11 +203,15 @@ def _draw(
     from vcvae.models.conversion.voice import Voice, is_voice
 
     with progress_bars() as add_bar:
-        add_bar("drawing")
+        progress = add_bar("drawing")
         converter = Converter.from_pretrained(model, device=device)
         resembled, left_out = None, Failures()
         if like:
-            resembled = Voice.load(like) if is_voice(like) else converter.voice(left_out.find_readable(like))
+            if is_voice(like):
+                resembled = Voice.load(like)
+            else:
+                resembled = converter.voice(left_out.find_readable(like), progress=progress)
+            progress(0, None, "drawing")
         drawn = converter.draw(seed=seed, f0=f0, like=resembled, distance=distance)
     drawn = replace(drawn, card=replace(drawn.card, **{"name": output.stem, "model": model or ""} | texts))
     drawn.save(output)

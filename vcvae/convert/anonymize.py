@@ -18,6 +18,7 @@ from vcvae.convert.encoder import Recording, average_voice
 from vcvae.documents import read_bytes
 from vcvae.errors import VcvaeError
 from vcvae.models.conversion.voice import Voice
+from vcvae.progress import Progress, no_progress
 from vcvae.torch_state import own_torch_state
 
 KEY_BYTES = 32  # of a key that is made here
@@ -107,14 +108,22 @@ class Anonymizer:
         return voice
 
     def convert_file(
-        self, source: str | Path, name: str, recordings: Iterable[Recording], output: str | Path, *, force: bool = False
+        self,
+        source: str | Path,
+        name: str,
+        recordings: Iterable[Recording],
+        output: str | Path,
+        *,
+        force: bool = False,
+        progress: Progress = no_progress,
     ) -> None:
         """A recording in the voice of its name, by `voice`; with more guidance away from the source's own voice.
 
         Raises:
             VcvaeError: no voice was found, a source that cannot be used, or an output that cannot be written.
         """
-        self.converter.convert_file(source, self.voice(name, recordings), output, guidance=GUIDANCE, force=force)
+        voice = self.voice(name, recordings)
+        self.converter.convert_file(source, voice, output, guidance=GUIDANCE, force=force, progress=progress)
 
     def _is_far(self, voice: Voice, source: _Source | None) -> bool:
         """Whether a voice is far from the source's, and apart from those of other names."""

@@ -23,6 +23,7 @@ from vcvae.errors import VcvaeError, check_absent, replacing
 from vcvae.features.mel import MelSpectrogram
 from vcvae.models.classic.autoencoder import AutoEncoder
 from vcvae.models.hub import fingerprint
+from vcvae.progress import Progress, no_progress, report_blocks
 
 BITS = (8, 16)
 FRAMES_PER_POSITION = 4
@@ -51,8 +52,8 @@ def encode(model: AutoEncoder, mel: Tensor) -> Code:
 
 
 @torch.inference_mode()
-def encode_recording(model: AutoEncoder, path: str | Path) -> Code:
-    """The code of a recording's mel, made piece by piece.
+def encode_recording(model: AutoEncoder, path: str | Path, *, progress: Progress = no_progress) -> Code:
+    """The code of a recording's mel, made piece by piece, each of which `progress` gets.
 
     Raises:
         VcvaeError: a file that cannot be used.
@@ -67,9 +68,8 @@ def encode_recording(model: AutoEncoder, path: str | Path) -> Code:
             samples += len(block)
             yield block
 
-    pieces = chunks.split_pieces(
-        count(recording_blocks(path, config)), chunks.PIECE_FRAMES * config.hop, chunks.OVERLAP_FRAMES * config.hop
-    )
+    blocks = recording_blocks(path, config, progress=progress, description="encoding")
+    pieces = chunks.split_pieces(count(blocks), chunks.PIECE_FRAMES * config.hop, chunks.OVERLAP_FRAMES * config.hop)
     encoded = ((_encode(model, padded_mel(spectrogram, piece)[0]), is_last) for piece, is_last in pieces)
     values = np.concatenate(list(chunks.cut_pieces(encoded, *_piece_positions())), axis=1)
     return Code(values, -(-samples // config.hop), fingerprint(model))
@@ -90,8 +90,12 @@ def decode(model: AutoEncoder, code: Code) -> Tensor:
 
 
 @torch.inference_mode()
-def decode_pieces(model: AutoEncoder, code: Code) -> Iterator[tuple[NDArray[np.float32], bool]]:
+def decode_pieces(
+    model: AutoEncoder, code: Code, *, progress: Progress = no_progress
+) -> Iterator[tuple[NDArray[np.float32], bool]]:
     """The ln-mel of a code in overlapping pieces (n_mels, frames), and whether each is the last.
+
+    `progress` is called before each.
 
     Raises:
         VcvaeError: another model made the code.
@@ -102,7 +106,11 @@ def decode_pieces(model: AutoEncoder, code: Code) -> Iterator[tuple[NDArray[np.f
     if code.values.shape != expected:
         raise VcvaeError(f"the code is {code.values.shape} and should be {expected}; encode the recording again.")
     remaining = code.frames
-    for values, is_last in chunks.split_pieces([code.values], *_piece_positions()):
+    piece, overlap = _piece_positions()
+    rate = model.config.mel.frame_rate
+    blocks = (code.values[:, start : start + piece] for start in range(0, code.values.shape[1], piece))
+    blocks = report_blocks(blocks, rate / FRAMES_PER_POSITION, code.frames / rate, progress, "decoding")
+    for values, is_last in chunks.split_pieces(blocks, piece, overlap):
         frames = remaining if is_last else chunks.PIECE_FRAMES + chunks.OVERLAP_FRAMES
         shape = torch.Size([1, model.config.inputs, frames])
         yield model.decode(torch.from_numpy(values)[None], shape).mean[0].numpy(), is_last
@@ -145,7 +153,9 @@ def write(path: str | Path, code: Code, *, bits: int = CODE_BITS, force: bool = 
     else:
         minimum = code.values.min(axis=1, keepdims=True)
         scale = np.maximum((code.values.max(axis=1, keepdims=True) - minimum) / 255, 1e-8)
-        arrays["code"] = np.round((code.values - minimum) / scale).astype(np.uint8)
+        arrays["code"] = np.empty(code.values.shape, np.uint8)
+        for row in range(len(minimum)):  # one at a time: those of a day take 500 MB
+            arrays["code"][row] = np.round((code.values[row] - minimum[row]) / scale[row])
         arrays |= {"least": minimum.astype(np.float32), "step": scale.astype(np.float32)}
     with replacing(path) as file:
         np.savez_compressed(file, **arrays)
@@ -167,8 +177,9 @@ def read(path: str | Path) -> Code:
         rows = (len(values), 1)
         if arrays["step"].shape != rows or arrays["least"].shape != rows:
             raise VcvaeError(f"{path}: not {of} (its scales are not one for each row).")
-        values = values * arrays["step"] + arrays["least"]
-    code = Code(values.astype(np.float32), int(arrays["frames"]), str(arrays["model"]))
+        values *= arrays["step"]
+        values += arrays["least"]
+    code = Code(values, int(arrays["frames"]), str(arrays["model"]))
     if code.frames < 1 or not np.isfinite(values).all():
         raise VcvaeError(f"{path}: not {of} (it holds {code.frames} frames, or values that are not finite).")
     return code

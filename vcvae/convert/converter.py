@@ -129,6 +129,7 @@ class Converter(Encoder):
         seed: int = 0,
         card: VoiceCard | None = None,
         cache: VoiceCache | None = None,
+        reading: Progress = no_progress,
         progress: Progress = no_progress,
     ) -> Voice:
         """The voice of a target speaker, with what fine-tuning the decoder on the targets learns.
@@ -144,12 +145,13 @@ class Converter(Encoder):
             seed: of fine-tuning, and of the choice of reference frames.
             card: whose voice it is; what it is learned from is added.
             cache: where a voice that was learned before is taken from, and a new one is kept.
+            reading: called while the targets are read and encoded.
             progress: called after each step.
 
         Raises:
             VcvaeError: a target that cannot be used, or no target. A source that cannot be used is left out.
         """
-        samples = self.load_targets(targets, sample_rate=sample_rate)
+        samples = self.load_targets(targets, sample_rate=sample_rate, progress=reading)
         sources = choose_sources(sources)
         key = ""
         if cache and steps:
@@ -160,13 +162,15 @@ class Converter(Encoder):
                 return kept.to(self.device)
         references = [mel for recording in samples for mel in self._reference_mels(recording)]
         del samples  # of half an hour: 160 MB
-        voice = self._voice(references, seed=seed, card=replace(card or VoiceCard(), steps=steps))
+        card = replace(card or VoiceCard(), steps=steps)
+        voice = self._voice(references, seed=seed, card=card, progress=reading)
         warn_of_little_speech(voice.card)
         if not steps:
             return voice
         tuned = finetune(
             self.model,
             references,
+            voice=voice,
             sources=self._encode_sources(sources, sample_rate),
             steps=steps,
             seed=seed,
@@ -305,6 +309,7 @@ class Converter(Encoder):
         pitch_shift: float = 0.0,
         guidance: float = WEIGHT,
         force: bool = False,
+        progress: Progress = no_progress,
     ) -> None:
         """`convert` from file to file, in memory that does not grow with the file's length.
 
@@ -316,15 +321,18 @@ class Converter(Encoder):
             guidance: how far a conversion in one pass is moved away from the source's own voice, as a part of the
                 difference to it: with more, less of the source's voice and of naturalness is left.
             force: overwrite the output.
+            progress: called with the seconds of the source, in a first pass that measures it and in a second one.
 
         Raises:
             VcvaeError: a source that cannot be used, a voice for another model, or an output that cannot be written;
                 then none is left behind.
         """
         config = self.mel_config
-        converted = self._convert_blocks(
-            source, lambda: recording_blocks(source, config), self.fitted(voice), pitch_shift, guidance
-        )
+
+        def blocks(description: str) -> Iterator[np.ndarray]:
+            return recording_blocks(source, config, progress=progress, description=description)
+
+        converted = self._convert_blocks(source, blocks, self.fitted(voice), pitch_shift, guidance)
         audio.write_pieces(output, converted, config.sample_rate, force=force)
 
     def _convert_samples(self, samples: np.ndarray, voice: Voice, pitch_shift: float) -> tuple[np.ndarray, int]:
@@ -332,7 +340,7 @@ class Converter(Encoder):
         block = chunks.PIECE_FRAMES * self.mel_config.hop
         starts = range(0, len(samples), block)
         pieces = self._convert_blocks(
-            "the source", lambda: (samples[i : i + block] for i in starts), voice, pitch_shift
+            "the source", lambda _: (samples[i : i + block] for i in starts), voice, pitch_shift
         )
         return np.concatenate(list(pieces)), self.mel_config.sample_rate
 
@@ -340,17 +348,17 @@ class Converter(Encoder):
     def _convert_blocks(
         self,
         name: str | Path,
-        blocks: Callable[[], Iterable[np.ndarray]],
+        blocks: Callable[[str], Iterable[np.ndarray]],
         voice: Voice,
         pitch_shift: float,
         weight: float = WEIGHT,
     ) -> Iterator[np.ndarray]:
         """The converted samples, (samples,), piece by piece.
 
-        `blocks()` yields the source's samples from the start, in blocks of `PIECE_FRAMES`; for a source of one block
-        it is called once.
+        `blocks(description)` yields the source's samples from the start, in blocks of `PIECE_FRAMES`; the description
+        says what for. For a source of one block it is called once.
         """
-        source = analyze_source(blocks(), self.encode, self.mel_config, name=name)
+        source = analyze_source(blocks("analyzing"), self.encode, self.mel_config, name=name)
         voice, guidance = guide(self, voice, source, weight=weight)
 
         def convert_piece(piece: EncodedSource) -> np.ndarray:
@@ -364,7 +372,7 @@ class Converter(Encoder):
             yield convert_piece(source.encoded)
         else:
             yield from chunks.process_pieces(
-                blocks(), lambda samples: convert_piece(self.encode(samples)), hop=self.mel_config.hop
+                blocks("converting"), lambda samples: convert_piece(self.encode(samples)), hop=self.mel_config.hop
             )
 
     def encode(self, samples: np.ndarray) -> EncodedSource:

@@ -31,6 +31,7 @@ from vcvae.models.conversion.voice import Voice, VoiceCard
 from vcvae.models.frozen.speaker_similarity import SpeakerSimilarityNet
 from vcvae.models.hub import fingerprint
 from vcvae.pretrained import SENTENCES, SPEAKER_SIMILARITY
+from vcvae.progress import Progress, no_progress, report_blocks
 from vcvae.torch_state import own_torch_state
 
 MAX_MINUTES = 30.0  # of a target's speech that are used; the rest is not read
@@ -113,21 +114,34 @@ class Encoder:
         return net.to(self.device).eval().requires_grad_(False)
 
     @own_torch_state()
-    def voice(self, targets: Iterable[Recording], *, sample_rate: int | None = None) -> Voice:
+    def voice(
+        self, targets: Iterable[Recording], *, sample_rate: int | None = None, progress: Progress = no_progress
+    ) -> Voice:
         """The voice of one speaker's utterances, in one pass: nothing is learned.
+
+        `progress` is called while they are read and encoded.
 
         Raises:
             VcvaeError: a recording that cannot be used, or no recording.
         """
-        voice = self._voice(self.load_references(targets, sample_rate=sample_rate))
+        references = self.load_references(targets, sample_rate=sample_rate, progress=progress)
+        voice = self._voice(references, progress=progress)
         warn_of_little_speech(voice.card)
         return voice
 
-    @torch.inference_mode()
-    def _voice(self, references: Sequence[ReferenceMel], *, seed: int = 0, card: VoiceCard | None = None) -> Voice:
+    @torch.inference_mode(False)  # fine-tuning takes gradients of what is computed from it
+    @torch.no_grad()
+    def _voice(
+        self,
+        references: Sequence[ReferenceMel],
+        *,
+        seed: int = 0,
+        card: VoiceCard | None = None,
+        progress: Progress = no_progress,
+    ) -> Voice:
         card = card or VoiceCard()
         card = replace(card, seconds=self._seconds_of_speech(references, card.name))
-        voice = average_voice(self.model, references, speaker_net=self.speaker_net, seed=seed)
+        voice = average_voice(self.model, references, speaker_net=self.speaker_net, seed=seed, progress=progress)
         return replace(voice, fingerprint=self.fingerprint, card=card)
 
     def _seconds_of_speech(self, references: Sequence[ReferenceMel], name: str = "") -> float:
@@ -146,17 +160,25 @@ class Encoder:
         return np.concatenate(list(self.content_pieces(source, sample_rate=sample_rate)), axis=1)
 
     @torch.inference_mode()
-    def content_pieces(self, source: Recording, *, sample_rate: int | None = None) -> Iterator[np.ndarray]:
+    def content_pieces(
+        self, source: Recording, *, sample_rate: int | None = None, progress: Progress = no_progress
+    ) -> Iterator[np.ndarray]:
         """`content`, piece by piece: what conversion gets of a long recording, too."""
-        yield from self._encode_pieces(source, sample_rate, lambda mel: self.model.content(mel).mean, REDUCTION)
+
+        def encode(mel: Tensor) -> Tensor:
+            return self.model.content(mel).mean
+
+        yield from self._encode_pieces(source, sample_rate, encode, REDUCTION, progress)
 
     @own_torch_state()
-    def speaker(self, source: Recording, *, sample_rate: int | None = None) -> np.ndarray:
+    def speaker(
+        self, source: Recording, *, sample_rate: int | None = None, progress: Progress = no_progress
+    ) -> np.ndarray:
         """The speaker embedding, (speaker_latent,) float32 of unit length: a dot product of two is a similarity."""
-        references = self.load_references([source], sample_rate=sample_rate)
+        references = self.load_references([source], sample_rate=sample_rate, progress=progress)
         self._seconds_of_speech(references)
         with torch.inference_mode():
-            embedding = self.model.centred_embedding(average_voice(self.model, references))
+            embedding = self.model.centred_embedding(average_voice(self.model, references, progress=progress))
         return embedding[0].cpu().numpy()
 
     @own_torch_state()
@@ -165,16 +187,23 @@ class Encoder:
         return np.concatenate(list(self.mel_pieces(source, sample_rate=sample_rate)), axis=1)
 
     @torch.inference_mode()
-    def mel_pieces(self, source: Recording, *, sample_rate: int | None = None) -> Iterator[np.ndarray]:
+    def mel_pieces(
+        self, source: Recording, *, sample_rate: int | None = None, progress: Progress = no_progress
+    ) -> Iterator[np.ndarray]:
         """`mel`, piece by piece."""
-        yield from self._encode_pieces(source, sample_rate, lambda mel: mel, 1)
+        yield from self._encode_pieces(source, sample_rate, lambda mel: mel, 1, progress)
 
     def _encode_pieces(
-        self, source: Recording, sample_rate: int | None, encode: Callable[[Tensor], Tensor], reduction: int
+        self,
+        source: Recording,
+        sample_rate: int | None,
+        encode: Callable[[Tensor], Tensor],
+        reduction: int,
+        progress: Progress,
     ) -> Iterator[np.ndarray]:
         """A mel (1, n_mels, frames), encoded piece by piece to (values, ceil(frames / reduction))."""
         if is_path(source):
-            blocks = recording_blocks(source, self.mel_config)
+            blocks = recording_blocks(source, self.mel_config, progress=progress, description="encoding")
         else:
             blocks = iter([self._load(source, sample_rate)])
         hop = self.mel_config.hop
@@ -182,17 +211,23 @@ class Encoder:
         encoded = ((encode(self._mel(samples))[0].cpu().numpy(), is_last) for samples, is_last in pieces)
         yield from chunks.cut_pieces(encoded, chunks.PIECE_FRAMES // reduction, chunks.OVERLAP_FRAMES // reduction)
 
-    def load_references(self, targets: Iterable[Recording], *, sample_rate: int | None = None) -> list[ReferenceMel]:
+    def load_references(
+        self, targets: Iterable[Recording], *, sample_rate: int | None = None, progress: Progress = no_progress
+    ) -> list[ReferenceMel]:
         """The mels of a speaker's utterances, without silence at their ends, up to `MAX_MINUTES`.
 
         Raises:
             VcvaeError: a recording that cannot be used, or no recording.
         """
-        recordings = self.load_targets(targets, sample_rate=sample_rate)
+        recordings = self.load_targets(targets, sample_rate=sample_rate, progress=progress)
         return [mel for samples in recordings for mel in self._reference_mels(samples)]
 
     def load_targets(
-        self, targets: Recording | Iterable[Recording], *, sample_rate: int | None = None
+        self,
+        targets: Recording | Iterable[Recording],
+        *,
+        sample_rate: int | None = None,
+        progress: Progress = no_progress,
     ) -> list[np.ndarray]:
         """The samples of a speaker's recordings, without silence at their ends, up to `MAX_MINUTES`.
 
@@ -206,7 +241,8 @@ class Encoder:
         for target in targets:
             if left < self.mel_config.minimum_samples:
                 break
-            loaded.append(self._load(target, sample_rate, trim=True, max_seconds=left / rate))
+            seconds = left / rate
+            loaded.append(self._load(target, sample_rate, trim=True, max_seconds=seconds, progress=progress))
             left -= len(loaded[-1])
         if not loaded:
             raise VcvaeError("no target utterance; give at least one with --target.")
@@ -226,7 +262,9 @@ class Encoder:
                 if is_samples(source):
                     start = self._load(source, sample_rate)[:max_samples]
                 else:
-                    start = next(audio.blocks(source, rate, max_samples / rate), np.empty(0, np.float32))
+                    seconds = max_samples / rate
+                    blocks = audio.blocks(source, rate, seconds, max_seconds=seconds)
+                    start = next(blocks, np.empty(0, np.float32))
                 references += self.load_references([start], sample_rate=rate)
         return references
 
@@ -244,14 +282,22 @@ class Encoder:
         return padded_mel(self.spectrogram, samples, device=self.device)
 
     def _load(
-        self, recording: Recording, sample_rate: int | None, *, trim: bool = False, max_seconds: float = math.inf
+        self,
+        recording: Recording,
+        sample_rate: int | None,
+        *,
+        trim: bool = False,
+        max_seconds: float = math.inf,
+        progress: Progress = no_progress,
     ) -> np.ndarray:
         """Samples (samples,) at the model's rate, of the first `max_seconds`."""
         rate = self.mel_config.sample_rate
         min_samples = self.mel_config.minimum_samples
         given_rate = rate if sample_rate is None else checked_rate(sample_rate)
         if is_path(recording):
-            return audio.read(recording, rate, trim=trim, min_samples=min_samples, max_seconds=max_seconds)
+            return audio.read(
+                recording, rate, trim=trim, min_samples=min_samples, max_seconds=max_seconds, progress=progress
+            )
         samples = audio.from_array(recording, given_rate, rate, trim=trim)
         if len(samples) < min_samples:
             raise too_short("the array", len(samples), self.mel_config)
@@ -271,11 +317,13 @@ def average_voice(
     *,
     speaker_net: SpeakerSimilarityNet | None = None,
     seed: int = 0,
+    progress: Progress = no_progress,
 ) -> Voice:
     """The voice of one speaker's utterances: their frames as the reference, all else averaged.
 
     The reference has at most `MAX_REFERENCE_FRAMES`, those of random utterances where there are more; embedding, F0
-    statistics and valid bands are of all. `speaker_net` gives a model the statistics that it takes.
+    statistics and valid bands are of all. `speaker_net` gives a model the statistics that it takes; `progress` is
+    called before each utterance.
     """
     frames = [-(-reference.mel.shape[2] // REDUCTION) for reference in references]
     order = list(range(len(references)))
@@ -283,7 +331,8 @@ def average_voice(
         random.Random(seed).shuffle(order)
     voices = []
     left = MAX_REFERENCE_FRAMES
-    for index in order:
+    for done, index in enumerate(order):
+        progress(done, len(order), "encoding the target")
         mel, valid_bands = references[index].mel, references[index].valid_bands
         statistics = speaker_net(mel) if speaker_net else None
         voice = model.voice(mel, valid_bands=valid_bands, statistics=statistics)
@@ -292,14 +341,23 @@ def average_voice(
     return Voice.join(voices).average()
 
 
-def recording_blocks(path: str | Path, config: MelConfig) -> Iterator[np.ndarray]:
+def recording_blocks(
+    path: str | Path, config: MelConfig, *, progress: Progress = no_progress, description: str = "reading"
+) -> Iterator[np.ndarray]:
     """A recording's samples at the mel's rate, in blocks of `chunks.PIECE_FRAMES`.
+
+    Args:
+        path: of the recording.
+        config: of the mel.
+        progress: called before each block with the seconds of the recording, and what is done with it.
+        description: of that.
 
     Raises:
         VcvaeError: a file that cannot be used, or that is too short for a mel.
     """
     is_first = True
-    for block in audio.blocks(path, config.sample_rate, chunks.PIECE_FRAMES * config.hop / config.sample_rate):
+    blocks = audio.blocks(path, config.sample_rate, chunks.PIECE_FRAMES * config.hop / config.sample_rate)
+    for block in report_blocks(blocks, config.sample_rate, audio.duration(path), progress, description):
         if is_first and len(block) < config.minimum_samples:
             raise too_short(path, len(block), config)
         is_first = False

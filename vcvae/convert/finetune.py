@@ -58,6 +58,7 @@ def finetune(
     model: DisentanglingVAE,
     references: Sequence[ReferenceMel],
     *,
+    voice: Voice | None = None,
     sources: FinetuningSources | None = None,
     steps: int = VOICE_STEPS,
     seed: int = 0,
@@ -70,6 +71,7 @@ def finetune(
     Args:
         model: stays as it is.
         references: utterances of the target.
+        voice: of all of them, by `average_voice` with the same seed, if there is one already.
         sources: utterances of other speakers, and the losses of their conversions. Without them there is only the
             reconstruction term, and its content comes from the target's own voice.
         steps: of Adam; 0 gives a plain copy.
@@ -90,8 +92,9 @@ def finetune(
         target = _encode_speaker(model, pieces, bt_voices=sources.voices if sources else [], speaker_net=speaker_net)
         conversion = None
         if sources and sources.segments:
-            with torch.no_grad():
-                voice = average_voice(model, references, speaker_net=speaker_net, seed=seed)
+            if voice is None:
+                with torch.no_grad():
+                    voice = average_voice(model, references, speaker_net=speaker_net, seed=seed)
             conversion = _Conversion.to_target(sources, voice, pieces)
         for step in range(steps):
             reconstruction = reconstruction_loss(model, decoder, target, perturb)

@@ -15,6 +15,7 @@ from vcvae.convert.level import match_level
 from vcvae.features.f0 import shift_pitch
 from vcvae.features.mel import MelSpectrogram
 from vcvae.models.classic.gmm_conversion import GMMConversion
+from vcvae.progress import Progress, no_progress
 from vcvae.torch_state import own_torch_state
 from vcvae.vocoder import Vocoder
 
@@ -36,22 +37,30 @@ class PairConverter:
         Raises:
             VcvaeError: a file that cannot be used.
         """
-        return np.concatenate(list(self._convert_pieces(source, pitch_shift))), self.model.config.mel.sample_rate
+        return np.concatenate(
+            list(self._convert_pieces(source, pitch_shift, no_progress))
+        ), self.model.config.mel.sample_rate
 
     @own_torch_state()
     def convert_file(
-        self, source: str | Path, output: str | Path, *, pitch_shift: float = 0.0, force: bool = False
+        self,
+        source: str | Path,
+        output: str | Path,
+        *,
+        pitch_shift: float = 0.0,
+        force: bool = False,
+        progress: Progress = no_progress,
     ) -> None:
-        """`convert` from file to file, in memory that does not grow with the file's length.
+        """`convert` from file to file, piece by piece, each of which `progress` gets, in memory that does not grow.
 
         Raises:
             VcvaeError: a file that cannot be used, or an output that cannot be written; then none is left behind.
         """
         rate = self.model.config.mel.sample_rate
-        audio.write_pieces(output, self._convert_pieces(source, pitch_shift), rate, force=force)
+        audio.write_pieces(output, self._convert_pieces(source, pitch_shift, progress), rate, force=force)
 
     @torch.inference_mode()
-    def _convert_pieces(self, source: str | Path, pitch_shift: float) -> Iterator[np.ndarray]:
+    def _convert_pieces(self, source: str | Path, pitch_shift: float, progress: Progress) -> Iterator[np.ndarray]:
         config = self.model.config.mel
         octaves = self.model.octaves.item() + pitch_shift / 12
 
@@ -60,4 +69,5 @@ class PairConverter:
             converted = self.vocoder(self.model.convert(mel)[None])[0].float().cpu().numpy()[: len(samples)]
             return match_level(converted, samples, config.sample_rate)
 
-        yield from chunks.process_pieces(recording_blocks(source, config), convert_piece, hop=config.hop)
+        blocks = recording_blocks(source, config, progress=progress, description="converting")
+        yield from chunks.process_pieces(blocks, convert_piece, hop=config.hop)

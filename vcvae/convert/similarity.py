@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import islice
 
 import torch
 
@@ -25,7 +26,7 @@ def speaker_similarity(converter: Converter, voices: Iterable[Voice], targets: I
     fine-tuning optimizes this one, on these sentences. Without losses for the converter's mel, the result is empty.
     """
     losses = converter.losses
-    references = converter.load_sources(list(targets)[:MAX_TARGETS]) if losses else []
+    references = converter.load_sources(islice(targets, MAX_TARGETS)) if losses else []
     if not references:
         return []
     target_embedding = losses.speaker_embedding([reference.mel for reference in references])

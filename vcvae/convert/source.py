@@ -11,7 +11,7 @@ import numpy as np
 from torch import Tensor
 
 from vcvae.convert.encoder import too_short
-from vcvae.features.f0 import F0Contour, F0Statistics
+from vcvae.features.f0 import F0Contour, F0Statistics, VoicedMoments
 from vcvae.features.mel import MelConfig
 
 EXCERPT_FRAMES = 430  # mel frames of the excerpt: 5 s
@@ -85,7 +85,7 @@ def analyze_source(
     """
     excerpt = Excerpt(config)
     encoded = None
-    contours = []
+    moments = VoicedMoments()  # a contour for each block of hours would keep the memory of much larger tensors in use
     n_blocks = 0
     n_samples = 0
     for block in blocks:
@@ -93,8 +93,10 @@ def analyze_source(
         n_samples += len(block)
         if len(block) >= config.minimum_samples:
             encoded = encode(block)
-            contours.append(encoded.f0)
+            moments.add(encoded.f0)
             excerpt.add(encoded.mel, encoded.f0)
     if n_samples < config.minimum_samples:
         raise too_short(name, n_samples, config)
-    return SourceAnalysis(F0Contour.concatenate(contours).statistics(), excerpt, encoded if n_blocks == 1 else None)
+    if n_blocks == 1:
+        return SourceAnalysis(encoded.f0.statistics(), excerpt, encoded)
+    return SourceAnalysis(moments.statistics(), excerpt, None)

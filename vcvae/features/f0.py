@@ -131,6 +131,37 @@ class F0Contour:
         return torch.exp(-0.5 * offsets.square()) * self.voicing.unsqueeze(-1)
 
 
+class VoicedMoments:
+    """The statistics of a contour (1, frames) that comes in parts, in a memory that does not grow with their number.
+
+    Example:
+        >>> contour = F0Contour(torch.tensor([[6.0, 7.0, 8.0]]), torch.ones(1, 3))
+        >>> moments = VoicedMoments()
+        >>> moments.add(contour[:, :1])
+        >>> moments.add(contour[:, 1:])
+        >>> moments.statistics().mean
+        tensor([7.])
+    """
+
+    def __init__(self) -> None:
+        self._sums: Tensor | None = None  # count, sum and sum of squares of log F0, (3, 1) float64
+
+    def add(self, contour: F0Contour) -> None:
+        """The next part."""
+        voiced = (contour.voicing > 0.5).cpu().double()
+        log_f0 = contour.log_f0.cpu().double()
+        sums = torch.stack([voiced.sum(dim=1), (log_f0 * voiced).sum(dim=1), (log_f0.square() * voiced).sum(dim=1)])
+        self._sums = sums if self._sums is None else self._sums + sums
+        self._device = contour.log_f0.device
+
+    def statistics(self) -> F0Statistics:
+        """As `F0Contour.statistics` of all parts together."""
+        count, total, squares = self._sums
+        mean = total / count
+        std = (squares / count - mean.square()).clamp(min=0).sqrt()
+        return F0Statistics(mean.float(), std.float()).to(self._device)
+
+
 def to_bins(log_f0: Tensor) -> Tensor:
     """log2 Hz → fractional bin, clamped to the range."""
     low, high = torch.log2(torch.tensor([MIN_F0, MAX_F0])).tolist()
