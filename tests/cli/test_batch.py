@@ -238,7 +238,7 @@ def test_dash_is_refused_where_no_audio_goes(vcvae, voices, monkeypatch, command
     monkeypatch.chdir(voices)
     code, out, err = vcvae(*command.split())
     assert (code, out, err.count("\n")) == (2, "", 1)
-    assert err.startswith("vcvae: -: stands for standard input or output")
+    assert err.startswith("vcvae: -: neither standard input nor output is taken here")
     assert sorted(path.name for path in voices.iterdir()) == ["spk.wav", "src.wav"]
 
 

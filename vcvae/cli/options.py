@@ -28,7 +28,7 @@ def non_empty_path(text: str) -> Path:
             `source_path` and `output_path` take.
     """
     if text == "-":
-        raise VcvaeError("-: stands for standard input or output, which only audio has here; give the path of a file.")
+        raise VcvaeError("-: neither standard input nor output is taken here; give the path of a file.")
     check_followable(text)
     return Path(text)
 
