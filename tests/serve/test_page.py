@@ -47,7 +47,7 @@ def test_voice_of_a_recording_has_the_name_that_the_page_asks_for(tiny_model, vo
     sessions = Sessions()
     page, session = Page(converter, sessions, Limits(1.0)), sessions.open()
     recordings = [str(voices / "spk.wav")]
-    *_, path = page.make_voice(session.token, recordings, " Ann ", True, False, lambda *_: None)
+    *_, path = page.make_voice(session.token, recordings, " Ann ", True, 0, lambda *_: None)
     assert Voice.load(path).card.name == "Ann"
     assert list(session.voices) == ["Ann"]
     sessions.close_all()
@@ -57,17 +57,17 @@ def test_page_learns_a_voice_with_the_source_that_is_converted_as_the_command_do
     converter = Converter.from_pretrained(tiny_model, vocoder="griffin-lim", device="cpu")
     learned_with = []
 
-    def learn(targets, *, sources, progress):
-        learned_with.append((targets, sources))
+    def learn(targets, *, sources, steps, progress):
+        learned_with.append((targets, sources, steps))
         return converter.voice(targets)
 
     monkeypatch.setattr(converter, "learn", learn)
     sessions = Sessions()
     page, session = Page(converter, sessions, Limits(1.0)), sessions.open()
     source, target = voices / "src.wav", voices / "spk.wav"
-    page.convert(session.token, str(source), str(target), RECORDINGS, True, 0.0, True, lambda *_: None)
-    page.make_voice(session.token, [str(target)], "Ann", True, True, lambda *_: None)
-    assert learned_with == [([target], [source]), ([target], ())]
+    page.convert(session.token, str(source), str(target), RECORDINGS, True, 0.0, 20, lambda *_: None)
+    page.make_voice(session.token, [str(target)], "Ann", True, 200, lambda *_: None)
+    assert learned_with == [([target], [source], 20), ([target], (), 200)]
     sessions.close_all()
 
 
@@ -160,11 +160,11 @@ def test_page_limits_voices_and_their_names(tiny_model, voices, monkeypatch):
     recordings = [str(voices / "spk.wav")]
     for name in ("x" * 61, "a\nb", "a\0"):
         with pytest.raises(gradio.Error, match="name: give one line"):
-            page.make_voice(session.token, recordings, name, True, False, lambda *_: None)
+            page.make_voice(session.token, recordings, name, True, 0, lambda *_: None)
     for _ in range(2):  # one of the same name replaces the first
-        page.make_voice(session.token, recordings, "Ann", True, False, lambda *_: None)
+        page.make_voice(session.token, recordings, "Ann", True, 0, lambda *_: None)
     with pytest.raises(gradio.Error, match="there are 1 already"):
-        page.make_voice(session.token, recordings, "Bob", True, False, lambda *_: None)
+        page.make_voice(session.token, recordings, "Bob", True, 0, lambda *_: None)
     sessions.close_all()
 
 

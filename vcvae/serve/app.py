@@ -24,6 +24,7 @@ SCRIPT = Path(__file__).with_name("page.js")
 KEPT = 600  # seconds after which the framework's own copies of files are deleted
 EVERY = 60  # seconds between two looks for them
 MAX_SEED = 2**32 - 1
+FEW_STEPS = VOICE_STEPS // 10  # which give half of the similarity and nearly all of the words: docs/voices.md
 
 
 def build(page: Page, *, concurrency: int) -> gradio.Blocks:
@@ -34,7 +35,7 @@ def build(page: Page, *, concurrency: int) -> gradio.Blocks:
         token = gradio.State("")
         token_text = gradio.Textbox(visible="hidden", elem_id="token")
         rights = "I have the right to use the target's voice"
-        learn_label = f"Learn the voice first, in {VOICE_STEPS} steps: closer, but takes minutes"
+        learn_label, learn_choices = "Learn the voice first", _learn_choices()
         queued = {"concurrency_id": "conversion", "concurrency_limit": concurrency}
         with gradio.Tab("Convert"):
             gradio.Markdown(limits)
@@ -48,7 +49,7 @@ def build(page: Page, *, concurrency: int) -> gradio.Blocks:
             with gradio.Row():
                 voice = gradio.Dropdown([RECORDINGS], value=RECORDINGS, label="Voice")
                 shift = gradio.Slider(-12, 12, 0, step=0.5, label="Pitch shift (semitones)")
-            learn_first = gradio.Checkbox(label=learn_label)
+            steps = gradio.Radio(learn_choices, value=0, label=learn_label)
             consent = gradio.Checkbox(label=rights, elem_id="consent")
             convert = gradio.Button("Convert", variant="primary", elem_id="convert")
             players = gradio.HTML()
@@ -74,7 +75,7 @@ def build(page: Page, *, concurrency: int) -> gradio.Blocks:
                 elem_id="recordings",
             )
             name = gradio.Textbox(label="Name", max_length=MAX_NAME, elem_id="voice-name")
-            voice_learn_first = gradio.Checkbox(label=learn_label)
+            voice_steps = gradio.Radio(learn_choices, value=0, label=learn_label)
             voice_consent = gradio.Checkbox(label=rights, elem_id="voice-consent")
             make = gradio.Button("Make the voice", variant="primary", elem_id="make")
             with gradio.Row():
@@ -98,14 +99,14 @@ def build(page: Page, *, concurrency: int) -> gradio.Blocks:
         blocks.load(page.open, None, [token, token_text], api_visibility="private")
         blocks.unload(page.leave)
         private = {"api_visibility": "private"}
-        inputs = [token, source, target, voice, consent, shift, learn_first]
+        inputs = [token, source, target, voice, consent, shift, steps]
         convert.click(page.convert, inputs, [players, picture, rows, download], **queued, **private)
         many_inputs = [token, many, many_target, many_voice, many_consent, many_shift]
         many_convert.click(page.convert_folder, many_inputs, [archive, many_rows], **queued, **private)
         lists = [voice, many_voice, kept, live_voice, first, second]
         make.click(
             page.make_voice,
-            [token, recordings, name, voice_consent, voice_learn_first],
+            [token, recordings, name, voice_consent, voice_steps],
             [*lists, voice_file],
             **queued,
             **private,
@@ -120,6 +121,15 @@ def build(page: Page, *, concurrency: int) -> gradio.Blocks:
     blocks.queue(max_size=None)
     blocks.state_session_capacity = MAX_SESSIONS
     return blocks
+
+
+def _learn_choices() -> list[tuple[str, int]]:
+    """What is shown, and the steps of fine-tuning."""
+    return [
+        ("no: one pass, in seconds", 0),
+        (f"{FEW_STEPS} steps: closer", FEW_STEPS),
+        (f"{VOICE_STEPS} steps: closest, and takes ten times as long", VOICE_STEPS),
+    ]
 
 
 def make_app(

@@ -15,7 +15,6 @@ import gradio
 
 from vcvae import audio
 from vcvae.convert.converter import Converter
-from vcvae.defaults import VOICE_STEPS
 from vcvae.errors import VcvaeError
 from vcvae.models.conversion.voice import Voice
 from vcvae.serve import comparison
@@ -38,7 +37,7 @@ class Page:
         self.limits = limits
         self._tabs: dict[str | None, str] = {}  # the framework's name of an open tab → token of its session
 
-    def convert(self, token, source, target, voice_name, consent, shift, learn_first, progress=gradio.Progress()):  # noqa: B008
+    def convert(self, token, source, target, voice_name, consent, shift, steps, progress=gradio.Progress()):  # noqa: B008
         """→ the players, the picture, the figures, and the file to download."""
         with _sentences():
             session = self._session(token)
@@ -46,7 +45,7 @@ class Page:
                 raise VcvaeError("source: missing; record one or drop a file.")
             source = Path(source)
             self.limits.check(source)
-            voice = self._take_voice(session, target, voice_name, consent, learn_first, progress, sources=[source])
+            voice = self._take_voice(session, target, voice_name, consent, steps, progress, sources=[source])
             progress(0.9, "converting")
             output = session.folder / "converted.wav"
             self.converter.convert_file(source, voice, output, pitch_shift=shift, force=True)
@@ -67,7 +66,7 @@ class Page:
             sources = sources or []
             if not 0 < len(sources) <= MAX_FOLDER:
                 raise VcvaeError(f"recordings: {len(sources)}; give 1 to {MAX_FOLDER}.")
-            voice = self._take_voice(session, target, voice_name, consent, False, progress)
+            voice = self._take_voice(session, target, voice_name, consent, 0, progress)
             folder, rows = session.folder / "folder", []
             shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir()
@@ -87,11 +86,11 @@ class Page:
             shutil.rmtree(folder)
             return str(archive), rows
 
-    def make_voice(self, token, recordings, name, consent, learn_first, progress=gradio.Progress()):  # noqa: B008
+    def make_voice(self, token, recordings, name, consent, steps, progress=gradio.Progress()):  # noqa: B008
         """→ the lists of voices, and the file to download."""
         with _sentences():
             session, name = self._session(token), _checked_name(name)
-            voice = self._take_voice(session, recordings, RECORDINGS, consent, learn_first, progress)
+            voice = self._take_voice(session, recordings, RECORDINGS, consent, steps, progress)
             return self._keep(session, name, voice)
 
     def draw_voice(self, token, name, seed, progress=gradio.Progress()):  # noqa: B008
@@ -143,7 +142,7 @@ class Page:
         return session
 
     def _take_voice(
-        self, session, target, voice_name, consent, learn_first, progress, *, sources: Sequence[Path] = ()
+        self, session, target, voice_name, consent, steps, progress, *, sources: Sequence[Path] = ()
     ) -> Voice:
         """The voice that is chosen, or that of the target's recordings, learned with `sources`."""
         if not consent:
@@ -157,14 +156,14 @@ class Page:
         paths = [Path(path) for path in (target if isinstance(target, list) else [target])]
         for path in paths:
             self.limits.check(path)
-        if not learn_first or paths[0].suffix == ".voice":
+        if not steps or paths[0].suffix == ".voice":
             progress(0.1, "making the voice")
             return read_voice(self.converter, paths)
 
         def learning(done: int, total: int | None, description: str) -> None:
-            progress((done, total or VOICE_STEPS), f"learning the voice: {description}")
+            progress((done, total or steps), f"learning the voice: {description}")
 
-        return self.converter.learn(paths, sources=sources, progress=learning)
+        return self.converter.learn(paths, sources=sources, steps=steps, progress=learning)
 
     def _keep(self, session: Session, name: str, voice: Voice) -> tuple:
         """The lists of voices with a new one, and its file; `name` is that of the file's card, too."""
