@@ -24,6 +24,7 @@ from vcvae.errors import VcvaeError
         ("voice a.wav --list --clear", "RECORDINGS, --clear: have no effect with --list"),
         ("live --list --target a.voice --block 10 -o a.wav", "--target, --block, -o: have no effect with --list"),
         ("live --target a.voice --monitor off", "--monitor: has no effect without --output"),
+        ("live --target a.voice --simulate a.wav -o b.wav --device cuda", "--device: has no effect with a .voice"),
         ("anonymize talks --by utterance --speakers s.tsv", "--speakers: has no effect with --by utterance and"),
         ("train a.yaml --explain conversion", "CONFIG: has no effect with --explain"),
         ("train --explain conversion --set steps=1", "--set: has no effect with --explain"),

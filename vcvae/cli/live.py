@@ -11,7 +11,7 @@ import typer
 
 from vcvae.cli.batch import Failures
 from vcvae.cli.console import err, learning_progress, progress_bars, say, say_written, show_table
-from vcvae.cli.options import Device, Force, Model, PitchShift, non_empty_path, refuse_ignored, refuse_others
+from vcvae.cli.options import ON_CPU, Device, Force, Model, PitchShift, non_empty_path, refuse_ignored, refuse_others
 from vcvae.errors import VcvaeError
 
 if TYPE_CHECKING:
@@ -92,7 +92,10 @@ def _load_stream(targets: list[Path], model: str | None, device: str, quick: boo
 
     from vcvae.cli.targets import Learning, ToTargets
     from vcvae.convert.converter import Converter
+    from vcvae.models.conversion.voice import is_voice
 
+    if any(map(is_voice, targets)):
+        refuse_ignored({"--device": device not in ON_CPU}, "with a .voice: a stream is converted on the CPU")
     left_out = Failures()
     with progress_bars() as add_bar:
         learning = None

@@ -12,6 +12,8 @@ import typer
 from vcvae.defaults import MAX_PITCH_SHIFT, MAX_VOICE_STEPS, SEEDED_VOCODER, STDIN, STDOUT, VOICE_STEPS
 from vcvae.errors import VcvaeError, check_followable
 
+ON_CPU = ("auto", "cpu")  # devices that are no other than the CPU, for what is computed there alone
+
 
 def finite(value: float) -> float:
     """A number that is neither infinite nor NaN."""

@@ -11,6 +11,7 @@ import typer
 from vcvae.cli.batch import Job, read_batch
 from vcvae.cli.console import progress_bar, progress_bars, say, say_written
 from vcvae.cli.options import (
+    ON_CPU,
     Device,
     Force,
     Model,
@@ -95,7 +96,7 @@ def encode(
 ) -> None:
     """Write the speaker latent, content latent or mel of a recording, float32, or its code."""
     if kind is Kind.code:
-        refuse_ignored({"--device": device not in ("auto", "cpu")}, "for a code, which is made on the CPU")
+        refuse_ignored({"--device": device not in ON_CPU}, "for a code, which is made on the CPU")
         _write_code(source, output, CODE_BITS if bits is None else bits, model, force)
     else:
         refuse_ignored({"--bits": bits}, "for an array; it is that of a code")

@@ -8,7 +8,7 @@ from typing import Protocol
 
 from vcvae.cli.batch import Failures, Job, name_of
 from vcvae.cli.console import err
-from vcvae.cli.options import refuse_ignored
+from vcvae.cli.options import ON_CPU, refuse_ignored
 from vcvae.convert.converter import Converter
 from vcvae.convert.encoder import choose_sources
 from vcvae.convert.pair import PairConverter
@@ -182,7 +182,7 @@ def load_converter(
             raise VcvaeError(
                 f"--model {model}: has its own target speaker; give a SOURCE, and neither --target nor --pairs."
             )
-        refuse_ignored({"--device": device not in ("auto", "cpu")}, "for a model of a pair: it converts on the CPU")
+        refuse_ignored({"--device": device not in ON_CPU}, "for a model of a pair: it converts on the CPU")
         return ToPairTarget(_load_pair(model, vocoder, seed))
     if not has_targets:
         raise VcvaeError("--target: missing; give recordings of the target, or a voice that 'vcvae voice' made.")

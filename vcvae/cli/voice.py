@@ -14,6 +14,7 @@ import typer
 from vcvae.cli.batch import Failures, name_of
 from vcvae.cli.console import learning_progress, progress_bars, say
 from vcvae.cli.options import (
+    ON_CPU,
     Device,
     Force,
     Model,
@@ -153,7 +154,7 @@ def _mix(
 
     paths, weights = zip(*map(_parse_weight, parts), strict=True)
     if all(map(is_voice, paths)):
-        ignored = {"--model": model, "--seed": seed, "--device": device not in ("auto", "cpu")}
+        ignored = {"--model": model, "--seed": seed, "--device": device not in ON_CPU}
         refuse_ignored(ignored, f"with {VOICE_SUFFIX} files alone: the mixture is theirs")
     converter = None
     voices, left_out = [], Failures()
