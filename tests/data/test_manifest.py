@@ -10,6 +10,7 @@ from lhotse import CutSet
 
 from tests.corpus import make_corpus
 from tests.properties import QUICK, read_or_refused
+from tests.synthetic import RATE
 from vcvae.data.cuts import MANIFEST
 from vcvae.data.manifest import Manifest
 from vcvae.errors import VcvaeError
@@ -98,3 +99,11 @@ def test_manifest_is_read_or_refused_whatever_the_bytes(tmp_path, line, noise, p
     if not packed:
         data = data[:place] + noise + data[place:]
     read_or_refused(lambda _: Manifest(tmp_path, 22050), tmp_path / MANIFEST, data)
+
+
+def test_manifest_leaves_out_long_utterances_with_a_warning(corpus, caplog):
+    manifest = Manifest(corpus, RATE)
+    every = manifest.utterances()
+    manifest.samples[1] *= 4
+    assert manifest.utterances(max_seconds=2 * manifest.samples[0] / RATE) == [every[0], *every[2:]]
+    assert "1 utterances longer than" in caplog.text

@@ -7,7 +7,7 @@ import soundfile as sf
 
 from vcvae.errors import VcvaeError
 from vcvae.evaluate import draw_cases, read_cases
-from vcvae.evaluate.cases import UTTERANCES_PER_TARGET
+from vcvae.evaluate.cases import UTTERANCES_PER_TARGET, check_length, read_start
 
 
 @pytest.fixture
@@ -38,6 +38,25 @@ def test_read_cases_leaves_out_what_cannot_be_read_of_a_targets_folder(root, cap
     (root / "cases.tsv").write_text("id\tsource\ttargets\none\ta.wav\tspk\n")
     assert read_cases(root / "cases.tsv")[0].targets == (root / "spk/1.wav",)
     assert "3.m4a is left out of the target" in caplog.text
+
+
+def test_read_cases_takes_no_more_of_a_targets_folder_than_is_read(root, monkeypatch):
+    for name in ("1.wav", "3.wav", "4.wav"):
+        sf.write(root / "spk" / name, np.random.default_rng(0).standard_normal(16000) / 10, 16000)
+    (root / "spk/2.flac").unlink()
+    monkeypatch.setattr("vcvae.evaluate.cases.TARGET_MINUTES", 1.5 / 60)
+    (root / "cases.tsv").write_text("id\tsource\ttargets\none\ta.wav\tspk\n")
+    assert read_cases(root / "cases.tsv")[0].targets == (root / "spk/1.wav", root / "spk/3.wav")
+
+
+def test_check_length_refuses_what_is_no_utterance(root, monkeypatch):
+    path = root / "long.wav"
+    sf.write(path, np.random.default_rng(0).standard_normal(16000 * 3) / 10, 16000)
+    check_length(path)
+    monkeypatch.setattr("vcvae.evaluate.cases.MAX_MINUTES", 2 / 60)
+    with pytest.raises(VcvaeError, match=r"long\.wav: 0 minutes long; utterances are measured"):
+        check_length(path)
+    assert len(read_start(path, 16000)) == 2 * 16000
 
 
 def test_read_cases_takes_paths_relative_to_the_root(root, tmp_path):

@@ -5,6 +5,7 @@ import pytest
 import soundfile as sf
 
 from tests.synthetic import RATE, speak
+from vcvae.errors import VcvaeError
 from vcvae.evaluate import Case
 from vcvae.evaluate.measures import Distortion, F0Correlation, Quality, Similarity, Value, WordErrors
 from vcvae.features.mel import MelConfig
@@ -41,6 +42,12 @@ def test_distortion_needs_a_reference_and_is_small_for_the_same_words_and_voice(
     value = measure(full_case, conversion)["distortion"]
     assert value.conversion < 1 < 8 < value.source  # not 0: the level changes what lies at the mel's floor
     assert measure(Case("1", full_case.source, full_case.targets), conversion) == {}
+
+
+def test_distortion_aligns_no_long_recordings(case, monkeypatch):
+    monkeypatch.setattr("vcvae.evaluate.measures.MAX_ALIGNED_SECONDS", 0.5)
+    with pytest.raises(VcvaeError, match=r"reference\.wav: 1 s long; recordings of at most"):
+        Distortion(MelConfig())(*case)
 
 
 def test_similarity_is_the_cosine_with_the_mean_of_the_targets(case, tmp_path):

@@ -105,11 +105,15 @@ def evaluate(
     from vcvae.data.manifest import Manifest
     from vcvae.evaluate import draw_cases, evaluate_anonymization, load_measures, measure_cost, read_cases
     from vcvae.evaluate import evaluate as evaluate_conversions
+    from vcvae.evaluate.cases import MAX_MINUTES
 
     with progress_bar("loading") as progress:
         chosen = read_cases(cases, root=root) if cases else []
         converter = Converter.from_pretrained(model, vocoder=vocoder, device=device, seed=seed)
-        utterances = Manifest(corpus, converter.mel_config.sample_rate).utterances() if corpus else []
+        utterances = []
+        if corpus:
+            manifest = Manifest(corpus, converter.mel_config.sample_rate)
+            utterances = manifest.utterances(max_seconds=60 * MAX_MINUTES)
         measures, missing = load_measures(verifiers=verifier or [], recognizers=asr or [], qualities=quality or [])
         options = {"measures": measures, "missing": missing, "seed": seed, "force": force, "progress": progress}
         if anonymization:

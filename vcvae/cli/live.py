@@ -14,6 +14,8 @@ from vcvae.cli.console import err, learning_progress, progress_bars, say, say_wr
 from vcvae.cli.options import ON_CPU, Device, Force, Model, PitchShift, non_empty_path, refuse_ignored, refuse_others
 from vcvae.errors import VcvaeError
 
+SIMULATED_MINUTES = 30  # of a recording in the place of the microphone, which are decoded before the clock starts
+
 if TYPE_CHECKING:
     from vcvae.convert.stream import Stream
     from vcvae.serve.live import LiveConversion, Report
@@ -119,7 +121,7 @@ def _simulate(stream: Stream, source: Path, output: Path, *, block: float, force
 
     rate = stream.sample_rate
     audio.check_output(output, force)
-    samples = audio.read(source, rate)
+    samples = audio.read(source, rate, max_seconds=60 * SIMULATED_MINUTES)
     total = len(samples)
     size = round(block * rate)
     player = Player(rate, wait=stream.step + RESERVE)

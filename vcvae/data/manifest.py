@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import math
 from array import array
 from pathlib import Path
 
@@ -9,6 +11,8 @@ import numpy as np
 
 from vcvae.data.cuts import MANIFEST, read_manifest
 from vcvae.errors import VcvaeError
+
+_log = logging.getLogger("vcvae")
 
 
 class Manifest:
@@ -58,11 +62,17 @@ class Manifest:
         self.samples = np.asarray(samples)[self._order]
         self.bandwidth = np.asarray(bandwidth)[self._order]
         self.parallel_group = np.asarray(group)[self._order]
+        self.sample_rate = sample_rate
         self._paths, self._ends = bytes(paths), np.asarray(ends)
 
-    def utterances(self) -> list[tuple[Path, str]]:
-        """The path of each utterance's audio, with the speaker's name."""
-        return [(self.path(row), self.speakers[number]) for row, number in enumerate(self.speaker)]
+    def utterances(self, *, max_seconds: float = math.inf) -> list[tuple[Path, str]]:
+        """The path of each utterance's audio, with the speaker's name; longer ones are left out, with a warning."""
+        rows = np.flatnonzero(self.samples <= max_seconds * self.sample_rate)
+        if left_out := len(self.samples) - len(rows):
+            _log.warning(
+                f"{self.folder}: {left_out} utterances longer than {max_seconds / 60:.3g} minutes are left out."
+            )
+        return [(self.path(row), self.speakers[self.speaker[row]]) for row in rows]
 
     def path(self, row: int) -> Path:
         """The path of an utterance's audio."""

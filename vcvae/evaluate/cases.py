@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import logging
+import math
 import re
 from collections import defaultdict
 from collections.abc import Sequence
@@ -13,11 +14,13 @@ from pathlib import Path
 import numpy as np
 
 from vcvae import audio
+from vcvae.convert.encoder import MAX_MINUTES as TARGET_MINUTES
 from vcvae.errors import VcvaeError
 from vcvae.tables import read_lines
 
 REQUIRED_COLUMNS = ("id", "source", "targets")
 OPTIONAL_COLUMNS = ("transcript", "reference")
+MAX_MINUTES = 5.0  # of a recording that is measured: the networks that measure it hold all of it at once
 UTTERANCES_PER_TARGET = 3  # of a target speaker drawn from a prepared folder
 _log = logging.getLogger("vcvae")
 _ID_PATTERN = re.compile(r"\w[\w.-]*")
@@ -39,12 +42,27 @@ class Case:
     speakers: tuple[str, str] = ("", "")
 
 
+def check_length(recording: Path) -> None:
+    """Raise a VcvaeError if a recording cannot be opened, or is longer than `MAX_MINUTES`."""
+    minutes = audio.duration(recording) / 60
+    if MAX_MINUTES < minutes < math.inf:
+        raise VcvaeError(
+            f"{recording}: {minutes:.0f} minutes long; utterances are measured, of at most {MAX_MINUTES:.0f}; cut it."
+        )
+
+
+def read_start(recording: Path, sample_rate: int, *, trim: bool = False, min_samples: int = 1) -> np.ndarray:
+    """The samples (samples,) of a recording, or of its first `MAX_MINUTES`, by `audio.read`."""
+    seconds = 60 * MAX_MINUTES
+    return audio.read(recording, sample_rate, trim=trim, min_samples=min_samples, max_seconds=seconds)
+
+
 def read_cases(table: str | Path, *, root: str | Path | None = None) -> list[Case]:
     """The cases of a tab-separated table whose first line names its columns.
 
-    Required are `id`, `source` and `targets` (`;` between them; a folder stands for the recordings in it), optional
-    `transcript` and `reference`; other columns are ignored. Paths are relative to `root`, by default the table's
-    folder.
+    Required are `id`, `source` and `targets` (`;` between them; a folder stands for the first half hour of the
+    recordings in it), optional `transcript` and `reference`; other columns are ignored. Paths are relative to `root`,
+    by default the table's folder.
 
     Raises:
         VcvaeError: a table that cannot be read, a missing column, or a line that is wrong or names a missing file.
@@ -95,12 +113,19 @@ def _parse_case(place: str, values: dict[str, str], root: Path) -> Case:
     def recordings(path: Path) -> list[Path]:
         if not path.is_dir():
             return [path]
+
+        def leave_out(file: Path, why: str) -> None:
+            _log.warning(f"{place}: {file} is left out of the target: {why}")
+
+        readable, seconds = [], 0.0
         try:
-            readable, left_out = audio.find_readable(path)
+            for file in audio.find_readable(path, leave_out):
+                readable.append(file)
+                seconds += audio.duration(file)
+                if seconds > 60 * TARGET_MINUTES:  # the others are not read
+                    break
         except VcvaeError:  # there are none: the case fails, and says why
             return audio.find(path)
-        for file, why in left_out:
-            _log.warning(f"{place}: {file} is left out of the target: {why}")
         return readable
 
     for name in REQUIRED_COLUMNS:

@@ -13,7 +13,7 @@ from vcvae.convert.encoder import recording_blocks
 from vcvae.convert.stream import check_streams
 from vcvae.documents import read_json
 from vcvae.errors import VcvaeError, check_folder, disk_errors, remove_unfinished, replacing
-from vcvae.evaluate.cases import Case
+from vcvae.evaluate.cases import Case, check_length
 from vcvae.models.conversion.voice import Voice
 from vcvae.models.hub import fingerprint
 
@@ -74,6 +74,7 @@ class Conversions:
             VcvaeError: a recording that cannot be used.
         """
         output = _output_path(self.folder, case)
+        check_length(case.source)
         if not output.exists():
             voice = self.converter.learn(case.targets, sources=[case.source], steps=self.steps)
             if self.stream:
@@ -118,6 +119,8 @@ class OtherConversions:
         if case.id not in self.recordings:
             raise VcvaeError(f"{self.made}: holds no {case.id}.wav, the conversion of {case.source}.")
         output = _output_path(self.folder, case)
+        check_length(case.source)
+        check_length(self.recordings[case.id])
         samples = audio.read(self.recordings[case.id], self.sample_rate)
         audio.write(output, samples, self.sample_rate, force=True)
         return output

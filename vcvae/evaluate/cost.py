@@ -16,7 +16,7 @@ from vcvae import audio, pretrained
 from vcvae.convert.converter import Converter
 from vcvae.environment import following_this_process
 from vcvae.errors import VcvaeError, temporary_folder
-from vcvae.evaluate.cases import Case
+from vcvae.evaluate.cases import Case, check_length
 
 LABELS = {
     "megabytes": "weights and sentences that ship, MB",
@@ -56,6 +56,7 @@ def measure_cost(converter: Converter, case: Case, *, options: Sequence[str] = (
     """
     if not hasattr(os, "wait4"):
         raise VcvaeError("--cost: needs an operating system that tells a process's peak memory, such as Linux.")
+    check_length(case.source)
     seconds, peak = _run_convert(case, [*options, "--no-cache", *(["--quick"] if quick else [])])
     voice = converter.voice(case.targets)
     converter.convert(case.source, voice)

@@ -13,13 +13,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from vcvae import audio
-from vcvae.evaluate.cases import Case
+from vcvae.errors import VcvaeError
+from vcvae.evaluate.cases import Case, read_start
 from vcvae.features.mel import MelConfig, MelSpectrogram
 from vcvae.metrics.bootstrap import Ratio
 from vcvae.metrics.distortion import mel_cepstral_distortion
 from vcvae.metrics.f0 import f0_correlation
 
+MAX_ALIGNED_SECONDS = 60  # of recordings whose frames are aligned: the table of their distances takes 500 MB
 NETWORK_SAMPLE_RATE = 16000  # Hz; of the recognizers, verifiers and quality predictors that measure conversions
 
 
@@ -48,8 +49,8 @@ class F0Correlation:
 
     def __call__(self, case: Case, conversion: Path) -> dict[str, Value]:
         rate = self.mel.sample_rate
-        source = audio.read(case.source, rate)
-        converted = audio.read(conversion, rate)
+        source = read_start(case.source, rate)
+        converted = read_start(conversion, rate)
         return {"f0_correlation": Value(f0_correlation(source, converted, sample_rate=rate, hop=self.mel.hop))}
 
 
@@ -73,7 +74,12 @@ class Distortion:
     def _mel(self, path: Path) -> Tensor:
         """Log-mel (n_mels, frames) of a recording without the silence at its ends."""
         min_samples = self.spectrogram.config.minimum_samples
-        samples = audio.read(path, self.sample_rate, trim=True, min_samples=min_samples)
+        samples = read_start(path, self.sample_rate, trim=True, min_samples=min_samples)
+        seconds = len(samples) / self.sample_rate
+        if seconds > MAX_ALIGNED_SECONDS:
+            raise VcvaeError(
+                f"{path}: {seconds:.0f} s long; recordings of at most {MAX_ALIGNED_SECONDS} s are aligned; cut it."
+            )
         return self.spectrogram(torch.from_numpy(samples)[None])[0]
 
 
@@ -166,7 +172,7 @@ class Quality:
 
 
 def _read(path: Path) -> NDArray[np.float32]:
-    return audio.read(path, NETWORK_SAMPLE_RATE)
+    return read_start(path, NETWORK_SAMPLE_RATE)
 
 
 def _unit_length(vector: NDArray[np.floating]) -> NDArray[np.floating]:

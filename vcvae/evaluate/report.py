@@ -14,7 +14,7 @@ from vcvae.convert.converter import Converter
 from vcvae.defaults import VOICE_STEPS
 from vcvae.errors import VcvaeError, disk_errors, reason, replacing
 from vcvae.evaluate import page, pictures, verification
-from vcvae.evaluate.cases import Case
+from vcvae.evaluate.cases import Case, read_start
 from vcvae.evaluate.conversions import Conversions, OtherConversions
 from vcvae.evaluate.cost import Cost
 from vcvae.evaluate.latents import (
@@ -282,9 +282,9 @@ def _draw(
         progress(done, len(cases), "drawing")
         recordings = {}
         for name, path in (("source", case.source), ("target", case.targets[0])):
-            recordings[name] = audio.read(path, rate)
+            recordings[name] = read_start(path, rate)
             audio.write(folder / "recordings" / f"{case.id}.{name}.flac", recordings[name], rate, force=True)
-        recordings["conversion"] = audio.read(converted[case.id], rate)
+        recordings["conversion"] = read_start(converted[case.id], rate)
         pictures.plot_mels(folder / "pictures" / f"{case.id}.png", recordings, converter.mel_config)
         source_speaker, target_speaker = case.speakers
         to_plot = [(converted[case.id], target_speaker, True)]
