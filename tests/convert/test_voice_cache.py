@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from vcvae.convert import voice_cache
 from vcvae.convert.voice_cache import VoiceCache, default_folder, voice_key
 from vcvae.features.f0 import F0Statistics
 from vcvae.models.conversion.reference import SpeakerReference
@@ -114,6 +115,7 @@ import sys, torch
 from tests.corpus import TINY
 from tests.synthetic import speak
 from vcvae.convert.converter import Converter
+from vcvae.convert import voice_cache
 from vcvae.convert.voice_cache import VoiceCache
 from vcvae.models.conversion.config import DisentanglingConfig
 from vcvae.models.conversion.vae import DisentanglingVAE
@@ -155,3 +157,16 @@ def test_cache_is_shared_by_processes_that_learn_the_same_voices_at_once(tmp_pat
     assert sorted(files) == sorted((tmp_path / "voices").iterdir())
     assert len(files) == 4
     assert all(Voice.load(file).learned for file in files)
+
+
+def test_voice_key_reads_the_first_part_of_a_source_of_hours(tmp_path, monkeypatch):
+    monkeypatch.setattr(voice_cache, "DIGEST_BLOCK", 4)
+
+    def key(content):
+        (tmp_path / "a.wav").write_bytes(content)
+        return voice_key([], [tmp_path / "a.wav"])
+
+    part = bytes(range(256))
+    whole = key(part + b"aaaa")
+    assert key(part + b"bbbb") == whole
+    assert len({whole, key(part), key(part + b"aaa"), key(part[::-1] + b"aaaa"), key(part[:-1] + b"0")}) == 5

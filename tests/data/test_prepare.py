@@ -141,6 +141,15 @@ def test_prepare_reports_clipped_silent_and_missing_audio(speakers, tmp_path):
         assert reason in reasons[f"{name}.wav"]
 
 
+def test_prepare_leaves_out_recordings_of_hours(speakers, tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "MAX_HOURS", 1.2 / 3600)
+    sf.write(speakers / "low" / "fits.wav", speak("aisoeu", seconds=1.1), 22050)
+    report = prepare(speakers, tmp_path / "ready")
+    assert report.utterances == 1
+    reasons = {path.name: reason for path, reason in report.left_out}
+    assert "hours long; cut it into parts" in reasons["0.wav"]
+
+
 def test_split_puts_each_speaker_into_one_split():
     names = [f"p{i}" for i in range(200)]
     splits = split(names, dev=None, test=30, seed=1)

@@ -9,6 +9,7 @@ import yaml
 from tests.synthetic import speak
 from vcvae.errors import VcvaeError
 from vcvae.features.f0 import yin
+from vcvae.training import joint_density
 from vcvae.training.joint_density import JointDensityConfig, fit
 
 
@@ -69,6 +70,16 @@ def test_fit_of_folders_without_common_names_is_an_error(speakers, tmp_path):
     for folder in (tmp_path / "other", tmp_path / "nowhere"):
         with pytest.raises(VcvaeError, match=re.escape(str(folder))):
             fit(config(speakers, target=str(folder)))
+
+
+def test_fit_refuses_what_is_too_long_to_be_aligned_and_bounds_the_whole(speakers, tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(joint_density, "MAX_MINUTES", 5 / 60)
+    report = fit(config(speakers, output=str(tmp_path / "model")))
+    assert 2 < report.sentences + report.held_out < 10
+    assert "sentences are used" in caplog.text
+    monkeypatch.setattr(joint_density, "MAX_ALIGNED_SECONDS", 0.3)
+    with pytest.raises(VcvaeError, match=r"\.wav: longer than 0\.3 s"):
+        fit(config(speakers))
 
 
 def test_vcvae_fit_prints_what_it_was_fitted_to(speakers, tmp_path, vcvae):

@@ -98,7 +98,7 @@ class Writer:
         if not np.isfinite(samples).all():
             raise VcvaeError(f"{self.path}: not written, as it would hold NaN; check the model's weights.")
         with disk_errors(self.path):
-            self._waiting.write(samples.tobytes())
+            self._waiting.write(np.ascontiguousarray(samples).data)
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         with disk_errors(self.path), self._waiting:

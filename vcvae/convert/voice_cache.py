@@ -20,6 +20,7 @@ from vcvae.errors import VcvaeError, disk_errors, remove_unfinished
 from vcvae.models.conversion.voice import Voice
 
 MAX_CACHE_BYTES = 2 * 10**9  # of all kept voices, about a thousand; those not used for longest make room
+DIGEST_BLOCK, MAX_DIGEST_BLOCKS = 2**20, 64  # bytes, and their number: half a minute of 16 channels of 48 kHz
 
 _log = logging.getLogger("vcvae")
 
@@ -120,9 +121,11 @@ def voice_key(targets: Iterable[np.ndarray], sources: Iterable[str | Path | np.n
 
 
 def _file_digest(path: str | Path) -> bytes:
-    """SHA-256 of a file, which may be a recording of hours."""
+    """SHA-256 of a file; of one of hours, of whose first half minute is used, that of its first part and its size."""
     digest = hashlib.sha256()
     with open(path, "rb") as file:
-        while block := file.read(2**20):
-            digest.update(block)
+        for _ in range(MAX_DIGEST_BLOCKS):
+            digest.update(file.read(DIGEST_BLOCK))
+        if (size := os.fstat(file.fileno()).st_size) > MAX_DIGEST_BLOCKS * DIGEST_BLOCK:
+            digest.update(str(size).encode())
     return digest.digest()

@@ -11,6 +11,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
+import math
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -35,6 +36,7 @@ from vcvae.progress import Progress, no_progress
 SPEAKER_CUTS = "cuts.jsonl"
 REPORT = "left-out.tsv"
 MAX_CLIPPED = 1e-3  # share of samples at full scale; one sample per period of a low voice exceeds it
+MAX_HOURS = 1.0  # of a recording, all of which is held at once
 MAX_HELD_OUT = 64  # speakers in dev and in test by default; beyond these, training gains more from them
 
 
@@ -163,12 +165,20 @@ def _prepare_one(
     samples = _read_prepared(output, sample_rate, minimum) if same_group else None
     if samples is None:
         try:
+            hours = audio.duration(utterance.path) / 3600
+            if MAX_HOURS < hours < math.inf:
+                raise VcvaeError(f"{hours:.1f} hours long; cut it into parts of at most {MAX_HOURS:g} h")
             samples = audio.read(
-                utterance.path, sample_rate, trim=group is None, min_samples=minimum, max_clipped=MAX_CLIPPED
+                utterance.path,
+                sample_rate,
+                trim=group is None,
+                min_samples=minimum,
+                max_seconds=3600 * MAX_HOURS,
+                max_clipped=MAX_CLIPPED,
             )
         except VcvaeError as error:
             return LeftOut(utterance.path, str(error).removeprefix(f"{utterance.path}: "))
-        samples *= min(1.0, 0.99 / np.abs(samples).max())
+        samples *= min(1.0, 0.99 / max(samples.max(), -samples.min()))
         audio.write(output, samples, sample_rate, force=True)
     return _make_cut(identity, utterance.speaker, samples, sample_rate, group)
 

@@ -15,12 +15,12 @@ from torch import Tensor
 
 from vcvae.errors import VcvaeError
 from vcvae.evaluate.cases import Case, read_start
+from vcvae.features.cepstrum import MAX_ALIGNED_SECONDS
 from vcvae.features.mel import MelConfig, MelSpectrogram
 from vcvae.metrics.bootstrap import Ratio
 from vcvae.metrics.distortion import mel_cepstral_distortion
 from vcvae.metrics.f0 import f0_correlation
 
-MAX_ALIGNED_SECONDS = 60  # of recordings whose frames are aligned: the table of their distances takes 500 MB
 NETWORK_SAMPLE_RATE = 16000  # Hz; of the recognizers, verifiers and quality predictors that measure conversions
 
 

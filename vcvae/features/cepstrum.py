@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 CEPSTRUM_ORDER = 24  # coefficients after the zeroth: they hold the envelope and hardly any harmonics
+MAX_ALIGNED_SECONDS = 60  # of recordings that are aligned: the table of the distances of their frames takes 500 MB
 
 
 @lru_cache

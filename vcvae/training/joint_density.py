@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,11 +14,15 @@ from torch import Tensor
 from vcvae import audio
 from vcvae.config import Config
 from vcvae.errors import VcvaeError, disk_errors
+from vcvae.features.cepstrum import MAX_ALIGNED_SECONDS
 from vcvae.features.f0 import shift_pitch, yin
 from vcvae.features.mel import MelConfig, MelSpectrogram
 from vcvae.metrics.distortion import mel_cepstral_distortion
 from vcvae.models.classic.gmm_conversion import GMMConversion, GMMConversionConfig
 from vcvae.progress import Progress, no_progress
+
+MAX_MINUTES = 60.0  # of the source's speech that are used: all sentences are held at once
+_log = logging.getLogger("vcvae")
 
 
 class JointDensityConfig(Config):
@@ -50,7 +55,7 @@ def fit(config: JointDensityConfig, *, progress: Progress = no_progress) -> FitR
     """Fit the converter to the parallel recordings and save it.
 
     Args:
-        progress: called with the number of sentences whose mels are computed.
+        progress: called with the number of sentences that are read, and whose mels are computed.
 
     Raises:
         VcvaeError: the folders have fewer than two recordings of the same name, a recording cannot be used, or the
@@ -59,8 +64,16 @@ def fit(config: JointDensityConfig, *, progress: Progress = no_progress) -> FitR
     mel_config = config.model.mel
     spectrogram = MelSpectrogram(mel_config)
     sentences = _sentences(Path(config.source), Path(config.target))
-    sources = [audio.read(source, mel_config.sample_rate, trim=True) for source, _ in sentences]
-    targets = [audio.read(target, mel_config.sample_rate, trim=True) for _, target in sentences]
+    sources, targets, seconds = [], [], 0.0
+    for done, (source, target) in enumerate(sentences):
+        progress(done, len(sentences), "reading")
+        sources.append(_read(source, mel_config.sample_rate))
+        targets.append(_read(target, mel_config.sample_rate))
+        seconds += len(sources[-1]) / mel_config.sample_rate
+        if seconds > 60 * MAX_MINUTES:
+            _log.warning(f"{config.source}: the first {done + 1} of {len(sentences)} sentences are used.")
+            sentences = sentences[: done + 1]
+            break
     octaves = _mean_log_f0(targets, mel_config) - _mean_log_f0(sources, mel_config)
 
     def log_mel(samples: np.ndarray) -> Tensor:
@@ -82,6 +95,21 @@ def fit(config: JointDensityConfig, *, progress: Progress = no_progress) -> FitR
     before = [mel_cepstral_distortion(source, target) for source, target in held_out]
     after = [mel_cepstral_distortion(model.convert(source), target) for source, target in held_out]
     return FitReport(n_fitted, octaves, n_held_out, _mean(before), _mean(after))
+
+
+def _read(sentence: Path, sample_rate: int) -> np.ndarray:
+    """The samples (samples,) of a recording.
+
+    Raises:
+        VcvaeError: it cannot be used, or is too long to be aligned.
+    """
+    samples = audio.read(sentence, sample_rate, trim=True, max_seconds=2 * MAX_ALIGNED_SECONDS)
+    seconds = len(samples) / sample_rate
+    if seconds > MAX_ALIGNED_SECONDS:
+        raise VcvaeError(
+            f"{sentence}: longer than {MAX_ALIGNED_SECONDS} s, too long to be aligned; cut it, and its pair."
+        )
+    return samples
 
 
 def _mean(values: list[float]) -> float:
