@@ -38,12 +38,12 @@ BANK_MOMENTUM = 0.3  # weight of a batch's segments in the running mean of their
 class ConversionLossWeights(Config):
     """Weights of the loss terms."""
 
-    content: float = Field(10.0, ge=0, le=1e6, description="content loss of the conversions, by a frozen recognizer")
+    content: float = Field(24.0, ge=0, le=1e6, description="content loss of the conversions, by a frozen recognizer")
     speaker: float = Field(
-        0.15, ge=0, le=1e6, description="speaker loss of the conversions: cross-entropy among all training speakers"
+        0.35, ge=0, le=1e6, description="speaker loss of the conversions: cross-entropy among all training speakers"
     )
     cosine: float = Field(
-        0.0, ge=0, le=1e6, description="1 - the cosine of a conversion and its target, with what all speech shares"
+        2.0, ge=0, le=1e6, description="1 - the cosine of a conversion and its target, with what all speech shares"
     )
     reconstruction: float = Field(1.0, ge=0, le=1e6, description="L1 distance of log-mels")
     kl: float = Field(0.0002, ge=0, le=1e6, description="KL of the content latent, nats per latent frame")
@@ -75,6 +75,9 @@ class ConversionLossesConfig(RunConfig):
     short_reference_frames: int = Field(16, gt=0, le=4096, description="content frames of such a reference")
     no_statistics: float = Field(
         0.15, ge=0, le=1, description="probability of a reference without the frozen speaker network's statistics"
+    )
+    no_modulation: float = Field(
+        0.1, ge=0, le=1, description="probability of conversions without envelope modulation, which lets the source in"
     )
     content_input: PerturbationConfig = PerturbationConfig(warp=0.25, noise=0.3)
     optimizer: OptimizerConfig = OptimizerConfig(learning_rate=2e-4, betas=(0.9, 0.98))
@@ -179,7 +182,7 @@ class ConversionLossesTask(EmaTask):
             reference[targets],
             target_f0,
             frames=mel.shape[2],
-            modulation=model.modulation(source_mel),
+            modulation=None if torch.rand(()) < c.no_modulation else model.modulation(source_mel),
             postfilter=True,
         )
         bands = slice(model.config.encoder_bands)
