@@ -14,9 +14,9 @@ Progress = Callable[[int, int | None, str], None]
 
 
 def report_blocks(
-    blocks: Iterable[np.ndarray], rate: float, total: float, progress: Progress, description: str
+    blocks: Iterable[np.ndarray], rate: float, total: float, progress: Progress, description: str, *, axis: int = -1
 ) -> Iterator[np.ndarray]:
-    """Blocks (…, time), of `rate` values per second; before each, `progress` gets the seconds of those before it.
+    """Blocks, of `rate` values per second on `axis`; before each, `progress` gets the seconds of those before it.
 
     They are processed after they are given, so the last report is less than `total`, the seconds of all.
     """
@@ -26,7 +26,7 @@ def report_blocks(
         seconds = int(done / rate)
         progress(seconds if most is None else min(seconds, most), most, f"{description}, seconds")
         yield block
-        done += block.shape[-1]
+        done += block.shape[axis]
 
 
 def no_progress(done: int, total: int | None, description: str) -> None:

@@ -152,7 +152,9 @@ def test_voice_reports_what_is_read_and_encoded(encoder, target, monkeypatch, tm
     seconds = round(2 * len(target) / RATE)
     assert reports[0] == (0, seconds, "reading, seconds")
     pieces = len(encoder.load_references([tmp_path / "a.wav"]))
-    assert reports[1:] == [(i, pieces, "encoding the target") for i in range(pieces)]
+    assert [report for report in reports if "reading" not in report[2]] == [
+        (i, pieces, "encoding the target") for i in range(pieces)
+    ]
     assert pieces > 1
 
 

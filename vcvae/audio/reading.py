@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike
 from vcvae.arrays import as_samples, checked_rate
 from vcvae.audio.opening import open_audio
 from vcvae.errors import VcvaeError
-from vcvae.progress import Progress, no_progress
+from vcvae.progress import Progress, no_progress, report_blocks
 
 SILENCE = -80.0  # dB of full scale; a file with a lower peak is silent
 TRIM = 40.0  # dB below the loudest 10 ms; quieter audio at either end is trimmed, except for...
@@ -57,6 +57,7 @@ def read(
         VcvaeError: a file that is missing, unreadable, empty, no audio, damaged, silent, clipped, too short or NaN.
     """
     chunks = _decode(path, sample_rate, max_clipped=max_clipped, max_seconds=max_seconds, progress=progress)
+    chunks = report_blocks(chunks, sample_rate, min(duration(path), max_seconds), progress, "reading")
     samples = np.concatenate(list(chunks))
     if trim:
         samples = _trimmed(samples, sample_rate)
@@ -83,16 +84,23 @@ def from_array(samples: ArrayLike, rate: float, sample_rate: int, *, trim: bool 
 
 
 def blocks(
-    path: str | Path, sample_rate: int, seconds: float, *, max_seconds: float = math.inf
+    path: str | Path,
+    sample_rate: int,
+    seconds: float,
+    *,
+    max_seconds: float = math.inf,
+    progress: Progress = no_progress,
 ) -> Iterator[np.ndarray]:
     """The samples that `read` gives, in blocks of `seconds` (the last may be shorter) and in bounded memory.
+
+    `progress` is called while the peak of a floating-point file is measured, before the first block.
 
     Raises:
         VcvaeError: as `read`, at the first block; silence and damage, when they are reached.
     """
     size = max(1, round(seconds * sample_rate))
     waiting = np.empty(0, np.float32)
-    for samples in _decode(path, sample_rate, max_seconds=max_seconds):
+    for samples in _decode(path, sample_rate, max_seconds=max_seconds, progress=progress):
         waiting = np.concatenate([waiting, samples])
         while len(waiting) >= size:
             yield waiting[:size]
@@ -120,13 +128,11 @@ def _decode(
     progress: Progress = no_progress,
 ) -> Iterator[np.ndarray]:
     """Chunks (samples,) of the file, or of its first `max_seconds`, checked, mono and at `sample_rate`."""
-    gain = _gain(path, max_seconds)
+    gain = _gain(path, max_seconds, progress)
     frames, clipped, lowest, highest = 0, 0, np.inf, -np.inf
     with open_audio(path) as file:
         resampler = soxr.ResampleStream(file.samplerate, sample_rate, 1, quality="VHQ")
-        total = None if file.frames == _UNKNOWN else round(min(file.frames / file.samplerate, max_seconds))
         for chunk in file.chunks(max_seconds):
-            progress(frames // file.samplerate, total, "reading, seconds")
             chunk *= gain
             samples = chunk.mean(axis=1)
             frames += len(samples)
@@ -152,11 +158,13 @@ def _decode(
         yield resampler.resample_chunk(np.empty(0, np.float32), last=True)
 
 
-def _gain(path: str | Path, max_seconds: float) -> np.float32:
+def _gain(path: str | Path, max_seconds: float, progress: Progress) -> np.float32:
     """The factor that scales the peak of a floating-point file down to 1; other formats cannot exceed it by much."""
     peak = np.float32(1)
     with open_audio(path) as file:
-        for chunk in file.chunks(max_seconds) if file.subtype in ("FLOAT", "DOUBLE") else ():
+        seconds = min(file.frames / file.samplerate, max_seconds)
+        chunks = file.chunks(max_seconds) if file.subtype in ("FLOAT", "DOUBLE") else ()
+        for chunk in report_blocks(chunks, file.samplerate, seconds, progress, "measuring the peak", axis=0):
             if not np.isfinite(chunk).all():
                 raise VcvaeError(f"{path}: holds NaN or infinite samples; export it again.")
             peak = max(peak, np.abs(chunk).max())

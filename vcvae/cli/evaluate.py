@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from vcvae.cli.console import progress_bar, say
+from vcvae.cli.console import progress_bars, say
 from vcvae.cli.options import Device, Force, Steps, Vocoder, model_name, non_empty_path, refuse_ignored
 from vcvae.defaults import VOICE_STEPS
 from vcvae.errors import VcvaeError, check_absent, replacing
@@ -107,7 +107,8 @@ def evaluate(
     from vcvae.evaluate import evaluate as evaluate_conversions
     from vcvae.evaluate.cases import MAX_MINUTES
 
-    with progress_bar("loading") as progress:
+    with progress_bars() as add_bar:
+        progress, part = add_bar("loading"), add_bar("")
         chosen = read_cases(cases, root=root) if cases else []
         converter = Converter.from_pretrained(model, vocoder=vocoder, device=device, seed=seed)
         utterances = []
@@ -134,6 +135,7 @@ def evaluate(
                 corpus=utterances,
                 steps=steps,
                 stream=stream,
+                part=part,
                 **options,
             )
     say((output / "report.md").read_text(encoding="utf-8"))

@@ -356,7 +356,8 @@ def recording_blocks(
         VcvaeError: a file that cannot be used, or that is too short for a mel.
     """
     is_first = True
-    blocks = audio.blocks(path, config.sample_rate, chunks.PIECE_FRAMES * config.hop / config.sample_rate)
+    seconds = chunks.PIECE_FRAMES * config.hop / config.sample_rate
+    blocks = audio.blocks(path, config.sample_rate, seconds, progress=progress)
     for block in report_blocks(blocks, config.sample_rate, audio.duration(path), progress, description):
         if is_first and len(block) < config.minimum_samples:
             raise too_short(path, len(block), config)

@@ -16,6 +16,7 @@ from vcvae.errors import VcvaeError, check_folder, disk_errors, remove_unfinishe
 from vcvae.evaluate.cases import Case, check_length
 from vcvae.models.conversion.voice import Voice
 from vcvae.models.hub import fingerprint
+from vcvae.progress import Progress, no_progress
 
 
 class Conversions:
@@ -30,6 +31,7 @@ class Conversions:
         steps: int,
         stream: bool = False,
         force: bool = False,
+        progress: Progress = no_progress,
     ) -> None:
         """Prepare the folder.
 
@@ -40,6 +42,7 @@ class Conversions:
             steps: of fine-tuning per case.
             stream: convert each source as it would arrive (`Converter.stream`), not as a whole file.
             force: make conversions again.
+            progress: called with what is done of a case.
 
         Raises:
             VcvaeError: the folder cannot be written, or holds conversions made with other settings, without `force`.
@@ -49,6 +52,7 @@ class Conversions:
         self.folder = folder
         self.steps = steps
         self.stream = stream
+        self.progress = progress
         if stream:
             check_streams(converter.vocoder)
         check_folder(folder)
@@ -76,11 +80,18 @@ class Conversions:
         output = _output_path(self.folder, case)
         check_length(case.source)
         if not output.exists():
-            voice = self.converter.learn(case.targets, sources=[case.source], steps=self.steps)
+            voice = self.converter.learn(
+                case.targets,
+                sources=[case.source],
+                steps=self.steps,
+                reading=self.progress,
+                progress=lambda done, total, figures: self.progress(done, total, f"fine-tuning ({figures})"),
+            )
             if self.stream:
                 self._convert_stream(case.source, voice, output)
             else:
-                self.converter.convert_file(case.source, voice, output)
+                self.converter.convert_file(case.source, voice, output, progress=self.progress)
+            self.progress(0, 0, "")
         return output
 
     def _convert_stream(self, source: Path, voice: Voice, output: Path) -> None:

@@ -116,6 +116,7 @@ def evaluate(
     seed: int = 0,
     force: bool = False,
     progress: Progress = no_progress,
+    part: Progress = no_progress,
 ) -> EvaluationReport:
     """Convert the cases, measure the conversions, and write the results into `folder`.
 
@@ -134,6 +135,7 @@ def evaluate(
         seed: of the bootstrap, and of the choice of utterances of the corpus.
         force: make conversions again that are there.
         progress: called with (done, total, description) as the work proceeds.
+        part: the same, within a conversion.
 
     Raises:
         VcvaeError: nothing could be converted, matplotlib is missing, or the folder cannot be written or holds
@@ -152,7 +154,7 @@ def evaluate(
         report.labels |= measure.labels
 
     if converted is None:
-        conversions = Conversions(converter, cases, folder, steps=steps, stream=stream, force=force)
+        conversions = Conversions(converter, cases, folder, steps=steps, stream=stream, force=force, progress=part)
     else:
         conversions = OtherConversions(Path(converted), cases, folder, sample_rate=config.sample_rate)
     report.settings |= conversions.settings
