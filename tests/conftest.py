@@ -36,6 +36,7 @@ def vcvae(monkeypatch, capsys, tmp_path):
     """Runs the command in this process, with a cache of its own → exit code, standard output, standard error."""
     monkeypatch.setattr("platformdirs.user_cache_path", lambda name: tmp_path / "cache" / name)
     monkeypatch.setattr("typer.main.get_command", build_command)
+    monkeypatch.setattr("vcvae.cli.console.ANNOUNCE_AFTER", float("inf"))  # what is printed hangs on no clock
 
     def run(*arguments):
         if arguments[0] == "convert" and not {"--quick", "--steps", "--replay"} & set(arguments):
