@@ -18,12 +18,13 @@ def report_blocks(
 ) -> Iterator[np.ndarray]:
     """Blocks, of `rate` values per second on `axis`; before each, `progress` gets the seconds of those before it.
 
-    They are processed after they are given, so the last report is less than `total`, the seconds of all.
+    They are processed after they are given, so the last report is less than `total`, the seconds of all. Where there
+    are more than a header has said, their number is unknown.
     """
     done = 0
-    most = round(total) if math.isfinite(total) else None
     for block in blocks:
         seconds = int(done / rate)
+        most = round(total) if seconds <= total < math.inf else None
         progress(seconds if most is None else min(seconds, most), most, f"{description}, seconds")
         yield block
         done += block.shape[axis]

@@ -98,7 +98,8 @@ def test_codes_of_long_recordings_are_those_of_their_pieces(tmp_path, monkeypatc
     monkeypatch.setattr(chunks, "PIECE_FRAMES", 256)
     reports = []
     pieces = codes.encode_recording(model, tmp_path / "a.wav", progress=lambda *report: reports.append(report))
-    assert reports == [(second, 9, "encoding, seconds") for second in (0, 2, 5, 8)]
+    encoding = [report for report in reports if report[2] == "encoding, seconds"]
+    assert encoding == [(second, 9, "encoding, seconds") for second in (0, 2, 5, 8)]
     assert pieces.frames == whole.frames
     np.testing.assert_allclose(pieces.values, whole.values, atol=1e-3)
     reports.clear()

@@ -158,6 +158,15 @@ def test_voice_reports_what_is_read_and_encoded(encoder, target, monkeypatch, tm
     assert pieces > 1
 
 
+def test_load_targets_reports_the_seconds_of_all_files(encoder, target, tmp_path):
+    for name in ("a.wav", "b.wav"):
+        sf.write(tmp_path / name, np.tile(target, 2), RATE)
+    reports = []
+    encoder.load_targets([tmp_path / "a.wav", tmp_path / "b.wav"], progress=lambda *report: reports.append(report))
+    assert [done for done, _, _ in reports] == sorted(done for done, _, _ in reports)
+    assert {total for _, total, _ in reports} == {round(2 * len(target) / RATE), 1800}
+
+
 def test_voice_says_where_there_is_little_speech_and_refuses_less(encoder, caplog):
     speech = speak("aisoeufaisoeufa", seconds=3.0)
     for seconds in (0.05, 0.25):

@@ -238,11 +238,17 @@ class Encoder:
         rate = self.mel_config.sample_rate
         left = round(MAX_MINUTES * 60 * rate)
         loaded = []
+
+        def report(done: int, total: int | None, description: str) -> None:
+            before = 60 * MAX_MINUTES - left / rate
+            # Of several recordings, how many seconds they have is not known, but no more than these are read.
+            progress(int(before + done), int(60 * MAX_MINUTES) if before else total, description)
+
         for target in targets:
             if left < self.mel_config.minimum_samples:
                 break
             seconds = left / rate
-            loaded.append(self._load(target, sample_rate, trim=True, max_seconds=seconds, progress=progress))
+            loaded.append(self._load(target, sample_rate, trim=True, max_seconds=seconds, progress=report))
             left -= len(loaded[-1])
         if not loaded:
             raise VcvaeError("no target utterance; give at least one with --target.")
