@@ -88,6 +88,18 @@ def test_read_returns_a_code_or_refuses_whatever_the_bytes(tmp_path, place, nois
     assert code is None or code.values.ndim == 2
 
 
+def test_a_code_is_refused_that_is_larger_than_what_is_read(tmp_path, monkeypatch):
+    model = make()
+    sf.write(tmp_path / "a.wav", speak("aisoeu", seconds=2.0), RATE)
+    positions = codes.encode_recording(model, tmp_path / "a.wav").values.shape[1]
+    size = 4 * model.config.latent
+    monkeypatch.setattr(codes, "MAX_BYTES", size * positions)
+    assert codes.encode_recording(model, tmp_path / "a.wav").values.shape[1] == positions
+    monkeypatch.setattr(codes, "MAX_BYTES", size * (positions - 1))
+    with pytest.raises(VcvaeError, match=r"a\.wav: longer than the .* hours that one file"):
+        codes.encode_recording(model, tmp_path / "a.wav")
+
+
 def test_codes_of_long_recordings_are_those_of_their_pieces(tmp_path, monkeypatch):
     model = make()
     samples = speak("aisoeufa uio eisauo", seconds=9.001)

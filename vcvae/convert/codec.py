@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from vcvae.array_files import read_npz
+from vcvae.array_files import MAX_BYTES, read_npz
 from vcvae.convert import chunks
 from vcvae.convert.encoder import padded_mel, recording_blocks
 from vcvae.defaults import CODE_BITS
@@ -71,8 +71,16 @@ def encode_recording(model: AutoEncoder, path: str | Path, *, progress: Progress
     blocks = recording_blocks(path, config, progress=progress, description="encoding")
     pieces = chunks.split_pieces(count(blocks), chunks.PIECE_FRAMES * config.hop, chunks.OVERLAP_FRAMES * config.hop)
     encoded = ((_encode(model, padded_mel(spectrogram, piece)[0]), is_last) for piece, is_last in pieces)
-    values = np.concatenate(list(chunks.cut_pieces(encoded, *_piece_positions())), axis=1)
-    return Code(values, -(-samples // config.hop), fingerprint(model))
+    # Memory is taken where values are written; to join the pieces of a day would take it twice.
+    most = MAX_BYTES // (4 * model.config.latent)
+    values, positions = np.empty((model.config.latent, most), np.float32), 0
+    for piece in chunks.cut_pieces(encoded, *_piece_positions()):
+        if positions + piece.shape[1] > most:
+            hours = most * FRAMES_PER_POSITION / config.frame_rate / 3600
+            raise VcvaeError(f"{path}: longer than the {hours:.1f} hours that one file of a code holds; cut it.")
+        values[:, positions : positions + piece.shape[1]] = piece
+        positions += piece.shape[1]
+    return Code(values[:, :positions], -(-samples // config.hop), fingerprint(model))
 
 
 def _encode(model: AutoEncoder, mel: Tensor) -> NDArray[np.float32]:
