@@ -12,6 +12,7 @@ from functools import partial
 import numpy as np
 import pytest
 import soundfile as sf
+import torch
 from typer.main import get_command
 
 from tests.synthetic import RATE, speak
@@ -204,3 +205,24 @@ def test_signal_in_a_destructor_ends_a_command_too(vcvae, monkeypatch, request, 
 
     monkeypatch.setattr("vcvae.environment.environment", work)
     assert vcvae("env") == (code, "", "")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB.\nmore"),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:73] . DefaultCPUAllocator: can't allocate memory: you tried"),
+    ],
+)
+def test_out_of_memory_is_one_sentence(vcvae, voices, monkeypatch, error):
+    def fail(*_arguments, **_options):
+        raise error
+
+    monkeypatch.setattr("vcvae.convert.encoder.Encoder.from_pretrained", fail)
+    code, out, err = vcvae("encode", "mel", voices / "src.wav", "-o", voices / "mel.npy")
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert err.startswith("vcvae: out of memory (")
+    error = RuntimeError("shapes do not fit")
+    with pytest.raises(RuntimeError, match="shapes"):
+        vcvae("encode", "mel", voices / "src.wav", "-o", voices / "mel.npy")

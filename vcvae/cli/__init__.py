@@ -77,6 +77,13 @@ def main() -> None:
         _fail(str(error))
     except OSError as error:  # a name that is too long, say
         _fail(f"{error.filename or 'the disk'}: {error.strerror or error}.")
+    except (MemoryError, RuntimeError) as error:
+        if not _is_out_of_memory(error):
+            raise
+        found = str(error).strip().split("\n")[0]
+        _fail(
+            f"out of memory ({found or 'of this machine'}); close other programs, or train with fewer batch_speakers."
+        )
     except KeyboardInterrupt:
         sys.exit(130)
     finally:
@@ -84,6 +91,12 @@ def main() -> None:
         sys.unraisablehook = previous_hook
         package.removeHandler(package_handler)
         root.removeHandler(root_handler)
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    """Whether NumPy, Python, or torch, on any device, had no memory left."""
+    words = ("out of memory", "can't allocate memory", "not enough memory")
+    return isinstance(error, MemoryError) or any(word in str(error) for word in words)
 
 
 def _terminate(*_signal: object) -> None:
