@@ -26,7 +26,7 @@ MIN_KEY_BYTES, MAX_KEY_BYTES = 16, 2**20
 SOURCE_SIMILARITY = 0.4  # cosine of centred embeddings with the source speaker, below which a drawn voice is not near
 CANDIDATES = 3  # drawn voices that are far enough, of which the least similar one is taken
 ATTEMPTS = 50  # drawn voices, until there are so many
-GUIDANCE = 0.3  # more than other conversions have: less of the source's voice is left, and a little less of its F0
+GUIDANCE = 0.4  # more than other conversions have: less of the source's voice is left, and a little less of its F0
 SPEAKER_RECORDINGS = 3  # recordings of a speaker, from whose first half minutes their embedding is taken
 
 
