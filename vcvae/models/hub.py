@@ -21,6 +21,7 @@ from huggingface_hub import (
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 from typing_extensions import Self
 
 from vcvae.config import Config
@@ -237,6 +238,18 @@ _NUMBERS = (
 )
 
 
+class _NoInitialization(TorchFunctionMode):
+    """Modules made meanwhile draw no initial weights, which takes half of the time: the saved ones replace them."""
+
+    def __torch_function__(
+        self, function: Callable, types: Any, arguments: tuple = (), options: dict[str, Any] | None = None
+    ) -> Any:
+        options = options or {}
+        if getattr(function, "__module__", None) == "torch.nn.init":
+            return options["tensor"]
+        return function(*arguments, **options)
+
+
 def build(make: Callable[[], M], weights: dict[str, Tensor], *, path: Path, config: str) -> M:
     """The module that `make` makes, in evaluation mode, with the weights read from `path`.
 
@@ -245,10 +258,11 @@ def build(make: Callable[[], M], weights: dict[str, Tensor], *, path: Path, conf
     Raises:
         VcvaeError: as `check_weights` does.
     """
-    with torch.device("meta"):
-        check_weights(weights, make().state_dict(), path=path, config=config)
-    with own_torch_state():
-        model = make()
+    with _NoInitialization():
+        with torch.device("meta"):
+            check_weights(weights, make().state_dict(), path=path, config=config)
+        with own_torch_state():
+            model = make()
     model.load_state_dict(weights)
     return model.eval()
 
