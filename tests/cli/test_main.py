@@ -34,6 +34,18 @@ def test_help_imports_nothing_heavy():
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [({}, "20000"), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "active"}, "None")],
+)
+def test_threads_wait_for_a_while_unless_the_environment_says_how_long(given, expected):
+    code = "import os, sys; sys.argv = ['vcvae', '--version']\nfrom vcvae.cli import main\ntry: main()\n"
+    code += "except SystemExit: print(os.environ.get('GOMP_SPINCOUNT'))"
+    environment = {k: v for k, v in os.environ.items() if k not in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")} | given
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
+    assert result.stdout.split()[-1] == expected
+
+
 def test_convert_imports_only_what_it_needs():
     """These take seconds together, and only training, evaluation or classic models use them."""
     heavy = {"librosa", "numba", "sklearn", "lhotse", "accelerate", "matplotlib", "transformers"}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import _thread
 import logging
+import os
 import signal
 import sys
 import threading
@@ -16,6 +17,10 @@ from vcvae import __version__
 from vcvae.cli import anonymize, convert, data, evaluate, info, live, serve, synthesis, training, voice
 from vcvae.cli.console import err, escape_unprintable, open_closed_streams, printable
 from vcvae.errors import VcvaeError
+
+# Of GNU OpenMP, on which torch runs: the rounds in which a thread waits for the others before it sleeps. With the
+# default of 300,000, where another process keeps a core busy, threads hold up each other's work: 20 times the time.
+SPIN_COUNT = "20000"
 
 app = typer.Typer(
     help="Voice conversion: change the speaker of a recording and keep its words.",
@@ -60,6 +65,8 @@ def main() -> None:
 
     SIGTERM ends it as Ctrl-C does: temporary files are removed.
     """
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.setdefault("GOMP_SPINCOUNT", SPIN_COUNT)
     open_closed_streams()
     escape_unprintable()
     previous_handler = signal.signal(signal.SIGTERM, _terminate)
