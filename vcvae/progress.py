@@ -19,7 +19,7 @@ def report_blocks(
     """Blocks, of `rate` values per second on `axis`; before each, `progress` gets the seconds of those before it.
 
     They are processed after they are given, so the last report is less than `total`, the seconds of all. Where there
-    are more than a header has said, their number is unknown.
+    are more than a header states, their number is unknown.
     """
     done = 0
     for block in blocks:

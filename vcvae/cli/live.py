@@ -14,11 +14,11 @@ from vcvae.cli.console import err, learning_progress, progress_bars, say, say_wr
 from vcvae.cli.options import ON_CPU, Device, Force, Model, PitchShift, non_empty_path, refuse_ignored, refuse_others
 from vcvae.errors import VcvaeError
 
-SIMULATED_MINUTES = 30  # of a recording in the place of the microphone, which are decoded before the clock starts
-
 if TYPE_CHECKING:
     from vcvae.convert.stream import Stream
     from vcvae.serve.live import LiveConversion, Report
+
+SIMULATED_MINUTES = 30  # of a recording in the place of the microphone, which are decoded before the clock starts
 
 
 def live(

@@ -272,22 +272,10 @@ class Converter(Encoder):
         """The voice on the converter's device.
 
         Raises:
-            VcvaeError: it is for another model.
+            VcvaeError: it is for another model, or damaged.
         """
-        name = voice.path or "the voice"
-        config = self.model.config
-        latent = config.statistics_latent if config.speaker_statistics else 0
-        sizes = (config.speaker_latent, latent, config.content_latent, config.speaker_channels, config.mel.n_mels)
-        if voice.sizes != sizes or voice.fingerprint not in ("", self.fingerprint):
-            raise VcvaeError(
-                f"{name}: made for another model ({voice.fingerprint or 'unknown'}, not {self.fingerprint}); make it "
-                f"anew with the model that you convert with: vcvae voice RECORDINGS -o {voice.path or 'FILE.voice'}"
-            )
         voice = voice.to(self.device)
-        try:
-            self.model.decoder_for(voice)
-        except ValueError as error:
-            raise VcvaeError(f"{name}: damaged ({error}); make it anew: vcvae voice RECORDINGS -o {name}") from None
+        self.model.check_voice(voice, self.fingerprint)
         return voice
 
     @own_torch_state()

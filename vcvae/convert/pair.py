@@ -37,9 +37,8 @@ class PairConverter:
         Raises:
             VcvaeError: a file that cannot be used.
         """
-        return np.concatenate(
-            list(self._convert_pieces(source, pitch_shift, no_progress))
-        ), self.model.config.mel.sample_rate
+        pieces = list(self._convert_pieces(source, pitch_shift, no_progress))
+        return np.concatenate(pieces), self.model.config.mel.sample_rate
 
     @own_torch_state()
     def convert_file(

@@ -97,6 +97,4 @@ def analyze_source(
             excerpt.add(encoded.mel, encoded.f0)
     if n_samples < config.minimum_samples:
         raise too_short(name, n_samples, config)
-    if n_blocks == 1:
-        return SourceAnalysis(encoded.f0.statistics(), excerpt, encoded)
-    return SourceAnalysis(moments.statistics(), excerpt, None)
+    return SourceAnalysis(moments.statistics(), excerpt, encoded if n_blocks == 1 else None)

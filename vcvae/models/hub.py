@@ -239,7 +239,7 @@ _NUMBERS = (
 
 
 class _NoInitialization(TorchFunctionMode):
-    """Modules made meanwhile draw no initial weights, which takes half of the time: the saved ones replace them."""
+    """Modules made meanwhile draw no initial weights, which takes a third of the time: the saved ones replace them."""
 
     def __torch_function__(
         self, function: Callable, types: Any, arguments: tuple = (), options: dict[str, Any] | None = None

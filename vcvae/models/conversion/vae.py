@@ -14,6 +14,7 @@ import math
 import torch
 from torch import Tensor
 
+from vcvae.errors import VcvaeError
 from vcvae.features.f0 import F0Contour, F0Statistics
 from vcvae.models.conversion.config import DisentanglingConfig
 from vcvae.models.conversion.decoder import Decoder
@@ -131,6 +132,26 @@ class DisentanglingVAE(PretrainedModel, config=DisentanglingConfig):
     def decoder_for(self, voice: Voice) -> Decoder:
         """The decoder with what `voice` has learned; the model's own, where that is nothing."""
         return voice.learned.applied_to(self.decoder) if voice.learned else self.decoder
+
+    def check_voice(self, voice: Voice, fingerprint: str) -> None:
+        """Check that `voice` is made for this model, of this fingerprint.
+
+        Raises:
+            VcvaeError: it is for another one, or damaged.
+        """
+        name = voice.path or "the voice"
+        c = self.config
+        latent = c.statistics_latent if c.speaker_statistics else 0
+        sizes = (c.speaker_latent, latent, c.content_latent, c.speaker_channels, c.mel.n_mels)
+        if voice.sizes != sizes or voice.fingerprint not in ("", fingerprint):
+            raise VcvaeError(
+                f"{name}: made for another model ({voice.fingerprint or 'unknown'}, not {fingerprint}); make it "
+                f"anew with the model that you convert with: vcvae voice RECORDINGS -o {voice.path or 'FILE.voice'}"
+            )
+        try:
+            self.decoder_for(voice)
+        except ValueError as error:
+            raise VcvaeError(f"{name}: damaged ({error}); make it anew: vcvae voice RECORDINGS -o {name}") from None
 
     def convert(
         self, mel: Tensor, voice: Voice, *, lengths: Tensor | None = None, target_f0: F0Contour | None = None
