@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import platformdirs
 
 from vcvae.arrays import is_path
 from vcvae.defaults import VOICE_SUFFIX
@@ -27,6 +26,8 @@ _log = logging.getLogger("vcvae")
 
 def default_folder() -> Path:
     """Where this user's voices are kept, by the rules of the operating system."""
+    import platformdirs  # a tenth of a second, which a conversion without a cache need not wait for
+
     return platformdirs.user_cache_path("vcvae") / "voices"
 
 
