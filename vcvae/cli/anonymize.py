@@ -17,8 +17,10 @@ from vcvae.cli.options import (
     Force,
     Model,
     Output,
+    Refine,
     Vocoder,
     VocoderSeed,
+    check_refine,
     non_empty_path,
     refuse_ignored,
     source_path,
@@ -71,6 +73,7 @@ def anonymize(
     vocoder: Vocoder = None,
     device: Device = "auto",
     seed: VocoderSeed = None,
+    refine: Refine = 0,
     force: Force = False,
 ) -> None:
     """Convert the speakers of SOURCE to voices that nobody has; duration, words and intonation stay."""
@@ -82,6 +85,7 @@ def anonymize(
     secret = read_key(key) if key else None
     with progress_bar("finding files"):
         batch = read_batch(source, output, "anonymous")
+        check_refine(refine, (job.source for job in batch.jobs))
     jobs = list(batch.jobs)
     speaker_of = _read_speakers(speakers, source, jobs) if speakers else _find_speakers(source, jobs)
     name_of = speaker_of if by is By.speaker else {job.source: _below(source, job.source).as_posix() for job in jobs}
@@ -103,7 +107,7 @@ def anonymize(
     with progress_bars() as add_bar:
         progress, part = add_bar("loading"), add_bar("")
         converter = Converter.from_pretrained(model, vocoder=vocoder, device=device, seed=seed)
-        anonymizer = Anonymizer(converter, key=secret, apart=by is By.speaker)
+        anonymizer = Anonymizer(converter, key=secret, apart=by is By.speaker, refine_steps=refine)
         if by is By.speaker and batch.jobs:  # all, in one order: so each is drawn again when the command goes on
             for number, name in enumerate(sorted(recordings)):
                 progress(number, len(recordings), "drawing voices")

@@ -15,10 +15,12 @@ from vcvae.cli.options import (
     Model,
     Output,
     PitchShift,
+    Refine,
     Replay,
     Steps,
     Vocoder,
     VocoderSeed,
+    check_refine,
     non_empty_path,
     refuse_ignored,
     source_path,
@@ -59,6 +61,7 @@ def convert(
     ] = False,
     steps: Steps = None,
     replay: Replay = None,
+    refine: Refine = 0,
     no_cache: Annotated[
         bool,
         typer.Option("--no-cache", help="Neither look for the target's voice among those learned before, nor keep it."),
@@ -84,6 +87,7 @@ def convert(
         name = name_of(target[0]) if target else Path(model or "").name
         with progress_bar("finding files") as progress:
             batch = read_pairs(pairs) if pairs else read_batch(source, output, f"to-{name}", target)
+            check_refine(refine, (job.source for job in batch.jobs))
             batch.check_output(force, progress)
         return batch
 
@@ -113,6 +117,7 @@ def convert(
                     seed=seed,
                     learning=learning,
                     left_out=batch.left_out,
+                    refine_steps=refine,
                 )
 
                 def convert_one(job: Job, progress: Progress) -> None:

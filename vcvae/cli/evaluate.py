@@ -9,7 +9,7 @@ import typer
 
 from vcvae.cli.console import progress_bars, say
 from vcvae.cli.options import Device, Force, Steps, Vocoder, model_name, non_empty_path, refuse_ignored
-from vcvae.defaults import VOICE_STEPS
+from vcvae.defaults import MAX_VOICE_STEPS, VOICE_STEPS
 from vcvae.errors import VcvaeError, check_absent, replacing
 
 COUNT = 24  # conversions that are drawn from a corpus
@@ -82,6 +82,15 @@ def evaluate(
     ] = False,
     vocoder: Vocoder = None,
     steps: Steps = None,
+    refine: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            max=MAX_VOICE_STEPS,
+            help="Learn each voice for any source, as `vcvae voice` does, and refine it to each source in so many "
+            "steps. With --anonymization, refine the drawn voices.",
+        ),
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Random seed of all that is drawn.")] = 0,
     device: Device = "auto",
     force: Force = False,
@@ -96,7 +105,7 @@ def evaluate(
         raise VcvaeError("evaluate: give a table with --cases, or a prepared folder with --corpus, or both.")
     refuse_ignored({"--count": count} if cases else {"--root": root}, f"{'with' if cases else 'without'} --cases")
     if converted:
-        ignored = {"--cost": cost, "--stream": stream, "--vocoder": vocoder, "--steps": steps}
+        ignored = {"--cost": cost, "--stream": stream, "--vocoder": vocoder, "--steps": steps, "--refine": refine}
         refuse_ignored(ignored, "with --converted: nothing is converted here")
     if stream:
         refuse_ignored({"--cost": cost}, "with --stream: it is that of `vcvae convert`")
@@ -118,7 +127,7 @@ def evaluate(
         measures, missing = load_measures(verifiers=verifier or [], recognizers=asr or [], qualities=quality or [])
         options = {"measures": measures, "missing": missing, "seed": seed, "force": force, "progress": progress}
         if anonymization:
-            report = evaluate_anonymization(converter, utterances, output, **options)
+            report = evaluate_anonymization(converter, utterances, output, refine=refine or 0, **options)
         else:
             chosen = chosen or draw_cases(utterances, COUNT if count is None else count, seed=seed)
             measured_cost = None
@@ -134,6 +143,7 @@ def evaluate(
                 converted=converted,
                 corpus=utterances,
                 steps=steps,
+                refine=refine,
                 stream=stream,
                 part=part,
                 **options,

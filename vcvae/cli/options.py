@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -49,6 +49,16 @@ def source_path(text: str) -> Path:
 def output_path(text: str) -> Path:
     """Where a recording is written; - is standard output."""
     return STDOUT if text in ("-", str(STDOUT)) else non_empty_path(text)
+
+
+def check_refine(steps: int, sources: Iterable[Path]) -> None:
+    """Refuse `--refine` for standard input.
+
+    Raises:
+        VcvaeError: it is one of the sources, and there are steps.
+    """
+    if steps and STDIN in sources:
+        raise VcvaeError("--refine: a voice is refined to a source before it is converted; give a file, not -.")
 
 
 def refuse_ignored(options: Mapping[str, object], where: str) -> None:
@@ -122,6 +132,15 @@ Steps = Annotated[
         max=MAX_VOICE_STEPS,
         help="Steps of fine-tuning to a target: with more, its voice is closer, and takes longer to learn. By default, "
         f"{VOICE_STEPS}; with 0, the voice of one pass.",
+    ),
+]
+Refine = Annotated[
+    int,
+    typer.Option(
+        min=0,
+        max=MAX_VOICE_STEPS,
+        help="Steps of fine-tuning each voice to each source before it is converted, such as 10: more of its words are "
+        "kept, and it takes some seconds.",
     ),
 ]
 PitchShift = Annotated[

@@ -104,13 +104,26 @@ class ToTargets:
     """Converts to the voice of each job's targets: of a file, or taken from recordings. The last one is kept."""
 
     def __init__(
-        self, converter: Converter, jobs: Sequence[Job], learning: Learning | None, left_out: Failures
+        self,
+        converter: Converter,
+        jobs: Sequence[Job],
+        learning: Learning | None,
+        left_out: Failures,
+        refine_steps: int = 0,
     ) -> None:
-        """Without `learning`, recordings give the voice of one pass; those that cannot be read go to `left_out`."""
+        """
+        Args:
+            converter: makes the conversions.
+            jobs: all of them.
+            learning: without it, recordings give the voice of one pass.
+            left_out: where recordings of a target's folder are noted that cannot be read.
+            refine_steps: in which each voice is refined to each source.
+        """
         self._converter = converter
         self._jobs = jobs
         self._left_out = left_out
         self._learning = learning
+        self._refine_steps = refine_steps
         self._targets: tuple[Path, ...] = ()
 
     def convert_file(self, job: Job, *, pitch_shift: float, force: bool, progress: Progress = no_progress) -> None:
@@ -118,8 +131,11 @@ class ToTargets:
             self._targets = ()  # until it has worked
             self._voice = self.take_voice(job.targets, progress)
             self._targets = job.targets
+        voice = self._voice
+        if self._refine_steps:
+            voice = self._converter.refine(voice, job.source, steps=self._refine_steps, progress=progress)
         self._converter.convert_file(
-            job.source, self._voice, job.output, pitch_shift=pitch_shift, force=force, progress=progress
+            job.source, voice, job.output, pitch_shift=pitch_shift, force=force, progress=progress
         )
 
     def take_voice(self, targets: tuple[Path, ...], progress: Progress = no_progress) -> Voice:
@@ -162,12 +178,14 @@ def load_converter(
     seed: int,
     learning: Learning | None,
     left_out: Failures,
+    refine_steps: int = 0,
 ) -> JobConverter:
     """The converter that the model is, with a vocoder.
 
     Args:
         learning: of voices whose recordings are given; None for one pass.
         left_out: where recordings of a target's folder are noted that cannot be read.
+        refine_steps: in which each voice is refined to each source; 0 for none.
 
     Raises:
         VcvaeError: something is not found, or the parts do not fit; targets beside a model of one pair of speakers, or
@@ -183,11 +201,12 @@ def load_converter(
                 f"--model {model}: has its own target speaker; give a SOURCE, and neither --target nor --pairs."
             )
         refuse_ignored({"--device": device not in ON_CPU}, "for a model of a pair: it converts on the CPU")
+        refuse_ignored({"--refine": refine_steps}, "for a model of a pair: it has no voice")
         return ToPairTarget(_load_pair(model, vocoder, seed))
     if not has_targets:
         raise VcvaeError("--target: missing; give recordings of the target, or a voice that 'vcvae voice' made.")
     converter = Converter.from_pretrained(model, vocoder=vocoder, device=device, seed=seed)
-    return ToTargets(converter, jobs, learning, left_out)
+    return ToTargets(converter, jobs, learning, left_out, refine_steps)
 
 
 def _load_pair(model: str, vocoder: str | None, seed: int) -> PairConverter:

@@ -58,18 +58,22 @@ class Anonymizer:
     every call; without the key nobody can tell which voice a speaker would get.
     """
 
-    def __init__(self, converter: Converter, *, key: bytes | None = None, apart: bool = True) -> None:
+    def __init__(
+        self, converter: Converter, *, key: bytes | None = None, apart: bool = True, refine_steps: int = 0
+    ) -> None:
         """
         Args:
             converter: with whose model and prior the voices are drawn.
             key: by default, a random one that is kept nowhere.
             apart: keep the voices, each new one far from those before and the least similar to the source of several;
                 without it, as for a voice for each utterance, they depend on nothing but the key and the source.
+            refine_steps: in which a voice is refined to each recording before it is converted (`Converter.refine`).
         """
         self.converter = converter
         self.seeds: dict[str, int] = {}  # of each name's voice, by which `Converter.draw` gives it again
         self._key = key or secrets.token_bytes(KEY_BYTES)
         self._apart = apart
+        self._refine_steps = refine_steps
         self._voices: dict[str, Voice] = {}
 
     def voice(self, name: str, recordings: Iterable[Recording]) -> Voice:
@@ -117,12 +121,16 @@ class Anonymizer:
         force: bool = False,
         progress: Progress = no_progress,
     ) -> None:
-        """A recording in the voice of its name, by `voice`; with more guidance away from the source's own voice.
+        """A recording in the voice of its name, by `voice`.
+
+        It has more guidance away from the source's own voice than other conversions in one pass.
 
         Raises:
             VcvaeError: no voice was found, a source that cannot be used, or an output that cannot be written.
         """
         voice = self.voice(name, recordings)
+        if self._refine_steps:
+            voice = self.converter.refine(voice, source, steps=self._refine_steps, progress=progress)
         self.converter.convert_file(source, voice, output, guidance=GUIDANCE, force=force, progress=progress)
 
     def _is_far(self, voice: Voice, source: _Source | None) -> bool:

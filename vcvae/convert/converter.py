@@ -12,19 +12,19 @@ import torch
 from torch import Tensor
 
 from vcvae import audio
-from vcvae.arrays import is_path
+from vcvae.arrays import is_path, is_samples
 from vcvae.conversion_losses import ConversionLosses, load_losses
 from vcvae.convert import chunks
 from vcvae.convert.draw import Drawing
 from vcvae.convert.encoder import Encoder, Recording, choose_sources, recording_blocks, warn_of_little_speech
-from vcvae.convert.finetune import finetune, finetuning_settings
+from vcvae.convert.finetune import finetune, finetuning_settings, refine
 from vcvae.convert.finetune_sources import FinetuningSources
 from vcvae.convert.guidance import WEIGHT, Guidance, guide
 from vcvae.convert.level import follow_level, match_seconds
 from vcvae.convert.source import EncodedSource, analyze_source
 from vcvae.convert.stream import Stream
 from vcvae.convert.voice_cache import VoiceCache, voice_key
-from vcvae.defaults import VOICE_DISTANCE, VOICE_STEPS
+from vcvae.defaults import REFINE_STEPS, VOICE_DISTANCE, VOICE_STEPS
 from vcvae.errors import VcvaeError
 from vcvae.features.f0 import F0Contour, F0Statistics
 from vcvae.models import load_model
@@ -180,6 +180,52 @@ class Converter(Encoder):
         if key:
             voice = cache.keep(key, voice)
         return voice.to(self.device)
+
+    @own_torch_state()
+    def refine(
+        self,
+        voice: Voice,
+        sources: Recording | Iterable[Recording],
+        *,
+        sample_rate: int | None = None,
+        steps: int = REFINE_STEPS,
+        seed: int = 0,
+        progress: Progress = no_progress,
+    ) -> Voice:
+        """A voice with the decoder fine-tuned to the recordings that it will convert: it keeps more of their words.
+
+        No recording of the target is needed. For voices that were learned with other sources, or are nobody's.
+
+        Args:
+            voice: by `learn`, `draw`, `Voice.load`, …
+            sources: the recordings; of a long one the first half minute is used, of many the first 32.
+            sample_rate: of arrays, in Hz; by default, the model's.
+            steps: of fine-tuning.
+            seed: of fine-tuning.
+            progress: called after each step.
+
+        Raises:
+            VcvaeError: a voice for another model, or a model that the losses do not fit. A source that cannot be used
+                is left out; without any, the voice stays as it is.
+        """
+        voice = self.fitted(voice)
+        if self.losses is None:
+            raise VcvaeError("a voice for this model cannot be refined: the released losses are for another mel.")
+        sources = [sources] if is_path(sources) or is_samples(sources) else list(sources)
+        utterances = self.load_sources(sources, sample_rate=sample_rate) if sources else []
+        if not (steps and utterances):
+            return voice
+        decoder = refine(
+            self.model,
+            voice,
+            FinetuningSources(self.model, utterances, self.losses),
+            sentences=self.sample_mels,
+            steps=steps,
+            seed=seed,
+            progress=progress,
+        )
+        learned = WeightDifference.between(self.model.decoder, decoder).to(self.device)
+        return replace(voice, learned=learned, card=replace(voice.card, steps=voice.card.steps + steps), path=None)
 
     @own_torch_state()
     def draw(

@@ -20,7 +20,7 @@ from torch.nn import functional as F
 
 from vcvae import audio
 from vcvae.augment.voice import VoiceAugmentation, VoiceAugmentationConfig
-from vcvae.convert.encoder import Encoder, ReferenceMel, average_voice
+from vcvae.convert.encoder import SAMPLE_FRAMES, SAMPLES, Encoder, ReferenceMel, average_voice
 from vcvae.defaults import VOICE_DISTANCE
 from vcvae.errors import VcvaeError
 from vcvae.features.f0 import MAX_F0, MIN_F0, F0Statistics
@@ -33,8 +33,6 @@ DRAW_ATTEMPTS = 16  # of them that are made into a voice, until one is far enoug
 NEIGHBOURS = 8  # sentences whose speakers are the most similar ones
 VARIANTS = 6  # of each, with other formants and another long-term spectrum
 CHANGE = VoiceAugmentationConfig(probability=1.0, warp=0.24, formant_tilt=0.1, equalizer=4.8)
-SYNTHESIZED = 4  # sentences that the reference is taken from ...
-SYNTHESIZED_FRAMES = 256  # ... mel frames of each, 3 s
 BISECTIONS = 6  # of the way from a voice to another one
 TOLERANCE = 0.05  # of the distance that is reached
 APART = 0.85  # cosine below which two voices are different ones; of one speaker's utterances it is .97
@@ -69,13 +67,7 @@ class Drawing:
         """Their centred speaker embeddings, (sentences, speaker_latent)."""
         return torch.cat([self._embed(sentence) for sentence in self._sentences])
 
-    @cached_property
-    def _sentence_mels(self) -> list[Tensor]:
-        """The starts of some of them, which are converted to voices, (1, n_mels, frames)."""
-        step = max(1, len(self._sentences) // SYNTHESIZED)
-        return [sentence.mel[..., :SYNTHESIZED_FRAMES] for sentence in self._sentences[::step][:SYNTHESIZED]]
-
-    @torch.inference_mode()
+    @torch.no_grad()  # and no inference mode: a drawn voice can be refined
     def draw(
         self,
         prior: VoicePrior,
@@ -92,7 +84,7 @@ class Drawing:
         if f0:
             speakers = speakers[(speakers.f0_statistics.mean - math.log2(f0)).abs().argsort()]
         others = torch.cat([prior.speakers[:0], *(self.embedding(voice).cpu() for voice in avoid)])
-        seconds = SYNTHESIZED * SYNTHESIZED_FRAMES / self._frame_rate
+        seconds = SAMPLES * SAMPLE_FRAMES / self.encoder.mel_config.frame_rate
         card = VoiceCard(consent=CONSENT, note=f"seed {seed}", seconds=seconds)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
@@ -116,10 +108,6 @@ class Drawing:
         """Whether a voice is none of the training speakers', nor one of others, centred (voices, speaker_latent)."""
         embedding = self.embedding(voice).cpu()
         return bool((prior.nearest(embedding) < MAX_SIMILARITY).all() and (embedding @ others.mT < APART).all())
-
-    @property
-    def _frame_rate(self) -> float:
-        return self.encoder.mel_config.frame_rate
 
     def embedding(self, voice: Voice) -> Tensor:
         """The centred speaker embedding of a voice, (1, speaker_latent)."""
@@ -163,7 +151,7 @@ class Drawing:
     def _anew(self, voice: Voice) -> DrawnVoice:
         """The voice that conversions to `voice` have; its F0 statistics stay."""
         net = self.encoder.speaker_net
-        conversions = [self.model.convert(mel, voice) for mel in self._sentence_mels]
+        conversions = [self.model.convert(mel, voice) for mel in self.encoder.sample_mels]
         statistics = [net(mel) if net else None for mel in conversions]
         voices = [self.model.voice(mel, statistics=s) for mel, s in zip(conversions, statistics, strict=True)]
         taken = replace(Voice.join(voices).average(), f0_statistics=voice.f0_statistics)

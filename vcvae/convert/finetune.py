@@ -14,13 +14,16 @@ utterances for a few hundred steps, as in AdaSpeech (Chen et al. 2021, arXiv:210
 - content loss: the same conversion has the source's ASR features (StarGANv2-VC: Li et al. 2021, arXiv:2107.10394).
 
 The result is the mean of the weights over the later steps (Izmailov et al. 2018, arXiv:1803.05407).
+
+A voice that was learned with other sources than those that it converts has lost some of their words: the decoder was
+held to the content of the former. `refine` gives it back, in a few steps of the last two terms on the very source.
 """
 
 from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -33,9 +36,10 @@ from vcvae.conversion_losses import ConversionLosses
 from vcvae.convert import finetune_sources
 from vcvae.convert.encoder import ReferenceMel, average_voice
 from vcvae.convert.finetune_sources import FinetuningSources, SourceSegment
-from vcvae.defaults import VOICE_STEPS
+from vcvae.defaults import REFINE_STEPS, VOICE_STEPS
 from vcvae.features.f0 import F0Contour
 from vcvae.features.mel import level, normalize_level
+from vcvae.models.conversion.decoder import Decoder
 from vcvae.models.conversion.reference import SpeakerReference
 from vcvae.models.conversion.vae import DisentanglingVAE
 from vcvae.models.conversion.voice import Voice
@@ -51,6 +55,7 @@ AVERAGE_AFTER = 3  # the weights are averaged from 1 / AVERAGE_AFTER of the step
 TARGET_PIECE_FRAMES = 256  # mel frames of the pieces in which the target is reconstructed, at most: 3 s
 MAX_PIECES = 32  # of the target that are used: 95 s; of more, most would never be drawn
 MIN_REFERENCE_FRAMES = 20  # that must remain when a segment's own are left out; else these are kept
+REFINE_RATE = 4e-4  # of Adam in `refine`
 WARP = 0.25  # the range of the content input's frequency warping as in training: less lets the target's voice through
 
 
@@ -81,10 +86,8 @@ def finetune(
     tuned = copy.deepcopy(model).requires_grad_(False)
     if not steps:
         return tuned
-    decoder = tuned.decoder.requires_grad_(True).train()
-    averaged_decoder = AveragedModel(decoder)
+    decoder = tuned.decoder
     perturb = Perturbation(PerturbationConfig(warp=WARP), model.config.mel)
-    optimizer = torch.optim.Adam(decoder.parameters(), lr=LEARNING_RATE, fused=True)
     with torch.random.fork_rng(devices=[]), torch.enable_grad():
         torch.manual_seed(seed)
         pieces = draw_pieces(references)
@@ -95,27 +98,84 @@ def finetune(
             if voice is None:
                 with torch.no_grad():
                     voice = average_voice(model, references, speaker_net=speaker_net, seed=seed)
-            conversion = _Conversion.to_target(sources, voice, pieces)
-        for step in range(steps):
-            reconstruction = reconstruction_loss(model, decoder, target, perturb)
-            loss = reconstruction
+            embedding = sources.losses.speaker_embedding([piece.mel for piece in pieces])
+            conversion = _Conversion(sources, sources.losses, voice, embedding)
+        description = ""  # that of the last step with conversions
+
+        def loss(step: int) -> tuple[Tensor, str]:
+            nonlocal description
+            total = reconstruction = reconstruction_loss(model, decoder, target, perturb)
             if sources and sources.utterances:
-                loss = loss + REPLAY_WEIGHT * replay_loss(model, decoder, sources.utterances, perturb)
-            if conversion and step % LOSS_EVERY == 0:
-                speaker_loss, content_loss = conversion_losses(decoder, conversion)
-                loss = loss + LOSS_EVERY * (SPEAKER_WEIGHT * speaker_loss + CONTENT_WEIGHT * content_loss)
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            if step >= steps // AVERAGE_AFTER:
-                averaged_decoder.update_parameters(decoder)
-            if conversion:
-                description = f"speaker loss {speaker_loss.item():.2f}, content loss {content_loss.item():.2f}"
-            else:
+                total = total + REPLAY_WEIGHT * replay_loss(model, decoder, sources.utterances, perturb)
+            if not conversion:
                 description = f"reconstruction loss {reconstruction.item():.2f}"
-            progress(step + 1, steps, description)
-    tuned.decoder = averaged_decoder.module
+            elif step % LOSS_EVERY == 0:
+                weighted, description = _weighted_losses(decoder, conversion)
+                total = total + LOSS_EVERY * weighted
+            return total, description
+
+        tuned.decoder = _descend(decoder, loss, steps=steps, rate=LEARNING_RATE, progress=progress)
     return tuned.requires_grad_(False).eval()
+
+
+def refine(
+    model: DisentanglingVAE,
+    voice: Voice,
+    sources: FinetuningSources,
+    *,
+    sentences: Sequence[Tensor],
+    steps: int = REFINE_STEPS,
+    seed: int = 0,
+    progress: Progress = no_progress,
+) -> Decoder:
+    """The decoder of a voice, fine-tuned to the sources that the voice will convert; the model stays as it is.
+
+    Only the speaker loss and the content loss of their conversions are used, so no recording of the target is needed:
+    what conversions are to resemble are those of other sentences to the voice.
+
+    Args:
+        model: that the voice is for.
+        voice: of the target, learned or not.
+        sources: with losses.
+        sentences: ln-mels (1, n_mels, frames) of any speakers.
+        steps: of Adam.
+        seed: of all random draws.
+        progress: called after each step.
+    """
+    with torch.random.fork_rng(devices=[]), torch.enable_grad():
+        torch.manual_seed(seed)
+        voice = voice[torch.tensor([0])]  # a copy: gradients cannot be taken of what was made in inference mode
+        decoder = copy.deepcopy(model.decoder_for(voice))
+        if sources.segments:
+            with torch.no_grad():
+                embedding = sources.losses.speaker_embedding([model.convert(mel, voice) for mel in sentences])
+            conversion = _Conversion(sources, sources.losses, voice, embedding)
+            decoder = _descend(
+                decoder,
+                lambda _: _weighted_losses(decoder, conversion),
+                steps=steps,
+                rate=REFINE_RATE,
+                progress=progress,
+            )
+    return decoder.requires_grad_(False).eval()
+
+
+def _descend(
+    decoder: Decoder, loss: Callable[[int], tuple[Tensor, str]], *, steps: int, rate: float, progress: Progress
+) -> Decoder:
+    """Minimize `loss(step)`, which also says how it stands, by Adam → a copy with the mean of the later weights."""
+    decoder.requires_grad_(True).train()
+    averaged = AveragedModel(decoder)
+    optimizer = torch.optim.Adam(decoder.parameters(), lr=rate, fused=True)
+    for step in range(steps):
+        value, description = loss(step)
+        optimizer.zero_grad()
+        value.backward()
+        optimizer.step()
+        if step >= steps // AVERAGE_AFTER:
+            averaged.update_parameters(decoder)
+        progress(step + 1, steps, description)
+    return averaged.module
 
 
 def finetuning_settings() -> dict[str, str | float]:
@@ -156,12 +216,19 @@ def conversion_losses(decoder: nn.Module, conversion: _Conversion) -> tuple[Tens
     converted = decoder(
         segment.content, voice.reference, target_f0, frames=frames, modulation=segment.modulation, postfilter=True
     )
-    bands = slice(conversion.level_bands)
+    bands = slice(conversion.sources.model.config.encoder_bands)
     converted = converted + level(segment.mel[:, bands]) - level(converted[:, bands])
     converted_samples = losses.synthesize(converted, target_f0)
     speaker_loss = losses.speaker_loss(converted_samples, conversion.target_embedding)
     content_loss = losses.content_loss(converted_samples, segment.asr_features)
     return speaker_loss, content_loss
+
+
+def _weighted_losses(decoder: nn.Module, conversion: _Conversion) -> tuple[Tensor, str]:
+    """The weighted sum of the conversion losses, and what they are."""
+    speaker_loss, content_loss = conversion_losses(decoder, conversion)
+    description = f"speaker loss {speaker_loss.item():.2f}, content loss {content_loss.item():.2f}"
+    return SPEAKER_WEIGHT * speaker_loss + CONTENT_WEIGHT * content_loss, description
 
 
 def draw_pieces(utterances: Sequence[ReferenceMel]) -> list[ReferenceMel]:
@@ -208,14 +275,7 @@ class _Conversion:
     losses: ConversionLosses
     voice: Voice
     target_embedding: Tensor
-    level_bands: int
     order: list[int] = field(default_factory=list)
-
-    @classmethod
-    @torch.no_grad()
-    def to_target(cls, sources: FinetuningSources, voice: Voice, pieces: Sequence[ReferenceMel]) -> _Conversion:
-        embedding = sources.losses.speaker_embedding([piece.mel for piece in pieces])
-        return cls(sources, sources.losses, voice, embedding, sources.model.config.encoder_bands)
 
     def next_segment(self) -> SourceSegment:
         """A random segment, each once before any comes again."""

@@ -7,15 +7,11 @@ from itertools import islice
 
 import torch
 
-from vcvae import audio
 from vcvae.convert.converter import Converter
 from vcvae.convert.encoder import Recording
 from vcvae.models.conversion.voice import Voice
-from vcvae.pretrained import SENTENCES
 
 MAX_TARGETS = 8  # recordings of the target whose first half minutes are compared with
-SENTENCE_STEP = 9  # every ninth sentence of the package is converted: four of 36
-SENTENCE_FRAMES = 384  # mel frames of each sentence: 4.5 s
 
 
 @torch.inference_mode()
@@ -30,12 +26,10 @@ def speaker_similarity(converter: Converter, voices: Iterable[Voice], targets: I
     if not references:
         return []
     target_embedding = losses.speaker_embedding([reference.mel for reference in references])
-    sources = converter.load_sources(audio.find(SENTENCES)[::SENTENCE_STEP])
-    sentences = [source.mel[..., :SENTENCE_FRAMES] for source in sources]
     similarities = []
     for voice in map(converter.fitted, voices):
         cosines = []
-        for mel in sentences:
+        for mel in converter.sample_mels:
             f0 = converter.model.target_f0(mel, voice)
             samples = losses.synthesize(converter.model.convert(mel, voice, target_f0=f0), f0)
             cosines.append(float(losses.speaker_embedding([losses.analysis(samples)]) @ target_embedding))

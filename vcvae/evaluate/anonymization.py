@@ -142,6 +142,7 @@ def evaluate_anonymization(
     *,
     measures: Sequence[Measure] = (),
     missing: Mapping[str, str] | None = None,
+    refine: int = 0,
     seed: int = 0,
     force: bool = False,
     progress: Progress = no_progress,
@@ -154,6 +155,7 @@ def evaluate_anonymization(
         folder: for report.json and report.md, and the anonymized recordings, which are made only once.
         measures: those of `load_measures`; a `Similarity` is a verifier.
         missing: measures that were asked for and cannot be taken, with the reasons.
+        refine: steps in which voices are refined to each recording, as by `vcvae anonymize --refine`.
         seed: of all that is drawn.
         force: make recordings again that were made with other settings.
         progress: called after each recording.
@@ -167,12 +169,13 @@ def evaluate_anonymization(
     settings = {
         "model": fingerprint(converter.model),
         "vocoder": f"{type(converter.vocoder).__name__} {fingerprint(converter.vocoder)}",
+        "refine": refine,
         "seed": seed,
     }
     _check_settings(folder, settings, force)
     trials = [utterance for utterance in chosen if not utterance.enrolled]
     report = AnonymizationReport(settings, len({u.speaker for u in chosen}), len(trials), missing=dict(missing or {}))
-    made = _Recordings(converter, folder, seed, force).make(chosen, report, progress)
+    made = _Recordings(converter, folder, refine, seed, force).make(chosen, report, progress)
     chosen = [utterance for utterance in chosen if all((mode, utterance) in made for mode in MODES)]
     verifiers = [measure for measure in measures if isinstance(measure, Similarity)]
     for done, verifier in enumerate(verifiers):
@@ -216,11 +219,11 @@ def _check_settings(folder: Path, settings: dict[str, Any], force: bool) -> None
 class _Recordings:
     """Makes the anonymized recordings in a folder, each once."""
 
-    def __init__(self, converter: Converter, folder: Path, seed: int, force: bool) -> None:
+    def __init__(self, converter: Converter, folder: Path, refine: int, seed: int, force: bool) -> None:
         self.folder, self.force = folder, force
         keys = [hashlib.sha256(f"{seed} {number}".encode()).digest() for number in range(3)]
-        self.enrolled, self.tried = (Anonymizer(converter, key=key) for key in keys[:2])
-        self.by_utterance = Anonymizer(converter, key=keys[2], apart=False)
+        self.enrolled, self.tried = (Anonymizer(converter, key=key, refine_steps=refine) for key in keys[:2])
+        self.by_utterance = Anonymizer(converter, key=keys[2], apart=False, refine_steps=refine)
 
     def make(
         self, utterances: Sequence[Utterance], report: AnonymizationReport, progress: Progress

@@ -29,6 +29,7 @@ class Conversions:
         folder: Path,
         *,
         steps: int,
+        refine: int | None = None,
         stream: bool = False,
         force: bool = False,
         progress: Progress = no_progress,
@@ -39,7 +40,9 @@ class Conversions:
             converter: makes the conversions.
             cases: the conversions to make.
             folder: where they are kept.
-            steps: of fine-tuning per case.
+            steps: of fine-tuning to each target, with the very source of the case.
+            refine: learn each target once, with the sentences of the package, and refine it to each source in so many
+                steps (`Converter.refine`).
             stream: convert each source as it would arrive (`Converter.stream`), not as a whole file.
             force: make conversions again.
             progress: called with what is done of a case.
@@ -51,7 +54,9 @@ class Conversions:
         self.cases = cases
         self.folder = folder
         self.steps = steps
+        self.refine = refine
         self.stream = stream
+        self._voices: dict[tuple[Path, ...], Voice] = {}  # that were learned with the sentences of the package
         self.progress = progress
         if stream:
             check_streams(converter.vocoder)
@@ -67,6 +72,8 @@ class Conversions:
             "losses": fingerprint(losses) if losses else None,
             "steps": steps,
         }
+        if refine is not None:
+            self.settings["refine"] = refine
         if stream:
             self.settings["mode"] = "stream"
         _check_settings(folder, self.settings, cases, force)
@@ -80,19 +87,25 @@ class Conversions:
         output = _output_path(self.folder, case)
         check_length(case.source)
         if not output.exists():
-            voice = self.converter.learn(
-                case.targets,
-                sources=[case.source],
-                steps=self.steps,
-                reading=self.progress,
-                progress=lambda done, total, figures: self.progress(done, total, f"fine-tuning ({figures})"),
-            )
+            voice = self._learn(case)
             if self.stream:
                 self._convert_stream(case.source, voice, output)
             else:
                 self.converter.convert_file(case.source, voice, output, progress=self.progress)
             self.progress(0, 0, "")
         return output
+
+    def _learn(self, case: Case) -> Voice:
+        def progress(done: int, total: int | None, figures: str) -> None:
+            self.progress(done, total, f"fine-tuning ({figures})")
+
+        targets = tuple(case.targets)
+        options = {"steps": self.steps, "reading": self.progress, "progress": progress}
+        if self.refine is None:
+            return self.converter.learn(targets, sources=[case.source], **options)
+        if targets not in self._voices:
+            self._voices[targets] = self.converter.learn(targets, **options)
+        return self.converter.refine(self._voices[targets], case.source, steps=self.refine, progress=progress)
 
     def _convert_stream(self, source: Path, voice: Voice, output: Path) -> None:
         stream = self.converter.stream(voice)

@@ -84,6 +84,8 @@ def describe_settings(report: EvaluationReport) -> str:
         made = f"Conversions of another system, in {settings['converted']}."
     else:
         steps = f"{settings['steps']} steps of fine-tuning to each target"
+        if "refine" in settings:
+            steps += f", for any source, and {settings['refine']} to each source"
         made = f"Model {settings['model']}, vocoder {settings['vocoder']}, {steps}."
         if settings.get("mode") == "stream":
             made += " Sources were converted as they arrive, in a stream."

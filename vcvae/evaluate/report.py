@@ -112,6 +112,7 @@ def evaluate(
     converted: str | Path | None = None,
     corpus: Sequence[tuple[Path, str]] = (),
     steps: int = VOICE_STEPS,
+    refine: int | None = None,
     stream: bool = False,
     seed: int = 0,
     force: bool = False,
@@ -130,7 +131,8 @@ def evaluate(
         converted: folder of conversions that another system made, named by the ids of the cases; nothing is converted.
         corpus: recordings of speakers who are not in the training data, each with its speaker; without them the latents
             are not measured.
-        steps: of fine-tuning to each target.
+        steps: of fine-tuning to each target, with the very source of each case.
+        refine: learn each target for any source, and refine it to each source in so many steps.
         stream: convert each source as it would arrive (`Converter.stream`), not as a whole file.
         seed: of the bootstrap, and of the choice of utterances of the corpus.
         force: make conversions again that are there.
@@ -154,7 +156,9 @@ def evaluate(
         report.labels |= measure.labels
 
     if converted is None:
-        conversions = Conversions(converter, cases, folder, steps=steps, stream=stream, force=force, progress=part)
+        conversions = Conversions(
+            converter, cases, folder, steps=steps, refine=refine, stream=stream, force=force, progress=part
+        )
     else:
         conversions = OtherConversions(Path(converted), cases, folder, sample_rate=config.sample_rate)
     report.settings |= conversions.settings
