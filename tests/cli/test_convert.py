@@ -136,6 +136,25 @@ def test_convert_quickly_learns_nothing(convert, voices, finetuned):
     assert (code, err) == (2, "vcvae: --replay: has no effect with --quick: nothing is learned; leave it out.\n")
 
 
+@pytest.mark.parametrize("command", ["convert", "anonymize"])
+def test_standard_input_is_not_refined_to(vcvae, voices, command):
+    target = ("--target", voices / "spk.wav") if command == "convert" else ()
+    code, out, err = vcvae(command, "-", *target, "--refine", 2, "-o", voices / "out.wav")
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert err.startswith("vcvae: --refine: a voice is refined to a source before it is converted; give a file")
+
+
+@pytest.mark.slow
+def test_convert_refines_a_voice_to_the_source(vcvae, voices):
+    """With the released model, in one step."""
+    command = ("convert", voices / "src.wav", "--target", voices / "spk.wav", "--quick", "--device", "cpu")
+    assert vcvae(*command, "-o", voices / "a.wav")[0] == 0
+    assert vcvae(*command, "-o", voices / "b.wav", "--refine", 1) == (0, f"{voices / 'b.wav'}\n", "")
+    plain, refined = sf.read(voices / "a.wav")[0], sf.read(voices / "b.wav")[0]
+    assert len(plain) == len(refined)
+    assert np.abs(plain - refined).max() > 0.01
+
+
 def test_convert_learns_in_as_many_steps_as_asked(convert, voices, finetuned):
     target = ("--target", voices / "spk.wav", "--force")
     assert convert(voices / "src.wav", *target, "--steps", 0)[0] == 0

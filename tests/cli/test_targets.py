@@ -12,13 +12,19 @@ class Recorder:
 
     def __init__(self):
         self.learned = []
+        self.refined = []
+        self.converted = []
 
     def learn(self, converter, recordings, name, sources, **_options):
         self.learned.append((name, list(recordings), sources))
         return name
 
     def convert_file(self, source, voice, output, **_options):
-        pass
+        self.converted.append(voice)
+
+    def refine(self, voice, source, *, steps, progress):
+        self.refined.append((voice, source, steps))
+        return f"{voice} for {source}"
 
     def find_readable(self, target):
         return [target]
@@ -40,3 +46,13 @@ def test_voice_is_learned_with_all_sources_that_are_converted_to_it(recorder):
         ("ann", [*ann], [Path("1"), Path("3")]),
         ("ben", [*ben], [Path("2")]),
     ]
+
+
+def test_voice_is_refined_to_each_source(recorder):
+    jobs = [Job(Path(name), Path("out.wav"), (Path("ann.wav"),)) for name in "12"]
+    converter = ToTargets(recorder, jobs, recorder, recorder, refine_steps=3)
+    for job in jobs:
+        converter.convert_file(job, pitch_shift=0, force=False)
+    assert len(recorder.learned) == 1
+    assert recorder.refined == [("ann", Path("1"), 3), ("ann", Path("2"), 3)]
+    assert recorder.converted == ["ann for 1", "ann for 2"]

@@ -23,3 +23,18 @@ def test_anonymized_speech_is_less_like_its_source_than_other_conversions_are(re
 
     remains, would_remain = (float(statistics_of(path) @ statistics_of(source)) for path in (anonymized, converted))
     assert remains < would_remain - 0.01
+
+
+def test_each_recording_is_converted_with_its_voice_refined_to_it(released, monkeypatch, tmp_path):
+    refined, converted = [], []
+
+    def refine(voice, source, *, steps, progress):
+        refined.append((voice, source, steps))
+        return f"for {source}"
+
+    anonymizer = Anonymizer(released, key=bytes(32), refine_steps=4)
+    voice = anonymizer.voice("ann", [SOURCE])
+    monkeypatch.setattr(released, "refine", refine)
+    monkeypatch.setattr(released, "convert_file", lambda _source, voice, *_, **__: converted.append(voice))
+    anonymizer.convert_file(SOURCE, "ann", [SOURCE], tmp_path / "out.wav")
+    assert (refined, converted) == ([(voice, SOURCE, 4)], [f"for {SOURCE}"])

@@ -1,3 +1,4 @@
+import copy
 import re
 
 import numpy as np
@@ -21,6 +22,7 @@ from vcvae.convert.finetune import (
     finetune,
     finetuning_settings,
     reconstruction_loss,
+    refine,
 )
 from vcvae.convert.finetune_sources import SEGMENT_FRAMES, FinetuningSources
 from vcvae.features.mel import MelConfig
@@ -207,7 +209,8 @@ def test_conversion_losses_are_of_a_conversion_at_its_sources_level(model, refer
     losses = StubLosses()
     with torch.no_grad():
         sources = FinetuningSources(model, [ReferenceMel(mel, EVERY_BAND)], losses)
-        conversion = _Conversion.to_target(sources, model.voice(reference.mel), [reference])
+        embedding = losses.speaker_embedding([reference.mel])
+        conversion = _Conversion(sources, losses, model.voice(reference.mel), embedding)
         right = conversion_losses(lambda *_, **__: mel + 3, conversion)
         wrong = conversion_losses(lambda *_, **__: mel.flip(2), conversion)
     expected_speaker = float(losses.speaker_loss(mel, losses.speaker_embedding([reference.mel])))
@@ -220,7 +223,7 @@ def test_conversion_losses_are_of_a_conversion_at_its_sources_level(model, refer
 def test_conversion_draws_each_segment_once_before_any_comes_again(model, reference):
     sources = FinetuningSources(model, [reference] * 3, StubLosses())
     with torch.no_grad():
-        conversion = _Conversion.to_target(sources, model.voice(reference.mel), [reference])
+        conversion = _Conversion(sources, sources.losses, model.voice(reference.mel), torch.zeros(()))
         drawn = [conversion.next_segment() for _ in range(2 * sources.segments)]
     for half in (drawn[: sources.segments], drawn[sources.segments :]):
         assert {id(segment) for segment in half} == {id(sources.segment(i)) for i in range(sources.segments)}
@@ -258,6 +261,51 @@ def test_finetune_with_losses_converts_nearer_to_the_target_and_keeps_the_conten
     )
     assert speaker_with < speaker_without - 0.02
     assert content_with < content_without
+
+
+def test_refine_depends_on_its_arguments_alone_and_leaves_the_model_as_it_was(model, reference):
+    """Also with a voice that was made in inference mode, of which no gradients can be taken."""
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    sources = FinetuningSources(model, [reference, utterance(model, "eao", seconds=1.5)], StubLosses())
+    with torch.no_grad():
+        voice = model.voice(reference.mel)
+    with torch.inference_mode():
+        same_voice = model.voice(reference.mel)
+
+    def head(voice, **options):
+        refined = refine(model, voice, sources, sentences=[reference.mel], **options)
+        return refined.get_parameter("head.weight")
+
+    first = head(voice, steps=2)
+    assert torch.equal(first, head(same_voice, steps=2))
+    assert not all(torch.equal(first, head(voice, steps=2, seed=seed)) for seed in (1, 2, 3))
+    assert (first - before[HEAD]).abs().max() > 1e-6
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+@pytest.mark.slow
+def test_refine_keeps_more_of_a_sources_content_and_the_voice(released, real):
+    """Of a drawn voice, of which there are no recordings."""
+    losses, model, source = released.losses, released.model, real["source"]
+    voice = released.draw(seed=2)
+    sentences = released.sample_mels
+
+    @torch.no_grad()
+    def score(decoder):
+        converted = copy.copy(model)
+        converted.decoder = decoder
+        target_f0 = model.target_f0(source.mel, voice)
+        samples = losses.synthesize(converted.convert(source.mel, voice, target_f0=target_f0), target_f0)
+        original = losses.synthesize(source.mel, model.f0(source.mel))
+        embedding = losses.speaker_embedding([model.convert(mel, voice) for mel in sentences])
+        torch.manual_seed(0)
+        return losses.speaker_loss(samples, embedding), losses.content_loss(samples, losses.asr_features(original))
+
+    sources = FinetuningSources(model, [source], losses)
+    speaker_before, content_before = score(model.decoder)
+    speaker_after, content_after = score(refine(model, voice, sources, sentences=sentences, steps=8))
+    assert content_after < 0.95 * content_before
+    assert speaker_after < speaker_before
 
 
 @pytest.mark.parametrize("place", ["finetune.WARP", "finetune_sources.SEGMENT_FRAMES"])

@@ -9,6 +9,7 @@ import torch
 
 from tests.conftest import EGS
 from tests.synthetic import RATE, speak
+from vcvae.conversion_losses import ConversionLosses
 from vcvae.convert.converter import Converter
 from vcvae.convert.finetune import finetune
 from vcvae.convert.finetune_sources import FinetuningSources
@@ -97,6 +98,60 @@ def test_learn_takes_at_most_so_many_reference_frames(small, monkeypatch):
 def test_learn_refuses_no_target(small):
     with pytest.raises(VcvaeError, match="no target utterance"):
         small.learn([])
+
+
+class MeanLosses(ConversionLosses):
+    """Its "samples" are the mel, whose mean is the "speaker"."""
+
+    def __init__(self):
+        torch.nn.Module.__init__(self)
+        self.mel_config, self.speaker_net = DisentanglingConfig().mel, None
+
+    def synthesize(self, mel, f0):
+        return mel
+
+    def speaker_embedding(self, mels):
+        return torch.stack([mel.mean() for mel in mels]).mean()
+
+    def speaker_loss(self, converted, target):
+        return converted.mean() - target
+
+    def asr_features(self, samples):
+        return samples
+
+    def content_loss(self, converted, source):
+        return (converted - source).square().mean()
+
+
+def test_refined_voice_has_learned_more_and_says_so(model, source, target, tmp_path):
+    converter = Converter(model, GriffinLim(iterations=2), MeanLosses())
+    voice = converter.learn(target, steps=STEPS, card=VoiceCard(name="Ann"))
+    voice.save(tmp_path / "ann.voice")
+    kept = Voice.load(tmp_path / "ann.voice")
+    sf.write(tmp_path / "source.wav", source, RATE, subtype="FLOAT")
+    refined = converter.refine(kept, tmp_path / "source.wav", steps=3)
+    assert (refined.card.name, refined.card.steps, refined.path) == ("Ann", STEPS + 3, None)
+    assert changed(refined) != changed(kept)
+    assert changed(refined) == changed(converter.refine(kept, [source], sample_rate=RATE, steps=3))
+    refined.save(tmp_path / "refined.voice")
+    before, after = (converter.convert(source, v, sample_rate=RATE)[0] for v in (kept, refined))
+    assert np.abs(before - after).max() > 1e-5
+
+
+@pytest.mark.parametrize("sources", [[], [np.zeros(100, np.float32)], [Path("absent.wav")]])
+def test_voice_without_a_source_that_can_be_used_is_not_refined(model, target, sources):
+    converter = Converter(model, GriffinLim(iterations=2), MeanLosses())
+    voice = converter.voice([target])
+    assert converter.refine(voice, sources, steps=3) is voice
+
+
+def test_refine_refuses_what_it_cannot_refine(small, source, target):
+    voice = small.voice([target])
+    with pytest.raises(VcvaeError, match="cannot be refined"):
+        small.refine(voice, source)
+    other = Converter(DisentanglingVAE(DisentanglingConfig(fast_channels=16)).eval(), GriffinLim(iterations=2))
+    with pytest.raises(VcvaeError, match="made for another model"):
+        other.refine(voice, source)
 
 
 def test_convert_with_a_kept_voice_needs_no_recording_and_no_losses(model, small, source, target, tmp_path):

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -34,3 +35,25 @@ def test_conversions_by_stream_are_what_a_stream_gives_and_never_mixed_with_othe
     with pytest.raises(VcvaeError, match="holds conversions with another mode; give another -o"):
         Conversions(released, [case], tmp_path / "whole", steps=0, stream=True)
     assert Conversions(released, [case], tmp_path / "stream", steps=0, stream=True).make(case).exists()
+
+
+def test_refined_conversions_learn_each_target_once_for_any_source(released, case, tmp_path, monkeypatch):
+    calls = []
+
+    def learn(targets, *, steps, **options):
+        calls.append(("learn", "sources" in options, steps))
+        return voice
+
+    def refine(given, source, *, steps, progress):
+        calls.append(("refine", source, steps))
+        return given
+
+    voice = released.voice(case.targets)
+    monkeypatch.setattr(released, "learn", learn)
+    monkeypatch.setattr(released, "refine", refine)
+    second = replace(case, id="2")
+    conversions = Conversions(released, [case, second], tmp_path / "out", steps=5, refine=3)
+    assert all(conversions.make(each).exists() for each in (case, second))
+    assert calls == [("learn", False, 5), ("refine", case.source, 3), ("refine", case.source, 3)]
+    with pytest.raises(VcvaeError, match="holds conversions with another refine; give another -o"):
+        Conversions(released, [case], tmp_path / "out", steps=5)

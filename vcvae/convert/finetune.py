@@ -55,7 +55,6 @@ AVERAGE_AFTER = 3  # the weights are averaged from 1 / AVERAGE_AFTER of the step
 TARGET_PIECE_FRAMES = 256  # mel frames of the pieces in which the target is reconstructed, at most: 3 s
 MAX_PIECES = 32  # of the target that are used: 95 s; of more, most would never be drawn
 MIN_REFERENCE_FRAMES = 20  # that must remain when a segment's own are left out; else these are kept
-REFINE_RATE = 4e-4  # of Adam in `refine`
 WARP = 0.25  # the range of the content input's frequency warping as in training: less lets the target's voice through
 
 
@@ -114,7 +113,7 @@ def finetune(
                 total = total + LOSS_EVERY * weighted
             return total, description
 
-        tuned.decoder = _descend(decoder, loss, steps=steps, rate=LEARNING_RATE, progress=progress)
+        tuned.decoder = _descend(decoder, loss, steps, progress)
     return tuned.requires_grad_(False).eval()
 
 
@@ -136,7 +135,7 @@ def refine(
     Args:
         model: that the voice is for.
         voice: of the target, learned or not.
-        sources: with losses.
+        sources: of one segment or more, with losses.
         sentences: ln-mels (1, n_mels, frames) of any speakers.
         steps: of Adam.
         seed: of all random draws.
@@ -145,28 +144,19 @@ def refine(
     with torch.random.fork_rng(devices=[]), torch.enable_grad():
         torch.manual_seed(seed)
         voice = voice[torch.tensor([0])]  # a copy: gradients cannot be taken of what was made in inference mode
+        with torch.no_grad():
+            embedding = sources.losses.speaker_embedding([model.convert(mel, voice) for mel in sentences])
+        conversion = _Conversion(sources, sources.losses, voice, embedding)
         decoder = copy.deepcopy(model.decoder_for(voice))
-        if sources.segments:
-            with torch.no_grad():
-                embedding = sources.losses.speaker_embedding([model.convert(mel, voice) for mel in sentences])
-            conversion = _Conversion(sources, sources.losses, voice, embedding)
-            decoder = _descend(
-                decoder,
-                lambda _: _weighted_losses(decoder, conversion),
-                steps=steps,
-                rate=REFINE_RATE,
-                progress=progress,
-            )
-    return decoder.requires_grad_(False).eval()
+        refined = _descend(decoder, lambda _: _weighted_losses(decoder, conversion), steps, progress)
+    return refined.requires_grad_(False).eval()
 
 
-def _descend(
-    decoder: Decoder, loss: Callable[[int], tuple[Tensor, str]], *, steps: int, rate: float, progress: Progress
-) -> Decoder:
+def _descend(decoder: Decoder, loss: Callable[[int], tuple[Tensor, str]], steps: int, progress: Progress) -> Decoder:
     """Minimize `loss(step)`, which also says how it stands, by Adam → a copy with the mean of the later weights."""
     decoder.requires_grad_(True).train()
     averaged = AveragedModel(decoder)
-    optimizer = torch.optim.Adam(decoder.parameters(), lr=rate, fused=True)
+    optimizer = torch.optim.Adam(decoder.parameters(), lr=LEARNING_RATE, fused=True)
     for step in range(steps):
         value, description = loss(step)
         optimizer.zero_grad()
