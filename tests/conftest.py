@@ -87,7 +87,7 @@ def model_with_prior(tiny_model, tmp_path, monkeypatch):
     import torch
     from torch.nn import functional as F
 
-    from vcvae.convert import anonymize, draw
+    from vcvae.convert import anonymize, draw, encoder
     from vcvae.features.f0 import F0Statistics
     from vcvae.models import load_model
     from vcvae.models.conversion import prior as prior_module
@@ -101,7 +101,8 @@ def model_with_prior(tiny_model, tmp_path, monkeypatch):
         (tmp_path / "models" / name).mkdir(parents=True)
     sentences, folder = tmp_path / "models" / "sentences", tmp_path / "models" / "with-prior"
     sf.write(sentences / "a.wav", speak("oeaui", f0=220, seconds=0.6), RATE)
-    monkeypatch.setattr(draw, "SENTENCES", sentences)
+    for module in (draw, encoder):
+        monkeypatch.setattr(module, "SENTENCES", sentences)
     model = load_model(tiny_model)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)

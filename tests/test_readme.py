@@ -9,7 +9,7 @@ import pytest
 from typer.main import get_command
 
 from vcvae.cli import app
-from vcvae.convert import converter
+from vcvae.convert import learner
 from vcvae.convert.finetune import finetune
 from vcvae.pretrained import SENTENCES
 
@@ -49,7 +49,7 @@ def test_python_of_a_page_runs(page, monkeypatch, tmp_path):
         (tmp_path / sentence.name).symlink_to(sentence)
     monkeypatch.setattr("vcvae.convert.encoder.SENTENCES", tmp_path)
     monkeypatch.setattr(
-        converter, "finetune", lambda *args, steps, **options: finetune(*args, steps=min(steps, 2), **options)
+        learner, "finetune", lambda *args, steps, **options: finetune(*args, steps=min(steps, 2), **options)
     )
     names = {}
     for code in PYTHON.findall(PAGES[page]):

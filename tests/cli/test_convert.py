@@ -6,6 +6,7 @@ import soundfile as sf
 
 from tests.synthetic import RATE, speak
 from vcvae.convert import converter as converter_module
+from vcvae.convert import learner
 from vcvae.convert.converter import Converter
 from vcvae.models.conversion.voice import Voice
 
@@ -29,8 +30,8 @@ def finetuned(monkeypatch):
         calls.append(1)
         return real(*arguments, steps=2, **options)
 
-    real = converter_module.finetune
-    monkeypatch.setattr(converter_module, "finetune", finetune)
+    real = learner.finetune
+    monkeypatch.setattr(learner, "finetune", finetune)
     monkeypatch.setattr(converter_module, "load_losses", lambda mel, vocoder: None)
     return calls
 

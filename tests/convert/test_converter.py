@@ -232,7 +232,7 @@ def test_converter_loads_the_losses_when_a_voice_is_learned(tiny_model, source, 
     loaded, used = [], []
     monkeypatch.setattr("vcvae.convert.converter.load_losses", lambda mel, *, vocoder: loaded.append(vocoder))
     monkeypatch.setattr(
-        "vcvae.convert.converter.finetune", lambda model, *_, sources, **__: used.append(sources.losses) or model
+        "vcvae.convert.learner.finetune", lambda model, *_, sources, **__: used.append(sources.losses) or model
     )
     converter = Converter.from_pretrained(tiny_model, device="cpu")
     converter.convert(source, target, quick=True)
