@@ -35,7 +35,7 @@ from vcvae.progress import Progress, no_progress, report_blocks
 from vcvae.torch_state import own_torch_state
 
 MAX_MINUTES = 30.0  # of a target's speech that are used; the rest is not read
-SAMPLES, SAMPLE_FRAMES = 4, 256  # sentences on which a voice is tried, and mel frames of each: 3 s
+SAMPLES, SAMPLE_FRAMES = 4, 256  # sentences of the package that are converted to a voice, mel frames of each: 3 s
 MAX_SOURCES = 32  # recordings that fine-tuning draws from; in a few hundred steps, more would rarely be drawn
 
 # Embeddings of pieces of 0.1, 0.3, 1 and 2 s have cosines of .42, .66, .87 and .95 with that of the whole recording
@@ -277,7 +277,7 @@ class Encoder:
 
     @cached_property
     def sample_mels(self) -> list[Tensor]:
-        """The starts of `SAMPLES` sentences of the package, on which a voice is tried, ln-mel (1, n_mels, frames)."""
+        """The starts of some sentences of the package, which show how a voice sounds, ln-mels (1, n_mels, frames)."""
         sentences = audio.find(SENTENCES)
         chosen = sentences[:: max(1, len(sentences) // SAMPLES)][:SAMPLES]
         return [sentence.mel[..., :SAMPLE_FRAMES] for sentence in self.load_sources(chosen)]
