@@ -10,7 +10,7 @@ from typer.main import get_command
 
 from vcvae.cli import app
 from vcvae.convert import learner
-from vcvae.convert.finetune import finetune
+from vcvae.convert.finetune import finetune, refine
 from vcvae.pretrained import SENTENCES
 
 ROOT = Path(__file__).parents[1]
@@ -48,9 +48,12 @@ def test_python_of_a_page_runs(page, monkeypatch, tmp_path):
     for sentence in sorted(SENTENCES.glob("*.ogg"))[:3]:
         (tmp_path / sentence.name).symlink_to(sentence)
     monkeypatch.setattr("vcvae.convert.encoder.SENTENCES", tmp_path)
-    monkeypatch.setattr(
-        learner, "finetune", lambda *args, steps, **options: finetune(*args, steps=min(steps, 2), **options)
-    )
+    for name, function in (("finetune", finetune), ("refine", refine)):
+        monkeypatch.setattr(
+            learner,
+            name,
+            lambda *args, steps, function=function, **options: function(*args, steps=min(steps, 2), **options),
+        )
     names = {}
     for code in PYTHON.findall(PAGES[page]):
         exec(code, names)

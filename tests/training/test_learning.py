@@ -60,7 +60,7 @@ def encoder(tmp_path_factory):
         "task": "conversion",
         "output": str(root / "run"),
         "data": {"train": str(root / "ready" / "train"), "dev": str(root / "ready" / "train")},
-        "steps": 700,
+        "steps": 800,
         "batch_speakers": 4,
         "segment_frames": 64,
         "speeds": [1.0],

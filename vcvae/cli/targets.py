@@ -201,7 +201,7 @@ def load_converter(
                 f"--model {model}: has its own target speaker; give a SOURCE, and neither --target nor --pairs."
             )
         refuse_ignored({"--device": device not in ON_CPU}, "for a model of a pair: it converts on the CPU")
-        refuse_ignored({"--refine": refine_steps}, "for a model of a pair: it has no voice")
+        refuse_ignored({"--refine": refine_steps or None}, "for a model of a pair: it has no voice")
         return ToPairTarget(_load_pair(model, vocoder, seed))
     if not has_targets:
         raise VcvaeError("--target: missing; give recordings of the target, or a voice that 'vcvae voice' made.")

@@ -112,7 +112,10 @@ def spherical_mean(vectors: Tensor, weights: Sequence[float]) -> Tensor:
     mean = F.normalize((scale * vectors).sum(dim=0), dim=0)
     for _ in range(KARCHER_STEPS):
         cosine = (vectors @ mean).clamp(-1, 1)[:, None]
-        tangent = F.normalize(vectors - cosine * mean, dim=1) * cosine.acos()
+        orthogonal = vectors - cosine * mean
+        # The angle by its tangent: that of its cosine is rounded to multiples of 3e-4 where it is small.
+        angles = torch.atan2(orthogonal.norm(dim=1, keepdim=True), cosine)
+        tangent = F.normalize(orthogonal, dim=1) * angles
         step = (scale * tangent).sum(dim=0)
         angle = step.norm()
         mean = F.normalize(angle.cos() * mean + angle.sin() * F.normalize(step, dim=0), dim=0)
