@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from vcvae.defaults import MAX_PITCH_SHIFT, MAX_VOICE_STEPS, SEEDED_VOCODER, STDIN, STDOUT, VOICE_STEPS
+from vcvae.defaults import MAX_PITCH_SHIFT, MAX_VOICE_STEPS, REFINE_STEPS, SEEDED_VOCODER, STDIN, STDOUT, VOICE_STEPS
 from vcvae.errors import VcvaeError, check_followable
 
 ON_CPU = ("auto", "cpu")  # devices that are no other than the CPU, for what is computed there alone
@@ -139,8 +139,8 @@ Refine = Annotated[
     typer.Option(
         min=0,
         max=MAX_VOICE_STEPS,
-        help="Steps of fine-tuning each voice to each source before it is converted, such as 10: more of its words are "
-        "kept, and it takes some seconds.",
+        help=f"Steps of fine-tuning each voice to each source before it is converted, such as {REFINE_STEPS}: more of "
+        "its words are kept, and it takes some seconds.",
     ),
 ]
 PitchShift = Annotated[

@@ -123,7 +123,8 @@ class Anonymizer:
     ) -> None:
         """A recording in the voice of its name, by `voice`.
 
-        It has more guidance away from the source's own voice than other conversions in one pass.
+        It has more guidance away from the source's own voice than other conversions in one pass; none with a voice that
+        is refined, as with all that have learned something.
 
         Raises:
             VcvaeError: no voice was found, a source that cannot be used, or an output that cannot be written.
