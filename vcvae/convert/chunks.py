@@ -10,8 +10,6 @@ from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 
-from vcvae.convert.level import moving_mean
-
 PIECE_FRAMES = 2560  # mel frames between the starts of two pieces: 29.7 s
 OVERLAP_FRAMES = 176  # mel frames that two pieces share: 2 s; convolutions reach less than 0.7 s to either side
 FADE_FRAMES = 2  # mel frames of the cross-fade: 23 ms
@@ -73,11 +71,13 @@ def cross_fade(before: np.ndarray, after: np.ndarray, hop: int) -> np.ndarray:
     """
     if not len(before):
         return after
+    import scipy.ndimage  # a third of a second, which short sources need not wait for
+
     frames = len(before) // hop
     quarter = frames // 4
     half = FADE_FRAMES * hop // 2
     power = np.square(before) + np.square(after[: len(before)])
-    loudness = moving_mean(power, 4 * half)[quarter * hop : (frames - quarter) * hop]
+    loudness = scipy.ndimage.uniform_filter1d(power, 4 * half)[quarter * hop : (frames - quarter) * hop]
     centre = quarter * hop + int(loudness.argmin())
     weight = np.zeros(len(before), np.float32)
     weight[centre - half : centre + half] = np.linspace(0, 1, 2 * half, dtype=np.float32)

@@ -152,8 +152,10 @@ def limit(samples: np.ndarray, sample_rate: int) -> np.ndarray:
     if np.abs(samples).max(initial=0) <= CEILING:
         return samples
 
+    import scipy.ndimage  # a third of a second, which few conversions need
+
     def power(values: np.ndarray) -> np.ndarray:
-        return moving_mean(np.square(values, dtype=float), round(LEVEL_SECONDS * sample_rate))
+        return scipy.ndimage.uniform_filter1d(np.square(values, dtype=float), round(LEVEL_SECONDS * sample_rate))
 
     target_power = power(samples) + 1e-12
     gain = np.ones(len(samples))
@@ -174,22 +176,14 @@ def _reduce_peaks(samples: np.ndarray, sample_rate: int) -> np.ndarray:
 
 def _reduction(samples: np.ndarray, window: int, smallest: float) -> np.ndarray:
     """The smooth gain, at least `smallest`, that reduces all peaks to the ceiling."""
+    import scipy.ndimage
+
     window = window // 2 * 2 + 1
     needed = (CEILING / np.maximum(np.abs(samples), CEILING)).clip(min=smallest)
-    gain = -F.max_pool1d(torch.from_numpy(-needed)[None], window, 1, window // 2)[0].numpy()
+    minimum = scipy.ndimage.minimum_filter1d(needed, window, mode="nearest")
     for _ in range(2):  # two means, of half the window each, reach as far as the minimum does
-        gain = moving_mean(gain, window // 2 | 1)
-    return gain
-
-
-def moving_mean(samples: np.ndarray, window: int) -> np.ndarray:
-    """The mean of `window` samples around each of (samples,); at the ends they are mirrored.
-
-    By cumulative sums, whose time does not depend on the window.
-    """
-    padded = np.pad(samples, (window // 2, window - 1 - window // 2), mode="symmetric")
-    sums = np.concatenate([[0.0], np.cumsum(padded, dtype=float)])
-    return (sums[window:] - sums[:-window]) / window
+        minimum = scipy.ndimage.uniform_filter1d(minimum, window // 2 | 1, mode="nearest")
+    return minimum
 
 
 def _frame_levels(mel: Tensor) -> Tensor:
