@@ -275,6 +275,7 @@ def test_evaluate_refuses_what_it_cannot_do_in_one_sentence(evaluate, shared, tm
         (("--cases", shared / "cases.tsv", "--stream", "--converted", tmp_path), "--stream: has no effect with --conv"),
         (("--cases", shared / "cases.tsv", "--converted", tmp_path, "--steps", 0), "--steps: has no effect with"),
         (("--cases", shared / "cases.tsv", "--stream", "--cost"), "--cost: has no effect with --stream"),
+        (("--cases", shared / "cases.tsv", "--refine", 1, "--cost"), "--cost: has no effect with --refine"),
         (("--cases", shared / "cases.tsv", "--stream"), "a stream needs the source-filter vocoder"),
         (("--anonymization",), "--corpus alone"),
         (("--cases", shared / "cases.tsv", "--converted", tmp_path / "no"), "give a folder with audio files"),

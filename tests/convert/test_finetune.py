@@ -210,7 +210,7 @@ def test_conversion_losses_are_of_a_conversion_at_its_sources_level(model, refer
     with torch.no_grad():
         sources = FinetuningSources(model, [ReferenceMel(mel, EVERY_BAND)], losses)
         embedding = losses.speaker_embedding([reference.mel])
-        conversion = _Conversion(sources, losses, model.voice(reference.mel), embedding)
+        conversion = _Conversion(sources, model.voice(reference.mel), embedding)
         right = conversion_losses(lambda *_, **__: mel + 3, conversion)
         wrong = conversion_losses(lambda *_, **__: mel.flip(2), conversion)
     expected_speaker = float(losses.speaker_loss(mel, losses.speaker_embedding([reference.mel])))
@@ -223,7 +223,7 @@ def test_conversion_losses_are_of_a_conversion_at_its_sources_level(model, refer
 def test_conversion_draws_each_segment_once_before_any_comes_again(model, reference):
     sources = FinetuningSources(model, [reference] * 3, StubLosses())
     with torch.no_grad():
-        conversion = _Conversion(sources, sources.losses, model.voice(reference.mel), torch.zeros(()))
+        conversion = _Conversion(sources, model.voice(reference.mel), torch.zeros(()))
         drawn = [conversion.next_segment() for _ in range(2 * sources.segments)]
     for half in (drawn[: sources.segments], drawn[sources.segments :]):
         assert {id(segment) for segment in half} == {id(sources.segment(i)) for i in range(sources.segments)}

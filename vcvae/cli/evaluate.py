@@ -107,8 +107,9 @@ def evaluate(
     if converted:
         ignored = {"--cost": cost, "--stream": stream, "--vocoder": vocoder, "--steps": steps, "--refine": refine}
         refuse_ignored(ignored, "with --converted: nothing is converted here")
-    if stream:
-        refuse_ignored({"--cost": cost}, "with --stream: it is that of `vcvae convert`")
+    for option, is_given in (("--stream", stream), ("--refine", refine is not None)):
+        if is_given:
+            refuse_ignored({"--cost": cost}, f"with {option}: it is that of `vcvae convert`")
     steps = VOICE_STEPS if steps is None else steps
     from vcvae.convert.converter import Converter
     from vcvae.data.manifest import Manifest

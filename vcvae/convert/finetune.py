@@ -32,11 +32,10 @@ from torch.optim.swa_utils import AveragedModel
 
 from vcvae import __version__
 from vcvae.augment.mel import Perturbation, PerturbationConfig, warp, warp_valid_bands
-from vcvae.conversion_losses import ConversionLosses
 from vcvae.convert import finetune_sources
 from vcvae.convert.encoder import ReferenceMel, average_voice
 from vcvae.convert.finetune_sources import FinetuningSources, SourceSegment
-from vcvae.defaults import REFINE_STEPS, VOICE_STEPS
+from vcvae.defaults import VOICE_STEPS
 from vcvae.features.f0 import F0Contour
 from vcvae.features.mel import level, normalize_level
 from vcvae.models.conversion.decoder import Decoder
@@ -98,7 +97,7 @@ def finetune(
                 with torch.no_grad():
                     voice = average_voice(model, references, speaker_net=speaker_net, seed=seed)
             embedding = sources.losses.speaker_embedding([piece.mel for piece in pieces])
-            conversion = _Conversion(sources, sources.losses, voice, embedding)
+            conversion = _Conversion(sources, voice, embedding)
         description = ""  # that of the last step with conversions
 
         def loss(step: int) -> tuple[Tensor, str]:
@@ -123,7 +122,7 @@ def refine(
     sources: FinetuningSources,
     *,
     sentences: Sequence[Tensor],
-    steps: int = REFINE_STEPS,
+    steps: int,
     seed: int = 0,
     progress: Progress = no_progress,
 ) -> Decoder:
@@ -146,7 +145,7 @@ def refine(
         voice = voice[torch.tensor([0])]  # a copy: gradients cannot be taken of what was made in inference mode
         with torch.no_grad():
             embedding = sources.losses.speaker_embedding([model.convert(mel, voice) for mel in sentences])
-        conversion = _Conversion(sources, sources.losses, voice, embedding)
+        conversion = _Conversion(sources, voice, embedding)
         decoder = copy.deepcopy(model.decoder_for(voice))
         refined = _descend(decoder, lambda _: _weighted_losses(decoder, conversion), steps, progress)
     return refined.requires_grad_(False).eval()
@@ -199,7 +198,7 @@ def replay_loss(
 
 def conversion_losses(decoder: nn.Module, conversion: _Conversion) -> tuple[Tensor, Tensor]:
     """The speaker loss and the content loss of the next source segment, converted to the target and synthesized."""
-    losses, voice = conversion.losses, conversion.voice
+    losses, voice = conversion.sources.losses, conversion.voice
     segment = conversion.next_segment()
     frames = segment.mel.shape[2]
     target_f0 = segment.f0.transfer(segment.f0.statistics(), voice.f0_statistics).within_range()
@@ -262,7 +261,6 @@ class _Conversion:
     """
 
     sources: FinetuningSources
-    losses: ConversionLosses
     voice: Voice
     target_embedding: Tensor
     order: list[int] = field(default_factory=list)

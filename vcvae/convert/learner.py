@@ -159,7 +159,7 @@ class Learner(Encoder):
             seed=seed,
             progress=progress,
         )
-        learned = WeightDifference.between(self.model.decoder, decoder).to(self.device)
+        learned = WeightDifference.between(self.model.decoder, decoder)
         return replace(voice, learned=learned, card=replace(voice.card, steps=voice.card.steps + steps), path=None)
 
     def _encode_sources(self, recordings: list[Recording], sample_rate: int | None) -> FinetuningSources:

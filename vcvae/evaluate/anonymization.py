@@ -111,8 +111,9 @@ class AnonymizationReport:
         }
         parts = [
             "# Evaluation of anonymization",
-            f"Model {self.settings['model']}, vocoder {self.settings['vocoder']}; {self.speakers} speakers; seed "
-            f"{self.settings['seed']}. Brackets are 95 % bootstrap intervals.",
+            f"Model {self.settings['model']}, vocoder {self.settings['vocoder']}; {self.speakers} speakers; "
+            f"{self.settings['refine']} steps of refining; seed {self.settings['seed']}. "
+            "Brackets are 95 % bootstrap intervals.",
             NOT_DONE,
         ]
         for title, (columns, rows) in tables.items():
