@@ -65,9 +65,30 @@ def test_page_learns_a_voice_with_the_source_that_is_converted_as_the_command_do
     sessions = Sessions()
     page, session = Page(converter, sessions, Limits(1.0)), sessions.open()
     source, target = voices / "src.wav", voices / "spk.wav"
-    page.convert(session.token, str(source), str(target), RECORDINGS, True, 0.0, 20, lambda *_: None)
+    page.convert(session.token, str(source), str(target), RECORDINGS, True, 0.0, 20, False, lambda *_: None)
     page.make_voice(session.token, [str(target)], "Ann", True, 200, lambda *_: None)
     assert learned_with == [([target], [source], 20), ([target], (), 200)]
+    sessions.close_all()
+
+
+def test_page_refines_a_voice_to_the_source_where_that_is_ticked(tiny_model, voices, monkeypatch):
+    converter = Converter.from_pretrained(tiny_model, vocoder="griffin-lim", device="cpu")
+    refined, shown = [], []
+
+    def refine(voice, source, *, progress):
+        refined.append((voice, source))
+        progress(1, 10, "content loss 0.10")
+        return voice
+
+    monkeypatch.setattr(converter, "refine", refine)
+    sessions = Sessions()
+    page, session = Page(converter, sessions, Limits(1.0)), sessions.open()
+    voice = session.voices["spk"] = converter.voice([voices / "spk.wav"])
+    for tick in (False, True):
+        source = str(voices / "src.wav")
+        page.convert(session.token, source, None, "spk", True, 0.0, 0, tick, lambda *shows: shown.append(shows))
+    assert refined == [(voice, voices / "src.wav")]
+    assert ((1, 10), "refining the voice: content loss 0.10") in shown
     sessions.close_all()
 
 

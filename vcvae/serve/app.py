@@ -55,6 +55,9 @@ def build(page: Page, *, concurrency: int) -> gradio.Blocks:
                 voice = gradio.Dropdown([RECORDINGS], value=RECORDINGS, label="Voice")
                 shift = gradio.Slider(-12, 12, 0, step=0.5, label="Pitch shift (semitones)")
             steps = gradio.Radio(LEARNING, value=0, label=learn)
+            refine = gradio.Checkbox(
+                label="Refine the voice to the source: more of the words, ten seconds more", elem_id="refine"
+            )
             consent = gradio.Checkbox(label=rights, elem_id="consent")
             convert = gradio.Button("Convert", variant="primary", elem_id="convert")
             players = gradio.HTML()
@@ -104,7 +107,7 @@ def build(page: Page, *, concurrency: int) -> gradio.Blocks:
         blocks.load(page.open, None, [token, token_text], api_visibility="private")
         blocks.unload(page.leave)
         private = {"api_visibility": "private"}
-        inputs = [token, source, target, voice, consent, shift, steps]
+        inputs = [token, source, target, voice, consent, shift, steps, refine]
         convert.click(page.convert, inputs, [players, picture, rows, download], **queued, **private)
         many_inputs = [token, many, many_target, many_voice, many_consent, many_shift]
         many_convert.click(page.convert_folder, many_inputs, [archive, many_rows], **queued, **private)

@@ -17,6 +17,7 @@ from vcvae import audio
 from vcvae.convert.converter import Converter
 from vcvae.errors import VcvaeError
 from vcvae.models.conversion.voice import Voice
+from vcvae.progress import Progress
 from vcvae.serve import comparison
 from vcvae.serve.api import read_voice, without_folder
 from vcvae.serve.limits import Limits
@@ -37,7 +38,7 @@ class Page:
         self.limits = limits
         self._tabs: dict[str | None, str] = {}  # the framework's name of an open tab → token of its session
 
-    def convert(self, token, source, target, voice_name, consent, shift, steps, progress=gradio.Progress()):  # noqa: B008
+    def convert(self, token, source, target, voice_name, consent, shift, steps, refine, progress=gradio.Progress()):  # noqa: B008
         """→ the players, the picture, the figures, and the file to download."""
         with _sentences():
             session = self._session(token)
@@ -46,6 +47,8 @@ class Page:
             source = Path(source)
             self.limits.check(source)
             voice = self._take_voice(session, target, voice_name, consent, steps, progress, sources=[source])
+            if refine:
+                voice = self.converter.refine(voice, source, progress=_shown(progress, "refining the voice"))
             progress(0.9, "converting")
             output = session.folder / "converted.wav"
             self.converter.convert_file(source, voice, output, pitch_shift=shift, force=True)
@@ -159,10 +162,7 @@ class Page:
         if not steps or paths[0].suffix == ".voice":
             progress(0.1, "making the voice")
             return read_voice(self.converter, paths)
-
-        def learning(done: int, total: int | None, description: str) -> None:
-            progress((done, total or steps), f"learning the voice: {description}")
-
+        learning = _shown(progress, "learning the voice")
         return self.converter.learn(paths, sources=sources, steps=steps, progress=learning)
 
     def _keep(self, session: Session, name: str, voice: Voice) -> tuple:
@@ -183,6 +183,11 @@ class Page:
             gradio.update(choices=[RECORDINGS, *names], value=last or RECORDINGS),
             *(gradio.update(choices=names, value=last) for _ in range(4)),
         )
+
+
+def _shown(progress: gradio.Progress, what: str) -> Progress:
+    """Progress in steps of fine-tuning, on the page."""
+    return lambda done, total, description: progress((done, total), f"{what}: {description}")
 
 
 @contextmanager
