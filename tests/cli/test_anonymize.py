@@ -126,3 +126,18 @@ def test_anonymizer_takes_the_voice_least_similar_to_the_source(model_with_prior
         similarities[seed] = float(converter.model.centred_embedding(converter.draw(seed=seed))[0] @ source)
     assert len(set(similarities.values())) == anonymize.CANDIDATES
     assert anonymizer.seeds["ann"] == min(similarities, key=similarities.get)
+
+
+def test_anonymizer_gives_the_farthest_voice_where_none_is_apart(model_with_prior, talks, monkeypatch):
+    converter = Converter.from_pretrained(model_with_prior, vocoder="griffin-lim", device="cpu")
+    monkeypatch.setattr(anonymize, "APART", -1.0)  # no voice is apart from another
+    monkeypatch.setattr(anonymize, "ATTEMPTS", 4)
+    anonymizer = anonymize.Anonymizer(converter, key=KEY)
+    embedding = converter.model.centred_embedding
+    first = embedding(anonymizer.voice("ann", [talks / "ann" / "1.wav"]))[0]
+    anonymizer.voice("ben", [talks / "ben" / "talk" / "1.wav"])
+    cosines = {}
+    for attempt in range(4):
+        seed = anonymizer._seed("ben", attempt)
+        cosines[seed] = float(embedding(converter.draw(seed=seed))[0] @ first)
+    assert anonymizer.seeds["ben"] == min(cosines, key=cosines.get)

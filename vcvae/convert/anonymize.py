@@ -25,7 +25,7 @@ KEY_BYTES = 32  # of a key that is made here
 MIN_KEY_BYTES, MAX_KEY_BYTES = 16, 2**20
 SOURCE_SIMILARITY = 0.4  # cosine of centred embeddings with the source speaker, below which a drawn voice is not near
 CANDIDATES = 3  # drawn voices that are far enough, of which the least similar one is taken
-ATTEMPTS = 50  # drawn voices, until there are so many
+ATTEMPTS = 20  # drawn voices, until there are so many
 GUIDANCE = 0.4  # more than other conversions have: less of the source's voice is left, and a little less of its F0
 SPEAKER_RECORDINGS = 3  # recordings of a speaker, from whose first half minutes their embedding is taken
 
@@ -49,6 +49,23 @@ class _Source:
 
     embedding: Tensor
     statistics: Tensor
+
+
+@dataclass(frozen=True)
+class _Candidate:
+    """A voice that is far from the source.
+
+    Attributes:
+        voice: drawn.
+        seed: by which it was.
+        nearest: the largest cosine with the voice of another name.
+        similarity: to the source, by the frozen network.
+    """
+
+    voice: Voice
+    seed: int
+    nearest: float
+    similarity: float
 
 
 class Anonymizer:
@@ -75,22 +92,24 @@ class Anonymizer:
         self._apart = apart
         self._refine_steps = refine_steps
         self._voices: dict[str, Voice] = {}
+        self._embeddings: list[Tensor] = []  # of these
 
     def voice(self, name: str, recordings: Iterable[Recording]) -> Voice:
         """The voice of a name: never near that of the recordings, by the name's speaker.
 
         Conversions stay somewhat more similar to their source than to other speakers. So of `CANDIDATES` voices, each
         far by the embeddings, the one is taken that a frozen speaker network finds least similar to the source. Not
-        where each utterance has a voice: those of one speaker would be of one kind, which links them.
+        where each utterance has a voice: those of one speaker would be of one kind, which links them. Of hundreds of
+        speakers some have voices that are not `APART`: then it is the voice that is farthest from those of all others.
 
         Raises:
-            VcvaeError: none was found.
+            VcvaeError: none of `ATTEMPTS` drawn voices is far from the source.
         """
         if name in self._voices:
             return self._voices[name]
         source = self._source(recordings)
-        candidates: list[tuple[float, int, Voice]] = []  # similarity to the source, seed, voice
         count = CANDIDATES if source and self._apart else 1
+        candidates: list[_Candidate] = []
         error = VcvaeError(f"{name}: none of {ATTEMPTS} drawn voices is far enough from the source; give another key.")
         for attempt in range(ATTEMPTS):
             seed = self._seed(name, attempt)
@@ -99,17 +118,22 @@ class Anonymizer:
             except VcvaeError as failure:
                 error = failure
                 continue
-            if self._is_far(drawn.voice, source):
-                similarity = float(drawn.statistics @ source.statistics) if source else 0.0
-                candidates.append((similarity, seed, drawn.voice))
-            if len(candidates) == count:
+            embedding = self._embedding(drawn.voice)
+            if source and float(embedding @ source.embedding) >= SOURCE_SIMILARITY:
+                continue
+            similarity = float(drawn.statistics @ source.statistics) if source else 0.0
+            nearest = max((float(embedding @ other) for other in self._embeddings), default=-1.0)
+            candidates.append(_Candidate(drawn.voice, seed, nearest, similarity))
+            if sum(candidate.nearest < APART for candidate in candidates) == count:
                 break
         if not candidates:
             raise error
-        _, self.seeds[name], voice = min(candidates, key=lambda candidate: candidate[0])
+        chosen = min(candidates, key=lambda candidate: (max(candidate.nearest, APART), candidate.similarity))
+        self.seeds[name] = chosen.seed
         if self._apart:
-            self._voices[name] = voice
-        return voice
+            self._voices[name] = chosen.voice
+            self._embeddings.append(self._embedding(chosen.voice))
+        return chosen.voice
 
     def convert_file(
         self,
@@ -133,13 +157,6 @@ class Anonymizer:
         if self._refine_steps:
             voice = self.converter.refine(voice, source, steps=self._refine_steps, progress=progress)
         self.converter.convert_file(source, voice, output, guidance=GUIDANCE, force=force, progress=progress)
-
-    def _is_far(self, voice: Voice, source: _Source | None) -> bool:
-        """Whether a voice is far from the source's, and apart from those of other names."""
-        embedding = self._embedding(voice)
-        if source and float(embedding @ source.embedding) >= SOURCE_SIMILARITY:
-            return False
-        return all(float(embedding @ self._embedding(other)) < APART for other in self._voices.values())
 
     @own_torch_state()
     def _draw(self, seed: int) -> DrawnVoice:
