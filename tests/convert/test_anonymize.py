@@ -28,7 +28,7 @@ def test_anonymized_speech_is_less_like_its_source_than_other_conversions_are(re
 def test_each_recording_is_converted_with_its_voice_refined_to_it(released, monkeypatch, tmp_path):
     refined, converted = [], []
 
-    def refine(voice, source, *, steps, progress):
+    def refine(voice, source, *, steps, source_weight, progress):
         refined.append((voice, source, steps))
         return f"for {source}"
 

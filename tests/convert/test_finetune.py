@@ -308,6 +308,24 @@ def test_refine_keeps_more_of_a_sources_content_and_the_voice(released, real):
     assert speaker_after < speaker_before
 
 
+@pytest.mark.slow
+def test_refine_moves_away_from_the_sources_voice_where_that_is_asked_for(released, real):
+    losses, model, source = released.losses, released.model, real["source"]
+    voice = released.draw(seed=2)
+
+    @torch.no_grad()
+    def similarity_to_the_source(source_weight):
+        converted = copy.copy(model)
+        sources = FinetuningSources(model, [source], losses)
+        converted.decoder = refine(
+            model, voice, sources, sentences=released.sample_mels, steps=6, source_weight=source_weight
+        )
+        mels = [converted.convert(source.mel, voice), source.mel]
+        return float(losses.speaker_embedding(mels[:1]) @ losses.speaker_embedding(mels[1:]))
+
+    assert similarity_to_the_source(1.0) < similarity_to_the_source(0.0) - 0.01
+
+
 @pytest.mark.parametrize("place", ["finetune.WARP", "finetune_sources.SEGMENT_FRAMES"])
 def test_finetuning_settings_change_with_each_constant(monkeypatch, place):
     before = finetuning_settings()

@@ -123,6 +123,7 @@ def refine(
     *,
     sentences: Sequence[Tensor],
     steps: int,
+    source_weight: float = 0.0,
     seed: int = 0,
     progress: Progress = no_progress,
 ) -> Decoder:
@@ -137,6 +138,7 @@ def refine(
         sources: of one segment or more, with losses.
         sentences: ln-mels (1, n_mels, frames) of any speakers.
         steps: of Adam.
+        source_weight: of the cosine with the sources' own voice, which the speaker loss lowers then.
         seed: of all random draws.
         progress: called after each step.
     """
@@ -145,6 +147,9 @@ def refine(
         voice = voice[torch.tensor([0])]  # a copy: gradients cannot be taken of what was made in inference mode
         with torch.no_grad():
             embedding = sources.losses.speaker_embedding([model.convert(mel, voice) for mel in sentences])
+            if source_weight:  # the speaker loss is linear in the embedding that conversions are to resemble
+                own = sources.losses.speaker_embedding([utterance.mel for utterance in sources.utterances])
+                embedding = embedding - source_weight * own
         conversion = _Conversion(sources, voice, embedding)
         decoder = copy.deepcopy(model.decoder_for(voice))
         refined = _descend(decoder, lambda _: _weighted_losses(decoder, conversion), steps, progress)

@@ -124,6 +124,7 @@ class Learner(Encoder):
         *,
         sample_rate: int | None = None,
         steps: int = REFINE_STEPS,
+        source_weight: float = 0.0,
         seed: int = 0,
         progress: Progress = no_progress,
     ) -> Voice:
@@ -136,6 +137,7 @@ class Learner(Encoder):
             sources: the recordings; of a long one the first half minute is used, of many the first 32.
             sample_rate: of arrays, in Hz; by default, the model's.
             steps: of fine-tuning.
+            source_weight: how far it moves away from the recordings' own voice, at some cost of naturalness.
             seed: of fine-tuning.
             progress: called after each step.
 
@@ -156,6 +158,7 @@ class Learner(Encoder):
             FinetuningSources(self.model, utterances, self.losses),
             sentences=self.sample_mels,
             steps=steps,
+            source_weight=source_weight,
             seed=seed,
             progress=progress,
         )
