@@ -3,6 +3,7 @@ from pathlib import Path
 import torch
 
 from vcvae import Anonymizer, audio
+from vcvae.convert import anonymize
 from vcvae.convert.encoder import padded_mel
 
 SOURCE = Path(__file__).parents[2] / "egs" / "convert" / "source.flac"
@@ -29,7 +30,7 @@ def test_each_recording_is_converted_with_its_voice_refined_to_it(released, monk
     refined, converted = [], []
 
     def refine(voice, source, *, steps, source_weight, progress):
-        refined.append((voice, source, steps))
+        refined.append((voice, source, steps, source_weight))
         return f"for {source}"
 
     anonymizer = Anonymizer(released, key=bytes(32), refine_steps=4)
@@ -37,4 +38,4 @@ def test_each_recording_is_converted_with_its_voice_refined_to_it(released, monk
     monkeypatch.setattr(released, "refine", refine)
     monkeypatch.setattr(released, "convert_file", lambda _source, voice, *_, **__: converted.append(voice))
     anonymizer.convert_file(SOURCE, "ann", [SOURCE], tmp_path / "out.wav")
-    assert (refined, converted) == ([(voice, SOURCE, 4)], [f"for {SOURCE}"])
+    assert (refined, converted) == ([(voice, SOURCE, 4, anonymize.SOURCE_WEIGHT)], [f"for {SOURCE}"])

@@ -93,7 +93,6 @@ class Anonymizer:
         self._apart = apart
         self._refine_steps = refine_steps
         self._voices: dict[str, Voice] = {}
-        self._embeddings: list[Tensor] = []  # of these
 
     def voice(self, name: str, recordings: Iterable[Recording]) -> Voice:
         """The voice of a name: never near that of the recordings, by the name's speaker.
@@ -123,7 +122,7 @@ class Anonymizer:
             if source and float(embedding @ source.embedding) >= SOURCE_SIMILARITY:
                 continue
             similarity = float(drawn.statistics @ source.statistics) if source else 0.0
-            nearest = max((float(embedding @ other) for other in self._embeddings), default=-1.0)
+            nearest = max((float(embedding @ self._embedding(other)) for other in self._voices.values()), default=-1.0)
             candidates.append(_Candidate(drawn.voice, seed, nearest, similarity))
             if sum(candidate.nearest < APART for candidate in candidates) == count:
                 break
@@ -133,7 +132,6 @@ class Anonymizer:
         self.seeds[name] = chosen.seed
         if self._apart:
             self._voices[name] = chosen.voice
-            self._embeddings.append(self._embedding(chosen.voice))
         return chosen.voice
 
     def convert_file(

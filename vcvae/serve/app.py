@@ -55,9 +55,7 @@ def build(page: Page, *, concurrency: int) -> gradio.Blocks:
                 voice = gradio.Dropdown([RECORDINGS], value=RECORDINGS, label="Voice")
                 shift = gradio.Slider(-12, 12, 0, step=0.5, label="Pitch shift (semitones)")
             steps = gradio.Radio(LEARNING, value=0, label=learn)
-            refine = gradio.Checkbox(
-                label="Refine the voice to the source: more of the words, ten seconds more", elem_id="refine"
-            )
+            refine = gradio.Checkbox(label="Refine the voice to the source: some seconds more, more of the words")
             consent = gradio.Checkbox(label=rights, elem_id="consent")
             convert = gradio.Button("Convert", variant="primary", elem_id="convert")
             players = gradio.HTML()
