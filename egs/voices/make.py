@@ -38,7 +38,7 @@ def slide(converter: Converter, samples: np.ndarray, start: Voice, end: Voice) -
         for weight in np.linspace(0, 1, POSITIONS):
             voice = Voice.mix([start, end], [1 - weight, weight])
             contours.append(converter.target_f0(source.f0, statistics, voice))
-            mels.append(converter.decode(source.mel, voice, contours[-1]))
+            mels.append(converter.decode(source, voice, contours[-1]))
         mel = _along(torch.stack(mels))
         f0 = F0Contour(_along(torch.stack([f0.log_f0 for f0 in contours])), source.f0.voicing)
         return converter.synthesize(mel, f0)[: len(samples)]

@@ -6,14 +6,16 @@ import pytest
 import soundfile as sf
 import torch
 
-from tests.corpus import TINY, TINY_ECAPA
+from tests.corpus import TINY, TINY_ECAPA, TINY_RECOGNIZER
 from tests.synthetic import RATE, speak
 from vcvae.convert import chunks
-from vcvae.convert.encoder import MAX_SOURCES, Encoder, average_voice
+from vcvae.convert.encoder import ASR_OVERLAP, ASR_WINDOW, MAX_SOURCES, Encoder, average_voice
 from vcvae.errors import VcvaeError
 from vcvae.features.mel import MelSpectrogram
+from vcvae.models.conversion.asr_features import asr_features
 from vcvae.models.conversion.config import DisentanglingConfig
 from vcvae.models.conversion.vae import DisentanglingVAE
+from vcvae.models.frozen.content import ContentNet, ContentNetConfig
 from vcvae.models.frozen.speaker_similarity import SpeakerSimilarityNet, SpeakerSimilarityNetConfig
 from vcvae.pretrained import SENTENCES
 
@@ -64,6 +66,56 @@ def test_voice_has_the_statistics_of_the_speaker_network_where_the_model_takes_t
     assert another.speaker(target).shape == (TINY["speaker_latent"],)  # needs no such network
     with pytest.raises(VcvaeError, match=f"takes {net.outputs + 1} speaker statistics"):
         another.voice([target])
+
+
+@pytest.fixture
+def with_asr_features(monkeypatch):
+    """An encoder whose content depends on the features of a recognizer."""
+    torch.manual_seed(0)
+    net = ContentNet(ContentNetConfig(**TINY_RECOGNIZER)).eval()
+    monkeypatch.setattr(ContentNet, "from_pretrained", lambda _: net)
+    model = DisentanglingVAE(DisentanglingConfig(**TINY, asr_channels=net.config.channels))
+    torch.nn.init.normal_(model.content.asr.to_mean.weight)
+    return Encoder(model)
+
+
+def test_content_has_the_features_of_the_recognizer_where_the_model_takes_them(with_asr_features, target):
+    encoder = with_asr_features
+    mel = torch.from_numpy(encoder.mel(target))[None]
+    with torch.no_grad():
+        features = asr_features(encoder.content_net, torch.from_numpy(target)[None], encoder.mel_config)
+        expected = encoder.model.content(mel, asr_features=features).mean[0].numpy()
+        without = encoder.model.content(mel).mean[0].numpy()
+    content = encoder.content(target)
+    np.testing.assert_allclose(content, expected, atol=1e-4)
+    assert np.abs(content - without).max() > 0.5
+
+
+def test_keys_of_a_voice_are_content_without_the_features(with_asr_features, target):
+    (reference,) = with_asr_features.load_references([target])
+    with torch.no_grad():
+        expected = with_asr_features.model.content(reference.mel).mean.mT
+    torch.testing.assert_close(with_asr_features.voice([target]).reference.keys, expected)
+
+
+@torch.inference_mode()
+def test_features_of_long_recordings_are_computed_in_windows(with_asr_features):
+    encoder = with_asr_features
+    hop = encoder.mel_config.hop
+    frames = 2 * ASR_WINDOW + 3 * ASR_OVERLAP
+    samples = np.random.default_rng(0).standard_normal(frames * hop - 7).astype(np.float32)
+    features = encoder.asr_features(samples)
+    assert features.shape == (1, frames // 4, 2 * TINY_RECOGNIZER["channels"])
+    start = ASR_WINDOW
+    window = torch.from_numpy(samples[start * hop :])[None]
+    last = asr_features(encoder.content_net, window, encoder.mel_config)
+    torch.testing.assert_close(features[:, start // 4 + ASR_OVERLAP // 8 :], last[:, ASR_OVERLAP // 8 :])
+
+
+def test_model_for_another_recognizer_is_refused(with_asr_features, target):
+    other = Encoder(DisentanglingVAE(DisentanglingConfig(**TINY, asr_channels=32)))
+    with pytest.raises(VcvaeError, match="takes 32 ASR features"):
+        other.content(target)
 
 
 def test_latents_have_their_shapes_and_lengths(released, target):

@@ -6,6 +6,8 @@ import torch
 from tests.synthetic import speak
 from vcvae.convert.encoder import Encoder
 from vcvae.convert.finetune_sources import SEGMENT_FRAMES, FinetuningSources, segment_starts
+from vcvae.models.conversion.asr_features import at_content_frames
+from vcvae.models.conversion.vae import DisentanglingVAE
 
 
 class MelLosses(torch.nn.Module):
@@ -44,6 +46,24 @@ def test_sources_are_the_segments_of_all_utterances(model, utterances):
         torch.testing.assert_close(second.content, model.content(second.mel).mean)
         torch.testing.assert_close(second.f0.log_f0, model.f0(second.mel).log_f0)
         torch.testing.assert_close(second.modulation.values, model.modulation(second.mel).values)
+
+
+def test_content_of_a_segment_has_the_features_of_its_copy_where_the_model_takes_them(model):
+    class Losses(MelLosses):
+        mel_config = model.config.mel
+
+        def asr_features(self, samples):
+            return samples[:, :16]
+
+    torch.manual_seed(0)
+    taking = DisentanglingVAE(model.config.model_copy(update={"asr_channels": 16})).eval()
+    torch.nn.init.normal_(taking.content.asr.to_mean.weight)
+    utterances = Encoder(taking).load_references([speak("aiueo", seconds=1.0)])
+    segment = FinetuningSources(taking, utterances, Losses()).segment(0)
+    features = at_content_frames(segment.asr_features, segment.mel.shape[2], model.config.mel)
+    with torch.no_grad():
+        torch.testing.assert_close(segment.content, taking.content(segment.mel, asr_features=features).mean)
+        assert not torch.allclose(segment.content, taking.content(segment.mel).mean, atol=0.1)
 
 
 def test_sources_encode_a_segment_once_and_draw_no_random_numbers(model, utterances):

@@ -37,11 +37,10 @@ def test_guide_brings_conversions_nearer_to_the_target_and_away_from_the_source(
         voice = released.voice([target])
         analysis = analyze_source([source], released.encode, released.mel_config, name="the source")
         corrected, guidance = guide(released, voice, analysis)
-        mel = analysis.encoded.mel
         f0 = released.target_f0(analysis.encoded.f0, analysis.f0_statistics, voice)
-        plain = released.synthesize(released.decode(mel, voice, f0), f0)
+        plain = released.synthesize(released.decode(analysis.encoded, voice, f0), f0)
         away, both = (
-            released.synthesize(released.decode(mel, target_voice, f0, guidance), f0)
+            released.synthesize(released.decode(analysis.encoded, target_voice, f0, guidance), f0)
             for target_voice in (voice, corrected)
         )
         nearer = (statistics_of(both) - statistics_of(plain)) @ statistics_of(target)

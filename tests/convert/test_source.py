@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from vcvae.convert.source import EXCERPT_FRAMES, MIN_EXCERPT_FRAMES, EncodedSource, Excerpt, analyze_source
+from vcvae.convert.source import EXCERPT_FRAMES, MIN_EXCERPT_FRAMES, EncodedSource, Loudest, analyze_source
 from vcvae.errors import VcvaeError
 from vcvae.features.f0 import F0Contour
 from vcvae.features.mel import MelConfig
@@ -13,10 +13,14 @@ CONFIG = MelConfig()
 FLOOR = math.log(CONFIG.floor)
 
 
-def contour(frames):
-    """An F0 contour whose values are the frames' numbers."""
+def numbered(mel):
+    """A block of this mel whose F0 and other values are the mel frames' numbers."""
+    frames = mel.shape[2]
     half = torch.arange(0, frames, 2, dtype=torch.float32)[None]
-    return F0Contour(half, torch.ones_like(half))
+    samples = np.arange(frames, dtype=np.float32).repeat(CONFIG.hop)
+    return EncodedSource(
+        samples, mel, F0Contour(half, torch.ones_like(half)), torch.arange(0.0, frames, 4)[None, :, None]
+    )
 
 
 def mel(*stretches):
@@ -25,20 +29,28 @@ def mel(*stretches):
 
 
 def test_excerpt_is_the_stretch_with_the_most_sound():
-    excerpt = Excerpt(CONFIG)
+    loudest = Loudest(CONFIG)
     for block in (mel((600, 1)), mel((300, 0), (EXCERPT_FRAMES + 1, 6), (301, 0)), mel((500, 2), (20, 9))):
-        excerpt.add(block, contour(block.shape[2]))
+        loudest.add(numbered(block))
+    excerpt = loudest.excerpt
     torch.testing.assert_close(excerpt.mel, mel((EXCERPT_FRAMES, 6)))
-    assert excerpt.f0.log_f0[0, 0] == 300
+    assert excerpt.samples[0] == excerpt.f0.log_f0[0, 0] == excerpt.asr_features[0, 0, 0] == 300
+    assert len(excerpt.samples) == EXCERPT_FRAMES * CONFIG.hop
     assert excerpt.f0.log_f0.shape[1] == EXCERPT_FRAMES // 2
+    assert excerpt.asr_features.shape[1] == -(-EXCERPT_FRAMES // 4)
+
+
+def test_excerpt_starts_with_a_content_frame():
+    loudest = Loudest(CONFIG)
+    loudest.add(numbered(mel((303, 0), (EXCERPT_FRAMES, 6), (301, 0))))
+    assert loudest.excerpt.samples[0] == loudest.excerpt.asr_features[0, 0, 0] == 300
 
 
 def test_excerpt_is_none_of_silence_or_too_little():
-    excerpt = Excerpt(CONFIG)
+    loudest = Loudest(CONFIG)
     for block in (mel((900, 0)), mel((MIN_EXCERPT_FRAMES - 1, 8))):
-        excerpt.add(block, contour(block.shape[2]))
-    assert excerpt.mel is None
-    assert excerpt.f0 is None
+        loudest.add(numbered(block))
+    assert loudest.excerpt is None
 
 
 def encode(samples):

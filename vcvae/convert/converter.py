@@ -253,7 +253,7 @@ class Converter(Learner):
 
         def convert_piece(piece: EncodedSource) -> np.ndarray:
             target_f0 = self.target_f0(piece.f0, source.f0_statistics, voice, pitch_shift=pitch_shift)
-            converted_mel = self.decode(piece.mel, voice, target_f0, guidance)
+            converted_mel = self.decode(piece, voice, target_f0, guidance)
             converted = self.synthesize(converted_mel, target_f0)[: len(piece.samples)]
             voicing = target_f0.per_frame(piece.mel.shape[2]).voicing[0].cpu().numpy()
             return match_seconds(converted, piece.samples, voicing, self.mel_config)
@@ -266,9 +266,9 @@ class Converter(Learner):
             )
 
     def encode(self, samples: np.ndarray) -> EncodedSource:
-        """Samples (samples,) of a source → their mel and F0."""
+        """Samples (samples,) of a source → what the decoder takes of them."""
         mel = self._mel(samples)
-        return EncodedSource(samples, mel, self.model.f0(mel))
+        return EncodedSource(samples, mel, self.model.f0(mel), self.asr_features(samples))
 
     def target_f0(
         self, source_f0: F0Contour, statistics: F0Statistics, voice: Voice, *, pitch_shift: float = 0.0
@@ -280,15 +280,18 @@ class Converter(Learner):
         return source_f0.transfer(statistics, voice.f0_statistics).shift(pitch_shift / 12).within_range()
 
     def decode(
-        self, source_mel: Tensor, voice: Voice, target_f0: F0Contour, guidance: Guidance | None = None
+        self, source: EncodedSource, voice: Voice, target_f0: F0Contour, guidance: Guidance | None = None
     ) -> Tensor:
-        """Source ln-mel (1, n_mels, frames) → converted ln-mel, like it, at the level of the source at every moment."""
-        decoded = self.model.decode_content(source_mel, voice, target_f0=target_f0)
+        """Converted ln-mel (1, n_mels, frames), like the source's, at the level of the source at every moment."""
+
+        def decode_to(voice: Voice) -> Tensor:
+            return self.model.decode_content(source.mel, voice, target_f0=target_f0, asr_features=source.asr_features)
+
+        decoded = decode_to(voice)
         if guidance:
-            source_decoded = self.model.decode_content(source_mel, guidance.source_voice, target_f0=target_f0)
-            decoded = guidance.guided(decoded, source_decoded)
-        voicing = target_f0.per_frame(source_mel.shape[2]).voicing
-        return follow_level(decoded, source_mel, voicing, self.mel_config)
+            decoded = guidance.guided(decoded, decode_to(guidance.source_voice))
+        voicing = target_f0.per_frame(source.mel.shape[2]).voicing
+        return follow_level(decoded, source.mel, voicing, self.mel_config)
 
     def synthesize(self, mel: Tensor, f0: F0Contour) -> np.ndarray:
         """Ln-mel (1, n_mels, frames) and F0 (1, ceil(frames / 2)) → samples (frames * hop,) float32."""

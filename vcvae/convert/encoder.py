@@ -24,18 +24,21 @@ from vcvae.environment import find_device
 from vcvae.errors import VcvaeError
 from vcvae.features.mel import MelConfig, MelSpectrogram, bandwidth, valid_band_mask
 from vcvae.models import load_model
+from vcvae.models.conversion.asr_features import asr_features, check_recognizer
 from vcvae.models.conversion.config import REDUCTION
 from vcvae.models.conversion.reference import MAX_REFERENCE_FRAMES
 from vcvae.models.conversion.vae import DisentanglingVAE
 from vcvae.models.conversion.voice import Voice, VoiceCard
+from vcvae.models.frozen.content import ContentNet
 from vcvae.models.frozen.speaker_similarity import SpeakerSimilarityNet
 from vcvae.models.hub import fingerprint
-from vcvae.pretrained import SENTENCES, SPEAKER_SIMILARITY
+from vcvae.pretrained import CONTENT, SENTENCES, SPEAKER_SIMILARITY
 from vcvae.progress import Progress, no_progress, report_blocks
 from vcvae.torch_state import own_torch_state
 
 MAX_MINUTES = 30.0  # of a target's speech that are used; the rest is not read
 SAMPLES, SAMPLE_FRAMES = 4, 256  # sentences of the package that are converted to a voice, mel frames of each: 3 s
+ASR_WINDOW, ASR_OVERLAP = 512, 88  # mel frames between two windows of ASR features, 5.9 s, and those they share
 MAX_SOURCES = 32  # recordings that fine-tuning draws from; in a few hundred steps, more would rarely be drawn
 
 # Embeddings of pieces of 0.1, 0.3, 1 and 2 s have cosines of .42, .66, .87 and .95 with that of the whole recording
@@ -114,6 +117,35 @@ class Encoder:
             raise VcvaeError(f"the model takes {taken} speaker statistics; the released network gives {net.outputs}.")
         return net.to(self.device).eval().requires_grad_(False)
 
+    @cached_property
+    def content_net(self) -> ContentNet | None:
+        """The released recognizer, for a model that takes its features; else None.
+
+        Raises:
+            VcvaeError: the model takes those of another recognizer.
+        """
+        if not self.model.config.asr_channels:
+            return None
+        net = ContentNet.from_pretrained(CONTENT)
+        check_recognizer(net, self.model.config)
+        return net.to(self.device).eval().requires_grad_(False)
+
+    def asr_features(self, samples: np.ndarray) -> Tensor | None:
+        """Samples (samples,) → what the content encoder takes, (1, ceil(frames / 4), 2 · asr_channels).
+
+        None for a model that takes none. They are computed of windows: the recognizer was trained on short utterances.
+        """
+        if self.content_net is None:
+            return None
+        config = self.mel_config
+        windows = chunks.split_pieces([samples], ASR_WINDOW * config.hop, ASR_OVERLAP * config.hop)
+        features = (
+            (asr_features(self.content_net, torch.from_numpy(window).to(self.device)[None], config).mT, is_last)
+            for window, is_last in windows
+        )
+        pieces = chunks.cut_pieces(features, ASR_WINDOW // REDUCTION, ASR_OVERLAP // REDUCTION)
+        return torch.cat(list(pieces), dim=2).mT
+
     @own_torch_state()
     def voice(
         self, targets: Iterable[Recording], *, sample_rate: int | None = None, progress: Progress = no_progress
@@ -166,8 +198,8 @@ class Encoder:
     ) -> Iterator[np.ndarray]:
         """`content`, piece by piece: what conversion gets of a long recording, too."""
 
-        def encode(mel: Tensor) -> Tensor:
-            return self.model.content(mel).mean
+        def encode(samples: np.ndarray) -> Tensor:
+            return self.model.content(self._mel(samples), asr_features=self.asr_features(samples)).mean
 
         yield from self._encode_pieces(source, sample_rate, encode, REDUCTION, progress)
 
@@ -192,24 +224,24 @@ class Encoder:
         self, source: Recording, *, sample_rate: int | None = None, progress: Progress = no_progress
     ) -> Iterator[np.ndarray]:
         """`mel`, piece by piece."""
-        yield from self._encode_pieces(source, sample_rate, lambda mel: mel, 1, progress)
+        yield from self._encode_pieces(source, sample_rate, self._mel, 1, progress)
 
     def _encode_pieces(
         self,
         source: Recording,
         sample_rate: int | None,
-        encode: Callable[[Tensor], Tensor],
+        encode: Callable[[np.ndarray], Tensor],
         reduction: int,
         progress: Progress,
     ) -> Iterator[np.ndarray]:
-        """A mel (1, n_mels, frames), encoded piece by piece to (values, ceil(frames / reduction))."""
+        """Samples (samples,), encoded piece by piece to (values, ceil(frames / reduction))."""
         if is_path(source):
             blocks = recording_blocks(source, self.mel_config, progress=progress, description="encoding")
         else:
             blocks = iter([self._load(source, sample_rate)])
         hop = self.mel_config.hop
         pieces = chunks.split_pieces(blocks, chunks.PIECE_FRAMES * hop, chunks.OVERLAP_FRAMES * hop)
-        encoded = ((encode(self._mel(samples))[0].cpu().numpy(), is_last) for samples, is_last in pieces)
+        encoded = ((encode(samples)[0].cpu().numpy(), is_last) for samples, is_last in pieces)
         yield from chunks.cut_pieces(encoded, chunks.PIECE_FRAMES // reduction, chunks.OVERLAP_FRAMES // reduction)
 
     def load_references(

@@ -12,6 +12,7 @@ from torch import Tensor
 from vcvae.conversion_losses import ConversionLosses
 from vcvae.convert.encoder import ReferenceMel
 from vcvae.features.f0 import F0Contour
+from vcvae.models.conversion.asr_features import at_content_frames
 from vcvae.models.conversion.modulation import EnvelopeModulation
 from vcvae.models.conversion.vae import DisentanglingVAE
 from vcvae.models.conversion.voice import Voice
@@ -81,7 +82,11 @@ class FinetuningSources:
     def _encode(self, mel: Tensor) -> SourceSegment:
         f0 = self.model.f0(mel)
         features = self.losses.asr_features(self.losses.synthesize(mel, f0))
-        return SourceSegment(mel, f0, self.model.content(mel).mean, self.model.modulation(mel), features)
+        taken = None
+        if self.model.content.asr:  # those of the segment as it was recorded are little else
+            taken = at_content_frames(features, mel.shape[2], self.losses.mel_config)
+        content = self.model.content(mel, asr_features=taken).mean
+        return SourceSegment(mel, f0, content, self.model.modulation(mel), features)
 
 
 def segment_starts(frames: int) -> list[int]:

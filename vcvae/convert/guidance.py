@@ -56,16 +56,16 @@ def guide(
         source: what is measured of the whole source.
         weight: of the guidance.
     """
-    mel = source.excerpt.mel
-    if voice.learned or mel is None:
+    excerpt = source.excerpt
+    if voice.learned or excerpt is None:
         return voice, None
-    net = converter.speaker_net
+    mel, net = excerpt.mel, converter.speaker_net
     own = converter.model.reference(mel, converter.model.content(mel).mean, statistics=net(mel) if net else None)
     guidance = Guidance(replace(voice, reference=own), weight)
     if net is None:
         return voice, guidance
-    target_f0 = converter.target_f0(source.excerpt.f0, source.f0_statistics, voice)
-    samples = converter.synthesize(converter.decode(mel, voice, target_f0), target_f0)
+    target_f0 = converter.target_f0(excerpt.f0, source.f0_statistics, voice)
+    samples = converter.synthesize(converter.decode(excerpt, voice, target_f0), target_f0)
     converted_mel = padded_mel(converter.spectrogram, samples, device=converter.device)
     reached = converter.model.statistics(net(converted_mel))
     target = voice.reference.statistics

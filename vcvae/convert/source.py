@@ -1,4 +1,4 @@
-"""The source of a conversion: its mel and F0, and what is measured of the whole of it before any of it is converted."""
+"""The source of a conversion: what the decoder takes of it, and what is measured of all of it before it is decoded."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from torch import Tensor
 from vcvae.convert.encoder import too_short
 from vcvae.features.f0 import F0Contour, F0Statistics, VoicedMoments
 from vcvae.features.mel import MelConfig
+from vcvae.models.conversion.config import REDUCTION
 
 EXCERPT_FRAMES = 430  # mel frames of the excerpt: 5 s
 MIN_EXCERPT_FRAMES = 86  # of a shorter source, 1 s, the statistics say too little
@@ -20,38 +21,57 @@ MIN_EXCERPT_FRAMES = 86  # of a shorter source, 1 s, the statistics say too litt
 
 @dataclass(frozen=True)
 class EncodedSource:
-    """A source, or a piece of it: samples (samples,), ln-mel (1, n_mels, frames) and F0 (1, ceil(frames / 2))."""
+    """A source, or a piece of it.
+
+    Attributes:
+        samples: (samples,).
+        mel: ln-mel (1, n_mels, frames).
+        f0: (1, ceil(frames / 2)).
+        asr_features: (1, ceil(frames / 4), 2 · asr_channels), for a model that takes them; else None.
+    """
 
     samples: np.ndarray
     mel: Tensor
     f0: F0Contour
+    asr_features: Tensor | None = None
+
+    def excerpt(self, start: int, frames: int, config: MelConfig) -> EncodedSource:
+        """So many mel frames from `start`, a multiple of 4, on; a copy."""
+        end = start + frames
+        return EncodedSource(
+            self.samples[start * config.hop : end * config.hop].copy(),
+            self.mel[..., start:end].clone(),
+            self.f0[:, start // 2 : -(-end // 2)],
+            None
+            if self.asr_features is None
+            else self.asr_features[:, start // REDUCTION : -(-end // REDUCTION)].clone(),
+        )
 
 
-class Excerpt:
+class Loudest:
     """The stretch of a source with the most sound, of blocks.
 
     Attributes:
-        mel: ln-mel (1, n_mels, `EXCERPT_FRAMES` at most); None where there is too little, or no sound at all.
-        f0: its contour, with one value for two frames.
+        excerpt: of `EXCERPT_FRAMES` at most; None where there is too little, or no sound at all.
     """
 
     def __init__(self, config: MelConfig) -> None:
+        self._config = config
         self._level = math.log(config.floor)
-        self.mel: Tensor | None = None
-        self.f0: F0Contour | None = None
+        self.excerpt: EncodedSource | None = None
 
-    def add(self, mel: Tensor, f0: F0Contour) -> None:
-        """The next block: ln-mel (1, n_mels, frames) and F0 (1, ceil(frames / 2))."""
+    def add(self, block: EncodedSource) -> None:
+        """The next block."""
+        mel = block.mel
         if mel.shape[2] < MIN_EXCERPT_FRAMES:
             return
         # The mean of the logarithm: a minute of speech counts for more than a door that slams.
         frames = min(mel.shape[2], EXCERPT_FRAMES)
         levels = mel[0].mean(dim=0).unfold(0, frames, 1).mean(dim=1)
-        start = int(levels.argmax()) // 2 * 2
+        start = int(levels.argmax()) // REDUCTION * REDUCTION
         if levels[start] > self._level + 1e-3:
             self._level = float(levels[start])
-            self.mel = mel[..., start : start + frames].clone()
-            self.f0 = f0[:, start // 2 : -(-(start + frames) // 2)]
+            self.excerpt = block.excerpt(start, frames, self._config)
 
 
 @dataclass(frozen=True)
@@ -60,12 +80,12 @@ class SourceAnalysis:
 
     Attributes:
         f0_statistics: (1,), over all of it.
-        excerpt: of it, by which a conversion is guided.
+        excerpt: its loudest stretch, by which a conversion is guided; None where there is no sound.
         encoded: all of it, if it is a single block; else None.
     """
 
     f0_statistics: F0Statistics
-    excerpt: Excerpt
+    excerpt: EncodedSource | None
     encoded: EncodedSource | None
 
 
@@ -76,14 +96,14 @@ def analyze_source(
 
     Args:
         blocks: its samples from the start, each (samples,), at the mel's rate.
-        encode: computes mel and F0 of a block.
+        encode: computes what the decoder takes of a block.
         config: of the mel.
         name: of the source, in messages.
 
     Raises:
         VcvaeError: the source is too short for a mel.
     """
-    excerpt = Excerpt(config)
+    loudest = Loudest(config)
     encoded = None
     moments = VoicedMoments()  # a contour for each block of hours would keep the memory of much larger tensors in use
     n_blocks = 0
@@ -94,7 +114,7 @@ def analyze_source(
         if len(block) >= config.minimum_samples:
             encoded = encode(block)
             moments.add(encoded.f0)
-            excerpt.add(encoded.mel, encoded.f0)
+            loudest.add(encoded)
     if n_samples < config.minimum_samples:
         raise too_short(name, n_samples, config)
-    return SourceAnalysis(moments.statistics(), excerpt, encoded if n_blocks == 1 else None)
+    return SourceAnalysis(moments.statistics(), loudest.excerpt, encoded if n_blocks == 1 else None)

@@ -3,6 +3,7 @@ import torch
 
 from tests.corpus import NO_FILES, TINY, TINY_ECAPA, TINY_RECOGNIZER, speech_batch
 from vcvae.conversion_losses import ConversionLosses
+from vcvae.errors import VcvaeError
 from vcvae.models.conversion.config import DisentanglingConfig
 from vcvae.models.conversion.encoders import CENTRE_MOMENTUM
 from vcvae.models.conversion.vae import DisentanglingVAE
@@ -39,6 +40,15 @@ def config(tmp_path, monkeypatch):
         tmp_path
     )
     return ConversionLossesConfig(**NO_FILES, converter=str(tmp_path))
+
+
+@pytest.fixture
+def taking_asr_features(config):
+    """The same with a model that takes ASR features."""
+    model = DisentanglingVAE.from_pretrained(config.converter)
+    sizes = model.config.model_copy(update={"asr_channels": TINY_RECOGNIZER["channels"]})
+    DisentanglingVAE(sizes).save_pretrained(config.converter, force=True)
+    return config
 
 
 def learn(task, batch, steps, *, rate=3e-3):
@@ -147,3 +157,31 @@ def test_frozen_networks_and_vocoder_may_be_a_runs_own(config, tmp_path, monkeyp
     assert frozen.speaker_net.config.channels == TINY_ECAPA["channels"]
     assert frozen.content_net.config.channels == TINY_RECOGNIZER["channels"]
     assert frozen.vocoder.config.channels == 16
+
+
+def asr_gradient(config, batch):
+    """Of the layer that takes the ASR features, in a step."""
+    task = ConversionLossesTask(config, speakers=2)
+    torch.manual_seed(1)
+    totals, _ = task(batch, 0)
+    return torch.autograd.grad(totals["model"], task.model.content.asr.to_mean.weight, allow_unused=True)[0]
+
+
+@pytest.mark.parametrize("copied", [0.0, 1.0])
+def test_conversions_have_the_asr_features_of_recordings_or_copies(taking_asr_features, batch, copied):
+    update = {"no_asr_features": 0.0, "copied_asr_features": copied}
+    gradient = asr_gradient(taking_asr_features.model_copy(update=update), batch)
+    assert gradient.abs().max() > 0
+    other = asr_gradient(taking_asr_features.model_copy(update=update | {"copied_asr_features": 1 - copied}), batch)
+    assert not torch.allclose(gradient, other)
+
+
+def test_conversions_without_asr_features_are_trained_too(taking_asr_features, batch):
+    assert asr_gradient(taking_asr_features.model_copy(update={"no_asr_features": 1.0}), batch) is None
+
+
+def test_model_for_another_recognizer_is_refused(config):
+    sizes = DisentanglingVAE.from_pretrained(config.converter).config.model_copy(update={"asr_channels": 32})
+    DisentanglingVAE(sizes).save_pretrained(config.converter, force=True)
+    with pytest.raises(VcvaeError, match="takes 32 ASR features"):
+        ConversionLossesTask(config, speakers=2)

@@ -37,6 +37,9 @@ class DisentanglingConfig(Config):
     speaker_statistics: int = Field(
         0, ge=0, le=2**16, description="statistics of the target that a frozen speaker verification network gives"
     )
+    asr_channels: int = Field(
+        0, ge=0, le=4096, description="width of the frozen recognizer whose features the content encoder takes, too"
+    )
     statistics_latent: int = Field(96, gt=0, le=1024, description="dimensions to which these are projected")
     conditional_rank: int = Field(
         0,

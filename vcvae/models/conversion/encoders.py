@@ -58,24 +58,54 @@ class ContentEncoder(nn.Module):
         self.fast = blocks(config.content_fast_blocks, fast)
         self.reduce = Convolution(fast, slow, kernel=4, stride=2)
         self.slow = blocks(config.content_slow_blocks, slow)
+        self.asr = AsrInput(config) if config.asr_channels else None
         self.head = nn.Linear(slow, 2 * config.content_latent)
         self.scale = nn.Parameter(torch.ones(config.content_latent))
 
-    def forward(self, mel: Tensor, lengths: Tensor | None = None) -> Gaussian:
-        """Mel (batch, n_mels, frames), lengths (batch,) in frames → Gaussian of (batch, latent, ceil(frames / 4))."""
+    def forward(self, mel: Tensor, lengths: Tensor | None = None, *, asr_features: Tensor | None = None) -> Gaussian:
+        """Mel (batch, n_mels, frames), lengths (batch,) in frames → Gaussian of (batch, latent, ceil(frames / 4)).
+
+        `asr_features` (batch, ceil(frames / 4), 2 · asr_channels) of `vcvae.models.conversion.asr_features`, for a
+        model that takes them: more of the words is kept. It makes do without.
+        """
         x, mask = _prepare_lower_bands(mel, lengths, self.config, self.level)
         # Normalizing each band removes any fixed filter: the microphone's, and the long-term spectrum of the voice.
         x, mask = self.stem(self.norm(x, mask)), halved(mask)
         for block in self.fast:
             x = block(x, mask)
         x, mask = self.reduce(masked(self.norm(x, mask), mask)), halved(mask)
+        to_mean = 0.0
+        if asr_features is not None:
+            to_blocks, to_mean = self.asr(self.norm(asr_features, mask))
+            x = masked(x + to_blocks, mask)
         for block in self.slow:
             x = block(x, mask)
         mean, log_variance = self.head(self.norm(x, mask)).chunk(2, dim=2)
         # Per-utterance variance leaks the speaker: normalize each dimension, then apply one learned scale for all.
-        mean = self.norm(mean, mask) * self.scale
+        mean = self.norm(mean + to_mean, mask) * self.scale
         log_variance = masked(squash(log_variance, self.config.log_variance_bound), mask)
         return Gaussian(mean.mT, log_variance.mT)
+
+
+class AsrInput(nn.Module):
+    """A recognizer's features → what they add within the content encoder: before its slow blocks, and to its mean.
+
+    Zero at first: a trained model can be given them.
+    """
+
+    def __init__(self, config: DisentanglingConfig) -> None:
+        super().__init__()
+        self.hidden = nn.Linear(2 * config.asr_channels, config.slow_channels)
+        self.to_blocks = nn.Linear(config.slow_channels, config.slow_channels)
+        self.to_mean = nn.Linear(config.slow_channels, config.content_latent)
+        for layer in (self.to_blocks, self.to_mean):
+            nn.init.zeros_(layer.weight)
+            nn.init.zeros_(layer.bias)
+
+    def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """(batch, frames, 2 · asr_channels) → (batch, frames, slow_channels) and (batch, frames, content_latent)."""
+        hidden = F.gelu(self.hidden(features))
+        return self.to_blocks(hidden), self.to_mean(hidden)
 
 
 class SpeakerEncoder(nn.Module):

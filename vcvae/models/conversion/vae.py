@@ -154,14 +154,21 @@ class DisentanglingVAE(PretrainedModel, config=DisentanglingConfig):
             raise VcvaeError(f"{name}: damaged ({error}); make it anew: vcvae voice RECORDINGS -o {name}") from None
 
     def convert(
-        self, mel: Tensor, voice: Voice, *, lengths: Tensor | None = None, target_f0: F0Contour | None = None
+        self,
+        mel: Tensor,
+        voice: Voice,
+        *,
+        lengths: Tensor | None = None,
+        target_f0: F0Contour | None = None,
+        asr_features: Tensor | None = None,
     ) -> Tensor:
         """Convert `mel` (batch, n_mels, frames) to `voice` (one, or one for each item) → like `mel`.
 
         What the voice has learned is applied to the decoder. `target_f0` is the F0 contour of the conversion, (batch,
-        ceil(frames / 2)); by default that of the method `target_f0`.
+        ceil(frames / 2)); by default that of the method `target_f0`. `asr_features` are those of the source, as the
+        content encoder takes them.
         """
-        decoded = self.decode_content(mel, voice, lengths=lengths, target_f0=target_f0)
+        decoded = self.decode_content(mel, voice, lengths=lengths, target_f0=target_f0, asr_features=asr_features)
         mask = frame_mask(lengths, mel.shape[2])
         # The conversion gets the level of its source, whatever the voice.
         gain = self.level(mel, mask) - self.decoded_level(decoded, mask)
@@ -170,11 +177,17 @@ class DisentanglingVAE(PretrainedModel, config=DisentanglingConfig):
         return converted if mask is None else converted.masked_fill(mask.transpose(1, 2) == 0, log_floor)
 
     def decode_content(
-        self, mel: Tensor, voice: Voice, *, lengths: Tensor | None = None, target_f0: F0Contour | None = None
+        self,
+        mel: Tensor,
+        voice: Voice,
+        *,
+        lengths: Tensor | None = None,
+        target_f0: F0Contour | None = None,
+        asr_features: Tensor | None = None,
     ) -> Tensor:
         """`convert` at the decoder's own level: without the level of the source, and without a floor."""
         return self.decoder_for(voice)(
-            self.content(mel, lengths).mean,
+            self.content(mel, lengths, asr_features=asr_features).mean,
             voice.reference.expand(len(mel)),
             target_f0 or self.target_f0(mel, voice, lengths=lengths),
             frames=mel.shape[2],

@@ -17,7 +17,8 @@ from vcvae.models.hub import WEIGHTS, build, fetch, read_weights
 
 MOONSHINE_REPOSITORY = "UsefulSensors/moonshine-tiny"
 MOONSHINE_SAMPLE_RATE = 16000  # Hz
-MIN_SAMPLES = 895  # receptive field of one output frame; the next frame begins 384 samples later
+MIN_SAMPLES = 895  # receptive field of one output frame
+MOONSHINE_HOP = 384  # samples between two output frames
 ROTARY_FRACTION = 0.9  # largest share of a head's dimensions that have rotary position embeddings
 
 

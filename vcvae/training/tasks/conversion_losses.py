@@ -23,6 +23,7 @@ from vcvae.conversion_losses import ConversionLosses, load_losses, spec_augment
 from vcvae.errors import VcvaeError
 from vcvae.features.f0 import F0Contour
 from vcvae.features.mel import level
+from vcvae.models.conversion.asr_features import asr_features, check_recognizer
 from vcvae.models.conversion.config import DisentanglingConfig
 from vcvae.models.conversion.reference import SpeakerReference
 from vcvae.models.conversion.vae import DisentanglingVAE
@@ -76,6 +77,15 @@ class ConversionLossesConfig(RunConfig):
     no_statistics: float = Field(
         0.15, ge=0, le=1, description="probability of a reference without the frozen speaker network's statistics"
     )
+    no_asr_features: float = Field(
+        0.25,
+        ge=0,
+        le=1,
+        description="probability of content without ASR features, as of live conversions, for a model that takes them",
+    )
+    copied_asr_features: float = Field(
+        0.25, ge=0, le=1, description="probability of those of the vocoder's copy of the source, as in fine-tuning"
+    )
     no_modulation: float = Field(
         0.1, ge=0, le=1, description="probability of conversions without envelope modulation, which lets the source in"
     )
@@ -112,7 +122,7 @@ class ConversionLossesTask(EmaTask):
     def __init__(self, config: ConversionLossesConfig, speakers: int) -> None:
         """
         Raises:
-            VcvaeError: the frozen networks are not made for the model's mel.
+            VcvaeError: the frozen networks are not made for the model.
         """
         super().__init__(config, speakers)
         frozen = load_losses(
@@ -123,6 +133,8 @@ class ConversionLossesTask(EmaTask):
         )
         if frozen is None:
             raise VcvaeError(f"converter: {config.converter} has another mel than the frozen networks.")
+        if config.model.asr_channels:
+            check_recognizer(frozen.content_net, config.model)
         self._frozen = [frozen]  # in a list, so that a checkpoint does not hold their weights
         sizes = config.model
         self.segment_batch = SegmentBatch(sizes, config.segments)
@@ -143,7 +155,7 @@ class ConversionLossesTask(EmaTask):
     def forward(self, batch: Batch, step: int) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """The total, and the loss terms before weighting."""
         c, model = self.config, self.model
-        _, mel, valid_bands, speakers = self.segment_batch.prepare(batch)
+        samples, mel, valid_bands, speakers = self.segment_batch.prepare(batch)
         statistics = self._statistics(mel)
         self._update_bank(statistics, speakers)
         with torch.no_grad():
@@ -155,13 +167,13 @@ class ConversionLossesTask(EmaTask):
         posterior = model.content(self.content_perturbation(mel))
         decoded = model.decoder(posterior.sample(), reference, f0, frames=mel.shape[2])
         terms = {"reconstruction": losses.reconstruction(decoded, mel, valid_bands), "kl": losses.kl(posterior)}
-        terms |= self._conversion_terms(mel, reference, f0, speakers)
+        terms |= self._conversion_terms(samples, mel, reference, f0, speakers)
         weights = c.weights.model_dump()
         total = sum(weights[name] * term for name, term in terms.items())
         return {"model": total}, {name: term.detach() for name, term in terms.items()}
 
     def _conversion_terms(
-        self, mel: Tensor, reference: SpeakerReference, f0: F0Contour, speakers: Tensor
+        self, samples: Tensor, mel: Tensor, reference: SpeakerReference, f0: F0Contour, speakers: Tensor
     ) -> dict[str, Tensor]:
         """The content loss and the speaker loss of a random part of the segments, converted and synthesized.
 
@@ -177,8 +189,16 @@ class ConversionLossesTask(EmaTask):
         target_f0 = F0Contour(
             torch.where(own[:, None], f0.log_f0[rows], moved.log_f0[rows]), f0.voicing[rows]
         ).within_range()
+        with torch.no_grad():
+            copies = frozen.synthesize(source_mel, f0[rows])
+            source_features = frozen.content_net(copies)
+        draw = float(torch.rand(()))
+        taken = None
+        if draw >= c.no_asr_features:
+            is_copied = draw < c.no_asr_features + c.copied_asr_features
+            taken = self._asr_features(copies if is_copied else samples[rows])
         converted = model.decoder(
-            model.content(source_mel).mean,
+            model.content(source_mel, asr_features=taken).mean,
             reference[targets],
             target_f0,
             frames=mel.shape[2],
@@ -187,12 +207,10 @@ class ConversionLossesTask(EmaTask):
         )
         bands = slice(model.config.encoder_bands)
         converted = converted + level(source_mel[:, bands]) - level(converted[:, bands])
-        samples = frozen.synthesize(converted, target_f0)
-        with torch.no_grad():
-            source_features = frozen.content_net(frozen.synthesize(source_mel, f0[rows]))
-        statistics = frozen.speaker_net(torch.cat([spec_augment(x[None]) for x in frozen.analysis(samples)]))
+        synthesized = frozen.synthesize(converted, target_f0)
+        statistics = frozen.speaker_net(torch.cat([spec_augment(x[None]) for x in frozen.analysis(synthesized)]))
         return {
-            "content": frozen.content_net.distance(frozen.content_net(samples), source_features),
+            "content": frozen.content_net.distance(frozen.content_net(synthesized), source_features),
             "speaker": self._speaker_loss(statistics, speakers[targets]),
             "cosine": 1 - torch.cosine_similarity(statistics, self.bank[speakers[targets]]).mean(),
         }
@@ -208,6 +226,11 @@ class ConversionLossesTask(EmaTask):
         bank = F.normalize(self.bank - mean, dim=1)
         cosines = F.normalize(statistics - mean, dim=1) @ bank.T
         return F.cross_entropy((self.config.speaker_scale * cosines).masked_fill(~filled, -torch.inf), targets)
+
+    @torch.no_grad()
+    def _asr_features(self, samples: Tensor) -> Tensor | None:
+        """The ASR features of samples (batch, samples) that the content encoder takes, if it takes any."""
+        return asr_features(self.frozen.content_net, samples, self.config.model.mel) if self.model.content.asr else None
 
     @torch.no_grad()
     def _statistics(self, mel: Tensor) -> Tensor:
@@ -247,7 +270,7 @@ class ConversionLossesTask(EmaTask):
         mean = self._bank_mean()
         values = {"content": [], "speaker": [], "content_own": [], "speaker_own": []}
         for batch in batches:
-            _, mel, valid_bands, _ = self.segment_batch.prepare(batch)
+            recorded, mel, valid_bands, _ = self.segment_batch.prepare(batch)
             statistics = self._statistics(mel)
             content = model.content(mel).mean
             own_reference = model.reference(mel, content, valid_bands=valid_bands, statistics=statistics)
@@ -258,12 +281,13 @@ class ConversionLossesTask(EmaTask):
             first = slice(len(mel) // self.config.segments)
             previous = self.segment_batch.of_previous_speaker(torch.arange(len(mel), device=mel.device))[first]
             source_features = frozen.content_net(frozen.synthesize(mel[first], f0[first]))
+            source_content = model.content(mel[first], asr_features=self._asr_features(recorded[first])).mean
             for suffix, rows, target_f0 in (
                 ("", previous, self.segment_batch.to_previous_statistics(f0)[first]),
                 ("_own", torch.arange(len(mel), device=mel.device)[first], f0[first]),
             ):
                 converted = model.decoder(
-                    model.content(mel[first]).mean,
+                    source_content,
                     reference[rows],
                     target_f0,
                     frames=mel.shape[2],
