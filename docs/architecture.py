@@ -5,10 +5,10 @@ python docs/architecture.py
 
 from pathlib import Path
 
-WIDTH, HEIGHT = 1080, 500
+WIDTH, HEIGHT = 1080, 570
 BOX_HEIGHT = 52
 LINE = "#333333"
-LEARNED, COMPUTED, SIGNAL = "#d6e6f5", "#ffffff", "#eeeeee"
+LEARNED, FROZEN, COMPUTED, SIGNAL = "#d6e6f5", "#e0efd5", "#ffffff", "#eeeeee"
 
 # left, vertical centre, width, fill, title, subtitle
 BOXES = [
@@ -16,12 +16,14 @@ BOXES = [
     (20, 355, 100, SIGNAL, "target", "recordings"),
     (150, 120, 100, COMPUTED, "log-mel", "80 × frames"),
     (150, 355, 100, COMPUTED, "log-mel", "80 × frames"),
+    (140, 50, 120, FROZEN, "recognizer", "its features"),
     (310, 50, 160, COMPUTED, "envelope modulation", "above 10 Hz"),
-    (310, 120, 160, LEARNED, "content encoder", "64 × frames / 4"),
+    (310, 120, 160, LEARNED, "content encoder", "128 × frames / 4"),
     (310, 190, 160, LEARNED, "F0 encoder", "1 × frames / 2"),
     (310, 285, 160, LEARNED, "content encoder", "keys, per frame"),
     (310, 355, 160, LEARNED, "speaker encoder", "embedding, values"),
     (310, 425, 160, LEARNED, "F0 encoder", "mean, std of log-F0"),
+    (310, 495, 160, FROZEN, "speaker network", "pooled statistics"),
     (560, 225, 140, COMPUTED, "F0 transfer", "to the target's F0"),
     (560, 120, 140, LEARNED, "decoder", "AdaIN, attention"),
     (740, 120, 120, LEARNED, "postfilter", "fine detail"),
@@ -33,7 +35,9 @@ ARROWS = [
     [(120, 120), (150, 120)],
     [(120, 355), (150, 355)],
     [(250, 120), (310, 120)],
-    [(280, 120), (280, 50), (310, 50)],
+    [(70, 94), (70, 50), (140, 50)],
+    [(260, 40), (295, 40), (295, 106), (310, 106)],
+    [(280, 120), (280, 64), (310, 64)],
     [(280, 120), (280, 190), (310, 190)],
     [(280, 355), (280, 285), (310, 285)],
     [(250, 355), (310, 355)],
@@ -43,6 +47,8 @@ ARROWS = [
     [(470, 190), (535, 190), (535, 225), (560, 225)],
     [(470, 285), (505, 285), (505, 136), (560, 136)],
     [(470, 355), (505, 355), (505, 285)],
+    [(70, 381), (70, 495), (310, 495)],
+    [(470, 495), (505, 495), (505, 355)],
     [(470, 425), (630, 425), (630, 251)],
     [(630, 199), (630, 146)],
     [(700, 225), (945, 225), (945, 146)],
@@ -50,7 +56,7 @@ ARROWS = [
     [(860, 120), (900, 120)],
     [(990, 120), (1010, 120)],
 ]
-NOTE = "Blue: learned. White: computed. Fine-tuning to the target changes the decoder and the postfilter."
+NOTE = "Blue: learned. Green: frozen. White: computed. Fine-tuning to the target changes the decoder and the postfilter."
 
 
 def text(x: float, y: float, content: str, size: int, *, anchor: str = "middle", weight: str = "normal") -> str:
@@ -93,7 +99,7 @@ def draw() -> str:
         f'<rect x="0" y="0" width="{WIDTH}" height="{HEIGHT}" fill="#ffffff"/>',
         *(arrow(points) for points in ARROWS),
         *(box(*values) for values in BOXES),
-        text(20, 485, NOTE, 13, anchor="start"),
+        text(20, 555, NOTE, 13, anchor="start"),
         "</svg>",
     ]
     return "\n".join(parts) + "\n"
