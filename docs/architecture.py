@@ -56,7 +56,7 @@ ARROWS = [
     [(860, 120), (900, 120)],
     [(990, 120), (1010, 120)],
 ]
-NOTE = "Blue: learned. Green: frozen. White: computed. Fine-tuning to the target changes the decoder and the postfilter."
+NOTE = "Blue: learned. Green: frozen. White: computed. Fine-tuning changes decoder and postfilter."
 
 
 def text(x: float, y: float, content: str, size: int, *, anchor: str = "middle", weight: str = "normal") -> str:
