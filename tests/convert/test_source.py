@@ -18,9 +18,7 @@ def numbered(mel):
     frames = mel.shape[2]
     half = torch.arange(0, frames, 2, dtype=torch.float32)[None]
     samples = np.arange(frames, dtype=np.float32).repeat(CONFIG.hop)
-    return EncodedSource(
-        samples, mel, F0Contour(half, torch.ones_like(half)), torch.arange(0.0, frames, 4)[None, :, None]
-    )
+    return EncodedSource(samples, mel, F0Contour(half, torch.ones_like(half)))
 
 
 def mel(*stretches):
@@ -34,16 +32,15 @@ def test_excerpt_is_the_stretch_with_the_most_sound():
         loudest.add(numbered(block))
     excerpt = loudest.excerpt
     torch.testing.assert_close(excerpt.mel, mel((EXCERPT_FRAMES, 6)))
-    assert excerpt.samples[0] == excerpt.f0.log_f0[0, 0] == excerpt.asr_features[0, 0, 0] == 300
+    assert excerpt.samples[0] == excerpt.f0.log_f0[0, 0] == 300
     assert len(excerpt.samples) == EXCERPT_FRAMES * CONFIG.hop
     assert excerpt.f0.log_f0.shape[1] == EXCERPT_FRAMES // 2
-    assert excerpt.asr_features.shape[1] == -(-EXCERPT_FRAMES // 4)
 
 
-def test_excerpt_starts_with_a_content_frame():
+def test_excerpt_starts_with_a_frame_of_f0():
     loudest = Loudest(CONFIG)
-    loudest.add(numbered(mel((303, 0), (EXCERPT_FRAMES, 6), (301, 0))))
-    assert loudest.excerpt.samples[0] == loudest.excerpt.asr_features[0, 0, 0] == 300
+    loudest.add(numbered(mel((301, 0), (EXCERPT_FRAMES, 6), (301, 0))))
+    assert loudest.excerpt.samples[0] == loudest.excerpt.f0.log_f0[0, 0] == 300
 
 
 def test_excerpt_is_none_of_silence_or_too_little():

@@ -266,9 +266,9 @@ class Converter(Learner):
             )
 
     def encode(self, samples: np.ndarray) -> EncodedSource:
-        """Samples (samples,) of a source → what the decoder takes of them."""
+        """Samples (samples,) of a source, with their mel and F0."""
         mel = self._mel(samples)
-        return EncodedSource(samples, mel, self.model.f0(mel), self.asr_features(samples))
+        return EncodedSource(samples, mel, self.model.f0(mel))
 
     def target_f0(
         self, source_f0: F0Contour, statistics: F0Statistics, voice: Voice, *, pitch_shift: float = 0.0
@@ -283,9 +283,10 @@ class Converter(Learner):
         self, source: EncodedSource, voice: Voice, target_f0: F0Contour, guidance: Guidance | None = None
     ) -> Tensor:
         """Converted ln-mel (1, n_mels, frames), like the source's, at the level of the source at every moment."""
+        features = self.asr_features(source.samples)
 
         def decode_to(voice: Voice) -> Tensor:
-            return self.model.decode_content(source.mel, voice, target_f0=target_f0, asr_features=source.asr_features)
+            return self.model.decode_content(source.mel, voice, target_f0=target_f0, asr_features=features)
 
         decoded = decode_to(voice)
         if guidance:

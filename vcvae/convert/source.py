@@ -1,4 +1,4 @@
-"""The source of a conversion: what the decoder takes of it, and what is measured of all of it before it is decoded."""
+"""The source of a conversion: its mel and F0, and what is measured of the whole of it before any of it is converted."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from torch import Tensor
 from vcvae.convert.encoder import too_short
 from vcvae.features.f0 import F0Contour, F0Statistics, VoicedMoments
 from vcvae.features.mel import MelConfig
-from vcvae.models.conversion.config import REDUCTION
 
 EXCERPT_FRAMES = 430  # mel frames of the excerpt: 5 s
 MIN_EXCERPT_FRAMES = 86  # of a shorter source, 1 s, the statistics say too little
@@ -21,30 +20,19 @@ MIN_EXCERPT_FRAMES = 86  # of a shorter source, 1 s, the statistics say too litt
 
 @dataclass(frozen=True)
 class EncodedSource:
-    """A source, or a piece of it.
-
-    Attributes:
-        samples: (samples,).
-        mel: ln-mel (1, n_mels, frames).
-        f0: (1, ceil(frames / 2)).
-        asr_features: (1, ceil(frames / 4), 2 · asr_channels), for a model that takes them; else None.
-    """
+    """A source, or a piece of it: samples (samples,), ln-mel (1, n_mels, frames) and F0 (1, ceil(frames / 2))."""
 
     samples: np.ndarray
     mel: Tensor
     f0: F0Contour
-    asr_features: Tensor | None = None
 
     def excerpt(self, start: int, frames: int, config: MelConfig) -> EncodedSource:
-        """So many mel frames from `start`, a multiple of 4, on; a copy."""
+        """So many mel frames from `start`, an even one, on; a copy."""
         end = start + frames
         return EncodedSource(
             self.samples[start * config.hop : end * config.hop].copy(),
             self.mel[..., start:end].clone(),
             self.f0[:, start // 2 : -(-end // 2)],
-            None
-            if self.asr_features is None
-            else self.asr_features[:, start // REDUCTION : -(-end // REDUCTION)].clone(),
         )
 
 
@@ -68,7 +56,7 @@ class Loudest:
         # The mean of the logarithm: a minute of speech counts for more than a door that slams.
         frames = min(mel.shape[2], EXCERPT_FRAMES)
         levels = mel[0].mean(dim=0).unfold(0, frames, 1).mean(dim=1)
-        start = int(levels.argmax()) // REDUCTION * REDUCTION
+        start = int(levels.argmax()) // 2 * 2
         if levels[start] > self._level + 1e-3:
             self._level = float(levels[start])
             self.excerpt = block.excerpt(start, frames, self._config)
@@ -96,7 +84,7 @@ def analyze_source(
 
     Args:
         blocks: its samples from the start, each (samples,), at the mel's rate.
-        encode: computes what the decoder takes of a block.
+        encode: computes mel and F0 of a block.
         config: of the mel.
         name: of the source, in messages.
 
