@@ -299,7 +299,7 @@ def test_refine_keeps_more_of_a_sources_content_and_the_voice(released, real):
 
     @torch.no_grad()
     def score(decoder):
-        converted = copy.copy(model)
+        converted = copy.deepcopy(model)  # a shallow copy shares its parts
         converted.decoder = decoder
         target_f0 = model.target_f0(source.mel, voice)
         samples = losses.synthesize(converted.convert(source.mel, voice, target_f0=target_f0), target_f0)
@@ -323,7 +323,7 @@ def test_refine_moves_away_from_the_sources_voice_where_that_is_asked_for(releas
     @torch.no_grad()
     def similarity_to_the_source(source_weight):
         torch.manual_seed(0)  # noise of the copy synthesis
-        converted = copy.copy(model)
+        converted = copy.deepcopy(model)  # a shallow copy shares its parts
         sources = FinetuningSources(model, [source], losses)
         converted.decoder = refine(
             model, voice, sources, sentences=released.sample_mels, steps=6, source_weight=source_weight
