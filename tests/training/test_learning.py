@@ -161,7 +161,6 @@ def test_means_of_content_latents_do_not_reveal_the_speaker(encoder):
     assert leakage.accuracy < 3 * leakage.chance
 
 
-@pytest.mark.xfail(reason="the covariances of the released model's content latents reveal the speaker", strict=True)
 def test_covariances_of_released_content_latents_do_not_reveal_the_speaker():
     latents, speakers = content_of_unseen_speakers(Encoder(load_model().eval()))
     leakage = probe(covariances(latents), speakers)

@@ -251,7 +251,7 @@ def test_validate_of_a_model_that_keeps_content_and_speaker_apart(batch, monkeyp
     task = make().eval()
     model = task.released
     content = torch.randn(3, 4, 16)
-    monkeypatch.setattr(model.content, "forward", lambda mel, *_: Gaussian(content, torch.zeros_like(content)))
+    monkeypatch.setattr(model.content, "forward", lambda mel, *_, **__: Gaussian(content, torch.zeros_like(content)))
     result = task.validate([batch])
     assert result.figures["content_similarity"] == pytest.approx(1)
 
