@@ -137,6 +137,13 @@ def test_references_are_trimmed_and_know_their_bandwidth(encoder, target):
         encoder.load_references([])
 
 
+def test_recordings_in_which_nobody_speaks_are_no_references(released, target):
+    noise = 1e-3 * np.random.default_rng(0).standard_normal(2 * RATE).astype(np.float32)
+    references = released.load_references([noise, target, noise])
+    assert [reference.mel.shape for reference in references] == [released.load_references([target])[0].mel.shape]
+    assert len(released.load_references([noise, noise])) == 2  # as of a whisper
+
+
 def test_references_of_long_recordings_come_in_pieces(encoder, monkeypatch):
     monkeypatch.setattr(chunks, "PIECE_FRAMES", 128)
     references = encoder.load_references([speak("aisoeufa", seconds=6.0)])

@@ -8,7 +8,7 @@ import torch
 from tests.synthetic import speak
 from vcvae.augment.mel import Perturbation, PerturbationConfig
 from vcvae.convert.converter import Converter
-from vcvae.convert.encoder import Encoder, ReferenceMel
+from vcvae.convert.encoder import Encoder, ReferenceMel, padded_mel
 from vcvae.convert.finetune import (
     LEARNING_RATE,
     MAX_PIECES,
@@ -191,6 +191,19 @@ def test_vtlp_knows_which_bands_stay_valid(seed):
     torch.testing.assert_close(warped.mel[0, valid, 0][1:], (centres * factor)[valid][1:])
     assert warped.mel[0, valid].max() < 5500
     assert valid.sum() >= (centres * max(1, factor) < 5000).sum()
+
+
+def test_pauses_are_not_learned(released, real):
+    target = real["target"]
+    speech = target.mel[:, :, :TARGET_PIECE_FRAMES]
+    noise = np.random.default_rng(0).standard_normal(TARGET_PIECE_FRAMES * released.mel_config.hop)
+    pause = padded_mel(released.spectrogram, (1e-3 * noise).astype(np.float32))
+    tuned = [
+        finetune(released.model, [ReferenceMel(mel, target.valid_bands)], steps=1).decoder.state_dict()
+        for mel in (speech, torch.cat([speech, pause], dim=2), torch.cat([speech, speech.flip(2)], dim=2))
+    ]
+    assert all(torch.equal(tuned[0][name], tuned[1][name]) for name in tuned[0])
+    assert not all(torch.equal(tuned[0][name], tuned[2][name]) for name in tuned[0])
 
 
 def test_pieces_are_the_utterances_or_a_random_part_of_many(reference):

@@ -39,6 +39,7 @@ from vcvae.torch_state import own_torch_state
 MAX_MINUTES = 30.0  # of a target's speech that are used; the rest is not read
 SAMPLES, SAMPLE_FRAMES = 4, 256  # sentences of the package that are converted to a voice, mel frames of each: 3 s
 ASR_WINDOW, ASR_OVERLAP = 512, 88  # mel frames between two windows of ASR features, 5.9 s, and those they share
+MIN_VOICED = 0.05  # of the frames of speech; of half an hour of read speech in pieces of 3 s, .09 were the least
 MAX_SOURCES = 32  # recordings that fine-tuning draws from; in a few hundred steps, more would rarely be drawn
 
 # Embeddings of pieces of 0.1, 0.3, 1 and 2 s have cosines of .42, .66, .87 and .95 with that of the whole recording
@@ -252,8 +253,7 @@ class Encoder:
         Raises:
             VcvaeError: a recording that cannot be used, or no recording.
         """
-        recordings = self.load_targets(targets, sample_rate=sample_rate, progress=progress)
-        return [mel for samples in recordings for mel in self._reference_mels(samples)]
+        return self._references(self.load_targets(targets, sample_rate=sample_rate, progress=progress))
 
     def load_targets(
         self,
@@ -314,6 +314,10 @@ class Encoder:
         chosen = sentences[:: max(1, len(sentences) // SAMPLES)][:SAMPLES]
         return [sentence.mel[..., :SAMPLE_FRAMES] for sentence in self.load_sources(chosen)]
 
+    def _references(self, recordings: Iterable[np.ndarray]) -> list[ReferenceMel]:
+        """The mels of a speaker's recordings, samples (samples,) each, without pieces in which nobody speaks."""
+        return with_speech(self.model, [mel for samples in recordings for mel in self._reference_mels(samples)])
+
     @torch.inference_mode(False)  # fine-tuning takes gradients of what is computed from them
     def _reference_mels(self, samples: np.ndarray) -> list[ReferenceMel]:
         """Samples (samples,) → their mel, in pieces of half a minute, so that memory stays bounded in fine-tuning."""
@@ -355,6 +359,16 @@ def warn_of_little_speech(card: VoiceCard) -> None:
     if card.seconds < FEW_VOICE_SECONDS:
         name = card.name or "the speaker"
         _log.warning("%s: %.1f s of speech is little for a voice; give 10 s or more.", name, card.seconds)
+
+
+@torch.no_grad()
+def with_speech(model: DisentanglingVAE, references: Sequence[ReferenceMel]) -> list[ReferenceMel]:
+    """Those in which somebody speaks: `MIN_VOICED` of the frames or more are voiced. All where none is: a whisper.
+
+    Each is normalized to one level, so that of a pause the noise would be taken for the speaker.
+    """
+    spoken = [r for r in references if (model.f0(r.mel).voicing > 0.5).float().mean() >= MIN_VOICED]
+    return spoken or list(references)
 
 
 def average_voice(

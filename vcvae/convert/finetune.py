@@ -33,7 +33,7 @@ from torch.optim.swa_utils import AveragedModel
 from vcvae import __version__
 from vcvae.augment.mel import Perturbation, PerturbationConfig, warp, warp_valid_bands
 from vcvae.convert import finetune_sources
-from vcvae.convert.encoder import ReferenceMel, average_voice
+from vcvae.convert.encoder import ReferenceMel, average_voice, with_speech
 from vcvae.convert.finetune_sources import FinetuningSources, SourceSegment
 from vcvae.defaults import VOICE_STEPS
 from vcvae.features.f0 import F0Contour
@@ -88,7 +88,7 @@ def finetune(
     perturb = Perturbation(PerturbationConfig(warp=WARP), model.config.mel)
     with torch.random.fork_rng(devices=[]), torch.enable_grad():
         torch.manual_seed(seed)
-        pieces = draw_pieces(references)
+        pieces = with_speech(model, draw_pieces(references))
         speaker_net = sources.losses.speaker_net if sources and sources.losses and model.statistics else None
         target = _encode_speaker(model, pieces, bt_voices=sources.voices if sources else [], speaker_net=speaker_net)
         conversion = None

@@ -95,7 +95,7 @@ class Learner(Encoder):
             kept = cache.find(key)
             if kept:
                 return kept.to(self.device)
-        references = [mel for recording in samples for mel in self._reference_mels(recording)]
+        references = self._references(samples)
         del samples  # of half an hour: 160 MB
         card = replace(card or VoiceCard(), steps=steps)
         voice = self._voice(references, seed=seed, card=card, progress=reading)
