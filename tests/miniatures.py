@@ -122,6 +122,7 @@ def commonvoice_2(root: Path) -> set[tuple[str, str]]:
 
 def folder(root: Path) -> set[tuple[str, str]]:
     say(root / "anna" / "day 1" / "a.ogg", 16000)
+    text(root / "anna" / "day 1" / "a.txt", "Her\nwords.\n")
     say(root / "ben" / "a.flac", 8000, channels=2)
     say(root / "ben" / "a.wav", 44100)
     return {("anna", "day 1/a.ogg"), ("ben", "a.flac"), ("ben", "a.wav")}

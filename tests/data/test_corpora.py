@@ -9,6 +9,7 @@ from lhotse import CutSet
 from tests.miniatures import MINIATURES, commonvoice, librispeech, libritts, say, text, vctk
 from vcvae.data.corpora import CORPORA, LeftOut, Utterance, find
 from vcvae.data.cuts import MANIFEST
+from vcvae.data.manifest import Manifest
 from vcvae.data.prepare import prepare
 from vcvae.errors import VcvaeError
 
@@ -19,8 +20,22 @@ def test_corpora_all_have_a_miniature():
     assert {corpus for corpus, _ in MINIATURES.values()} == set(CORPORA)
 
 
-@pytest.mark.parametrize(("corpus", "make"), MINIATURES.values(), ids=MINIATURES)
-def test_prepare_reads_every_corpus(corpus, make, tmp_path):
+TRANSCRIPTS = {
+    "vctk": {"Please call Stella.", None},  # p315 has none
+    "libritts": {"Please call Stella."},
+    "libritts-r": {None},
+    "librispeech": {"MISTER QUILTER"},
+    "cmu-arctic": {"Author of the danger trail."},
+    "aishell3": {"广州", None},
+    "commonvoice": {'Ma "che cosa'},
+    "commonvoice 2": {"A sentence."},
+    "folder": {"Her words.", None},
+}
+
+
+@pytest.mark.parametrize("name", MINIATURES)
+def test_prepare_reads_every_corpus(name, tmp_path):
+    corpus, make = MINIATURES[name]
     expected = make(tmp_path / "source")
     report = prepare(corpus, tmp_path / "source", tmp_path / "ready", sample_rate=22050, dev=0, test=0)
     manifest = tmp_path / "ready" / "train" / MANIFEST
@@ -29,6 +44,13 @@ def test_prepare_reads_every_corpus(corpus, make, tmp_path):
     assert {(cut.supervisions[0].speaker, cut.id) for cut in cuts} == {(s, f"{s}/{name}") for s, name in expected}
     assert len(report.left_out) == (2 if corpus == "commonvoice" else 0)
     assert all("missing, though validated.tsv names it" in reason for _, reason in report.left_out)
+    assert {cut.supervisions[0].text for cut in cuts} == TRANSCRIPTS[name.removesuffix(" 0.80")]
+    words = {path.resolve(): text for path, text in Manifest(manifest.parent, 22050).transcripts().items()}
+    assert words == {
+        (manifest.parent / cut.recording.sources[0].source).resolve(): cut.supervisions[0].text
+        for cut in cuts
+        if cut.supervisions[0].text
+    }
     for cut in cuts:
         info = sf.info(manifest.parent / cut.recording.sources[0].source)
         assert (info.format, info.samplerate, info.channels) == ("FLAC", 22050, 1)

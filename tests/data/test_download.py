@@ -32,7 +32,7 @@ def test_download_uses_lhotse(corpus, tmp_path, monkeypatch):
     expected = []
     monkeypatch.setattr(f"lhotse.recipes.{module}.{function}", lambda folder, *_: expected.extend(make(folder)))
     download(corpus, tmp_path)
-    assert {utterance[1:] for utterance in find(corpus, tmp_path)} == set(expected)
+    assert {utterance.identity for utterance in find(corpus, tmp_path)} == set(expected)
 
 
 def test_download_librispeech_is_the_whole_corpus(tmp_path, monkeypatch):

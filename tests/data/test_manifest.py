@@ -69,6 +69,8 @@ def line(corpus):
         (("recording", "sampling_rate"), "22050", "line 2: a number of samples"),
         (("recording", "sources", 0, "source"), ["x"], "line 2: a name is no text"),
         (("supervisions", 0, "speaker"), None, "line 2: a name is no text"),
+        (("supervisions", 0, "text"), 3, "line 2: a name is no text"),
+        (("supervisions", 0, "text"), "word " * 1000, "line 2: a name is no text, or too long"),
         (("supervisions",), [], "line 2: a value is of another type"),
         (("custom", "bandwidth"), float("nan"), "line 2: the bandwidth is nan"),
         (("custom",), {}, "line 2: 'bandwidth' is missing"),

@@ -99,6 +99,21 @@ def test_prepare_again_keeps_what_is_done(speakers, tmp_path):
     assert len((ready / "train" / MANIFEST).read_bytes()) == pytest.approx(len(manifest), abs=20)
 
 
+def test_prepare_again_follows_changed_transcripts(speakers, tmp_path):
+    def texts():
+        prepare(speakers, tmp_path / "ready")
+        return [cut.supervisions[0].text for cut in cuts_of(tmp_path / "ready")]
+
+    transcript = speakers / "high" / "session 1" / "0.txt"
+    assert texts() == [None] * 4
+    transcript.write_text("one two")
+    assert texts() == ["one two", None, None, None]
+    transcript.write_text("word " * 4096)  # no utterance says so much
+    assert texts() == [None] * 4
+    transcript.write_bytes(b"\xff\xfe")
+    assert texts() == [None] * 4
+
+
 def test_prepare_stops_on_a_full_disk_and_replaces_a_damaged_result(speakers, tmp_path, monkeypatch):
     ready = tmp_path / "ready"
 

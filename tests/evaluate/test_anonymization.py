@@ -10,7 +10,7 @@ from vcvae import Converter, VoicePrior
 from vcvae.convert import anonymize
 from vcvae.errors import VcvaeError
 from vcvae.evaluate import evaluate_anonymization
-from vcvae.evaluate.measures import Similarity
+from vcvae.evaluate.measures import Similarity, WordErrors
 from vcvae.models import load_model
 from vcvae.vocoder import GriffinLim
 
@@ -65,6 +65,15 @@ def test_anonymization_is_measured_and_reported(converter, utterances, tmp_path)
     assert "No attacker was trained" in text
     assert "| x | not there |" in text
     assert len(list(tmp_path.glob("by-*/*/*.wav"))) == 16
+
+
+def test_anonymization_counts_word_errors_against_transcripts(converter, utterances, tmp_path):
+    recognizer = WordErrors("fake", lambda samples: "one three", str.lower)
+    words = {path: "One two" for path, _ in utterances}
+    report = evaluate_anonymization(converter, utterances, tmp_path, measures=[recognizer], transcripts=words)
+    assert [value.mean for value in report.summary["word_errors"]] == [0.5, 0.5]
+    report = evaluate_anonymization(converter, utterances, tmp_path, measures=[recognizer])
+    assert report.summary["word_errors"][0].mean == 0.0
 
 
 def test_anonymization_goes_on_and_refuses_other_settings(converter, utterances, tmp_path, monkeypatch):

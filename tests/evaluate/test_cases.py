@@ -122,6 +122,11 @@ def test_draw_cases_draws_between_different_speakers_evenly():
     assert len({case.targets for case in cases}) == 6  # a target speaker has the same utterances each time
 
 
+def test_draw_cases_know_the_words_of_their_sources():
+    cases = draw_cases(utterances(1, 1), 2, transcripts={Path("0/0.flac"): "one two"})
+    assert {str(case.source): case.transcript for case in cases} == {"0/0.flac": "one two", "1/0.flac": ""}
+
+
 def test_draw_cases_draws_none_twice_and_needs_two_speakers():
     cases = draw_cases(utterances(2, 1), 24)
     assert sorted((str(case.source), case.speakers[1]) for case in cases) == [

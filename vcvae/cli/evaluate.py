@@ -121,16 +121,19 @@ def evaluate(
         progress, part = add_bar("loading"), add_bar("")
         chosen = read_cases(cases, root=root) if cases else []
         converter = Converter.from_pretrained(model, vocoder=vocoder, device=device, seed=seed)
-        utterances = []
+        utterances, transcripts = [], {}
         if corpus:
             manifest = Manifest(corpus, converter.mel_config.sample_rate)
             utterances = manifest.utterances(max_seconds=60 * MAX_MINUTES)
+            transcripts = manifest.transcripts()
         measures, missing = load_measures(verifiers=verifier or [], recognizers=asr or [], qualities=quality or [])
         options = {"measures": measures, "missing": missing, "seed": seed, "force": force, "progress": progress}
         if anonymization:
-            report = evaluate_anonymization(converter, utterances, output, refine=refine or 0, **options)
+            options |= {"transcripts": transcripts, "refine": refine or 0}
+            report = evaluate_anonymization(converter, utterances, output, **options)
         else:
-            chosen = chosen or draw_cases(utterances, COUNT if count is None else count, seed=seed)
+            count = COUNT if count is None else count
+            chosen = chosen or draw_cases(utterances, count, transcripts=transcripts, seed=seed)
             measured_cost = None
             if cost:
                 given = {"--model": model, "--vocoder": vocoder, "--device": device}

@@ -1,6 +1,7 @@
 """The folder layouts of public corpora: recordings, their speakers, and known faults.
 
-Transcripts are not needed, so recordings are found by their paths, and a corpus need not be complete.
+Recordings are found by their paths, and a corpus need not be complete. Transcripts are needed to count the word errors
+of conversions alone; an utterance may have none.
 """
 
 from __future__ import annotations
@@ -20,11 +21,24 @@ UNFINISHED_DOWNLOADS = (".part", ".partial", ".crdownload", ".aria2", ".download
 
 
 class Utterance(NamedTuple):
-    """A recording of one speaker; `name` is unique among the speaker's."""
+    """A recording of one speaker.
+
+    Attributes:
+        path: its file.
+        speaker: the speaker's name.
+        name: unique among the speaker's.
+        transcript: its words, or the file that would hold them.
+    """
 
     path: Path
     speaker: str
     name: str
+    transcript: str | Path = ""
+
+    @property
+    def identity(self) -> tuple[str, str]:
+        """The names of the speaker and of the utterance."""
+        return self.speaker, self.name
 
 
 class LeftOut(NamedTuple):
@@ -81,7 +95,7 @@ def find(corpus: str, source: Path) -> Files:
         raise VcvaeError(f"{root}: no recordings where {corpus} has them ({expected}); unpack its archive again.")
     if audio.is_pointer(recordings[0]):
         raise VcvaeError(f"{recordings[0]}: a Git LFS pointer, not the audio itself; run 'git lfs pull' in {root}.")
-    return sorted(_unique(files), key=lambda item: item[1:] if isinstance(item, Utterance) else ("",))
+    return sorted(_unique(files), key=lambda item: item.identity if isinstance(item, Utterance) else ("",))
 
 
 def _vctk(root: Path) -> Files:
@@ -96,7 +110,10 @@ def _vctk(root: Path) -> Files:
     for path in _files(root, "wav48_silence_trimmed/*/*_mic?.flac"):  # sorted: mic1 comes before mic2
         chosen.setdefault(path.name.rsplit("_mic", 1)[0], path)
     named = chosen or {path.stem: path for path in _files(root, "wav48/*/*.wav")}
-    return [Utterance(path, path.parent.name, name) for name, path in named.items()]
+    return [
+        Utterance(path, path.parent.name, name, root / "txt" / path.parent.name / f"{name}.txt")
+        for name, path in named.items()
+    ]
 
 
 def _libri(root: Path) -> Files:
@@ -104,10 +121,20 @@ def _libri(root: Path) -> Files:
 
     `<part>/<speaker>/<chapter>/…`, FLAC at 16 kHz or WAV at 24 kHz. All parts are used together: the split is by
     speaker, and not the official one. LibriTTS's archives hold files of macOS, `._….wav`,
-    which are no audio, and 1092_134562_000013_000004.wav is damaged.
+    which are no audio, and 1092_134562_000013_000004.wav is damaged. LibriSpeech has a table of transcripts for each
+    chapter, the others a file for each utterance.
     """
+    transcripts = _table([path for part in _PARTS for path in _files(root, f"{part}/*/*/*.trans.txt")])
     paths = [path for part in _PARTS for ending in ("flac", "wav") for path in _files(root, f"{part}/*/*/*.{ending}")]
-    return [Utterance(path, path.parent.parent.name, path.stem) for path in paths]
+    return [
+        Utterance(
+            path,
+            path.parent.parent.name,
+            path.stem,
+            transcripts.get(path.stem) or path.with_suffix(".normalized.txt"),
+        )
+        for path in paths
+    ]
 
 
 def _cmu_arctic(root: Path) -> Files:
@@ -116,23 +143,35 @@ def _cmu_arctic(root: Path) -> Files:
     `cmu_us_bdl_arctic/wav/arctic_a0001.wav`. Some speakers lack some sentences. `orig/`, beside `wav/`, has the
     larynx signal in its second channel and is not read.
     """
+    transcripts = {}
+    for folder in _files(root, "cmu_us_*_arctic*"):
+        lines = _table(_files(folder, "etc/txt.done.data"), before="( ")  # ( arctic_a0001 "Author of …, etc." )
+        transcripts |= {(folder.name, name): line.strip(' ")') for name, line in lines.items()}
     paths = _files(root, "cmu_us_*_arctic*/wav/*.wav")
-    return [Utterance(path, path.parent.parent.name.split("_")[2], path.stem) for path in paths]
+    folders = [path.parent.parent.name for path in paths]
+    return [
+        Utterance(path, folder.split("_")[2], path.stem, transcripts.get((folder, path.stem), ""))
+        for path, folder in zip(paths, folders, strict=True)
+    ]
 
 
 def _aishell3(root: Path) -> Files:
     """AISHELL-3: 218 speakers of Mandarin, 85 h, 44.1 kHz (Shi et al. 2021).
 
     `train/wav/SSB0005/SSB00050001.wav`, and `test/wav/…` likewise. Both are used together, and split by speaker.
+    `content.txt` of each has the characters of each utterance with their sounds: SSB00050001.wav 广 guang3 州 zhou1.
     """
+    lines = _table([path for part in ("train", "test") for path in _files(root, f"{part}/content.txt")])
     paths = [path for part in ("train", "test") for path in _files(root, f"{part}/wav/*/*.wav")]
-    return [Utterance(path, path.parent.name, path.stem) for path in paths]
+    return [
+        Utterance(path, path.parent.name, path.stem, "".join(lines.get(path.name, "").split()[::2])) for path in paths
+    ]
 
 
 def _commonvoice(root: Path) -> Files:
     """Mozilla Common Voice, any release and any number of its languages (Ardila et al. 2020).
 
-    `clips/….mp3`, and `validated.tsv` with `client_id` and `path`, whose sentences may hold a quotation mark that is
+    `clips/….mp3`, and `validated.tsv` with `client_id`, `path` and `sentence`, which may hold a quotation mark that is
     not closed. Releases 2 and 3 have paths without .mp3; whoever edits a table on Windows gives it a byte order mark.
     A client counts as a speaker, although one person can have several; its 128 digits are cut to 16, which are still
     unique. Clips that the table names and that are missing are reported.
@@ -154,16 +193,17 @@ def _commonvoice(root: Path) -> Files:
             if not clip.suffix:
                 clip = clip.with_name(f"{clip.name}.mp3")
             missing = not clip.is_file() and LeftOut(clip, "missing, though validated.tsv names it")
-            files.append(missing or Utterance(clip, row["client_id"][:16], clip.stem))
+            files.append(missing or Utterance(clip, row["client_id"][:16], clip.stem, row.get("sentence", "")))
     return files
 
 
 def _folder(root: Path) -> Files:
-    """Anyone's speech: `<speaker>/**/*`, of any format that libsndfile reads."""
+    """Anyone's speech: `<speaker>/**/*`, of any format that libsndfile reads; `a.txt` holds the words of `a.wav`."""
     files = []
     for path in audio.find(root):
         speaker, *name = path.relative_to(root).parts
-        files.append(Utterance(path, speaker, "/".join(name)) if name else LeftOut(path, "not in a speaker's folder"))
+        utterance = Utterance(path, speaker, "/".join(name), path.with_suffix(".txt"))
+        files.append(utterance if name else LeftOut(path, "not in a speaker's folder"))
     if all(isinstance(item, LeftOut) for item in files):
         raise VcvaeError(f"{root}: no speaker folders; put each speaker's recordings in a folder of their own.")
     return files
@@ -199,6 +239,12 @@ def _matches(root: Path, patterns: tuple[str, ...]) -> list[Path]:
     return [p for pattern in patterns for p in _files(root, pattern) if p.is_dir() or p.suffix == ".tsv"]
 
 
+def _table(files: list[Path], *, before: str = "") -> dict[str, str]:
+    """The lines of files, NAME TEXT each: text by name; `before`: what may stand before the name."""
+    lines = [line.removeprefix(before).split(maxsplit=1) for file in files for _, line in read_lines(file)]
+    return {words[0]: words[1] for words in lines if len(words) == 2}
+
+
 def _find_empty_folders(root: Path, patterns: tuple[str, ...]) -> Files:
     """Speaker folders without files."""
     folders = [
@@ -227,8 +273,8 @@ def _is_folder(root: Path, stem: str) -> bool:
 def _unique(files: Files) -> Iterator[Utterance | LeftOut]:
     seen = set()
     for item in files:
-        if isinstance(item, Utterance) and item[1:] in seen:
+        if isinstance(item, Utterance) and item.identity in seen:
             item = LeftOut(item.path, f"another recording of {item.speaker} has the name {item.name}")
         elif isinstance(item, Utterance):
-            seen.add(item[1:])
+            seen.add(item.identity)
         yield item

@@ -15,11 +15,14 @@ from vcvae.errors import VcvaeError, check_file, reason
 MANIFEST = "cuts.jsonl.gz"  # the name of a manifest in its folder
 MAX_CUT_BYTES = 2**16  # of a line
 MAX_SAMPLES = 2**31 - 1  # of an utterance: 27 h at 22.05 kHz
-MAX_NAME = 4096  # characters of a name
+MAX_TEXT = 4096  # characters of a name, or of a transcript
 
 
 class Cut(NamedTuple):
-    """What training needs of an utterance; `bandwidth` in Hz, `source` the path of its audio, "" within a shard."""
+    """What is needed of an utterance.
+
+    `bandwidth` is in Hz, `source` the path of its audio, "" within a shard, `transcript` its words, "" if unknown.
+    """
 
     id: str
     speaker: str
@@ -28,6 +31,7 @@ class Cut(NamedTuple):
     bandwidth: float
     parallel_group: str | None
     source: str
+    transcript: str
 
 
 def read_manifest(path: Path) -> Iterator[tuple[bytes, Cut]]:
@@ -70,16 +74,17 @@ def parse_cut(line: bytes) -> Cut:
     """
     try:
         values = json.loads(line)
-        recording, custom = values["recording"], values["custom"]
+        recording, supervision, custom = values["recording"], values["supervisions"][0], values["custom"]
         sources = recording.get("sources") or [{}]
         cut = Cut(
             _text(values["id"]),
-            _text(values["supervisions"][0]["speaker"]),
+            _text(supervision["speaker"]),
             _count(recording["num_samples"], MAX_SAMPLES),
             _count(recording["sampling_rate"], 768_000),
             float(custom["bandwidth"]),
             custom.get("parallel_group"),
             _text(sources[0].get("source", "") or ""),
+            _text(supervision.get("text", "") or ""),
         )
     except KeyError as error:
         raise ValueError(f"{error} is missing") from None
@@ -93,8 +98,8 @@ def parse_cut(line: bytes) -> Cut:
 
 
 def _text(value: Any) -> str:
-    if not isinstance(value, str) or len(value) > MAX_NAME or "\0" in value:
-        raise ValueError("a name is no text")
+    if not isinstance(value, str) or len(value) > MAX_TEXT or "\0" in value:
+        raise ValueError("a name is no text, or too long")
     value.encode()  # a ValueError for half of a surrogate pair
     return value
 

@@ -74,6 +74,11 @@ class Manifest:
             )
         return [(self.path(row), self.speakers[self.speaker[row]]) for row in rows]
 
+    def transcripts(self) -> dict[Path, str]:
+        """The words of each utterance by the path of its audio, where they are known; read anew."""
+        cuts = (cut for _, cut in read_manifest(self.folder / MANIFEST))
+        return {self.folder / cut.source: cut.transcript for cut in cuts if cut.transcript}
+
     def path(self, row: int) -> Path:
         """The path of an utterance's audio."""
         line = self._order[row]

@@ -25,7 +25,7 @@ from lhotse import AudioSource, CutSet, MonoCut, Recording, SupervisionSegment
 
 from vcvae import audio
 from vcvae.data.corpora import LeftOut, Utterance, find
-from vcvae.data.cuts import MANIFEST
+from vcvae.data.cuts import MANIFEST, MAX_TEXT
 from vcvae.data.pool import map_in_processes
 from vcvae.data.shar import INDEX, SHAR
 from vcvae.defaults import MINIMUM_SECONDS
@@ -161,6 +161,7 @@ def _prepare_one(
     same_group = earlier is None or (earlier.custom or {}).get("parallel_group") == group
     same_audio = earlier and same_group and earlier.sampling_rate == sample_rate and output.is_file()
     if same_audio and earlier.num_samples >= minimum:
+        earlier.supervisions[0].text = _read_transcript(utterance.transcript)
         return earlier
     samples = _read_prepared(output, sample_rate, minimum) if same_group else None
     if samples is None:
@@ -180,10 +181,11 @@ def _prepare_one(
             return LeftOut(utterance.path, str(error).removeprefix(f"{utterance.path}: "))
         samples *= min(1.0, 0.99 / max(samples.max(), -samples.min()))
         audio.write(output, samples, sample_rate, force=True)
-    return _make_cut(identity, utterance.speaker, samples, sample_rate, group)
+    return _make_cut(utterance, samples, sample_rate, group)
 
 
-def _make_cut(identity: str, speaker: str, samples: np.ndarray, sample_rate: int, group: str | None) -> MonoCut:
+def _make_cut(utterance: Utterance, samples: np.ndarray, sample_rate: int, group: str | None) -> MonoCut:
+    identity = f"{utterance.speaker}/{utterance.name}"
     duration = len(samples) / sample_rate
     recording = Recording(
         id=identity,
@@ -192,7 +194,14 @@ def _make_cut(identity: str, speaker: str, samples: np.ndarray, sample_rate: int
         num_samples=len(samples),
         duration=duration,
     )
-    supervision = SupervisionSegment(id=identity, recording_id=identity, start=0.0, duration=duration, speaker=speaker)
+    supervision = SupervisionSegment(
+        id=identity,
+        recording_id=identity,
+        start=0.0,
+        duration=duration,
+        text=_read_transcript(utterance.transcript),
+        speaker=utterance.speaker,
+    )
     custom = {"bandwidth": round(bandwidth(samples, sample_rate))}
     if group is not None:
         custom["parallel_group"] = group
@@ -205,6 +214,18 @@ def _make_cut(identity: str, speaker: str, samples: np.ndarray, sample_rate: int
         supervisions=[supervision],
         custom=custom,
     )
+
+
+def _read_transcript(transcript: str | Path) -> str | None:
+    """The words of an utterance; None where they are unknown, or more than those of one utterance."""
+    if isinstance(transcript, Path):
+        try:
+            with open(transcript, encoding="utf-8-sig") as file:
+                transcript = file.read(MAX_TEXT)
+        except (OSError, UnicodeDecodeError):
+            return None
+    words = " ".join(transcript.split())
+    return words if 0 < len(words) < MAX_TEXT and "\0" not in words else None
 
 
 def _output(destination: Path, utterance: Utterance) -> Path:

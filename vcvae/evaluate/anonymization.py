@@ -143,6 +143,7 @@ def evaluate_anonymization(
     *,
     measures: Sequence[Measure] = (),
     missing: Mapping[str, str] | None = None,
+    transcripts: Mapping[Path, str] | None = None,
     refine: int = 0,
     seed: int = 0,
     force: bool = False,
@@ -156,6 +157,7 @@ def evaluate_anonymization(
         folder: for report.json and report.md, and the anonymized recordings, which are made only once.
         measures: those of `load_measures`; a `Similarity` is a verifier.
         missing: measures that were asked for and cannot be taken, with the reasons.
+        transcripts: the words of recordings, where they are known.
         refine: steps in which voices are refined to each recording, as by `vcvae anonymize --refine`.
         seed: of all that is drawn.
         force: make recordings again that were made with other settings.
@@ -183,7 +185,9 @@ def evaluate_anonymization(
         progress(done, len(verifiers), "verifying")
         _verify(report, verifier, chosen, made)
     others = [F0Correlation(converter.mel_config), *(m for m in measures if not isinstance(m, Similarity))]
-    _measure(report, others, [u for u in chosen if not u.enrolled], made, seed, progress)
+    tried, words = [utterance for utterance in chosen if not utterance.enrolled], transcripts or {}
+    cases = [Case(utterance.name(), utterance.path, (), words.get(utterance.path, "")) for utterance in tried]
+    _measure(report, others, cases, [made[MODES[0], utterance] for utterance in tried], seed, progress)
     for name, text in (("report.json", report.as_json()), ("report.md", report.markdown())):
         with replacing(folder / name) as file:
             file.write(text.encode())
@@ -285,25 +289,24 @@ def _verify(
 def _measure(
     report: AnonymizationReport,
     measures: Sequence[Measure],
-    trials: Sequence[Utterance],
-    made: Mapping[tuple[str, Utterance], Path],
+    trials: Sequence[Case],
+    anonymized: Sequence[Path],
     seed: int,
     progress: Progress,
 ) -> None:
-    """The measures of the speech of the trials, anonymized by speaker."""
+    """The measures of the speech of the trials, each anonymized by speaker."""
     measured: dict[str, list[Value]] = {}
     for measure in measures:
         report.labels |= measure.labels
-    for done, utterance in enumerate(trials):
+    for done, (case, recording) in enumerate(zip(trials, anonymized, strict=True)):
         progress(done, len(trials), "measuring")
-        case = Case(utterance.name(), utterance.path, ())
         for measure in measures:
             try:
-                for key, value in measure(case, made[MODES[0], utterance]).items():
+                for key, value in measure(case, recording).items():
                     measured.setdefault(key, []).append(value)
             except Exception as error:  # as above
-                report.failed[str(utterance.path)] = reason(error)
+                report.failed[str(case.source)] = reason(error)
     for key, values in measured.items():
-        anonymized = interval([value.conversion for value in values], seed=seed)
-        sources = interval([value.source for value in values], seed=seed)
-        report.summary[key] = anonymized, sources
+        of_conversions = interval([value.conversion for value in values], seed=seed)
+        of_sources = interval([value.source for value in values], seed=seed)
+        report.summary[key] = of_conversions, of_sources

@@ -7,7 +7,7 @@ import logging
 import math
 import re
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -153,7 +153,13 @@ def group_by_speaker(utterances: Sequence[tuple[Path, str]]) -> dict[str, list[P
     return files_of
 
 
-def draw_cases(utterances: Sequence[tuple[Path, str]], count: int, *, seed: int = 0) -> list[Case]:
+def draw_cases(
+    utterances: Sequence[tuple[Path, str]],
+    count: int,
+    *,
+    transcripts: Mapping[Path, str] | None = None,
+    seed: int = 0,
+) -> list[Case]:
     """Up to `count` different conversions between different speakers of a prepared folder, drawn by the seed.
 
     In each round every speaker is a source once and a target once. A target speaker has the same utterances each time.
@@ -161,13 +167,14 @@ def draw_cases(utterances: Sequence[tuple[Path, str]], count: int, *, seed: int 
     Args:
         utterances: pairs of a recording and its speaker.
         count: conversions.
+        transcripts: the words of recordings, where they are known.
         seed: of the random choice.
 
     Raises:
         VcvaeError: utterances of fewer than two speakers.
     """
     random = np.random.default_rng(seed)
-    files_of = group_by_speaker(utterances)
+    files_of, transcripts = group_by_speaker(utterances), transcripts or {}
     if len(files_of) < 2:
         raise VcvaeError("--corpus: conversions need two speakers or more; this folder has fewer.")
     speakers = sorted(files_of)
@@ -179,6 +186,7 @@ def draw_cases(utterances: Sequence[tuple[Path, str]], count: int, *, seed: int 
             source = shuffled[source_speaker][turn % len(shuffled[source_speaker])]
             if len(cases) < count and (source, target_speaker) not in cases:
                 targets = tuple(shuffled[target_speaker][:UTTERANCES_PER_TARGET])
-                case = Case(f"{len(cases):04d}", source, targets, speakers=(source_speaker, target_speaker))
+                names, words = (source_speaker, target_speaker), transcripts.get(source, "")
+                case = Case(f"{len(cases):04d}", source, targets, words, speakers=names)
                 cases[source, target_speaker] = case
     return list(cases.values())
